@@ -1,0 +1,351 @@
+"""A resident model: loading, tokens, forward passes with hooks, weights. The only importer of transformer_lens.
+
+The model is run through TransformerLens' bridge, so hook names are the field's (``blocks.3.mlp.hook_post``); its weights
+stay as they were loaded. Nothing of any user is kept: hooks live inside one call and are gone afterwards, also after an
+exception. Not thread-safe: hooks are global to the model, so one thread owns it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analysis.metrics import wide
+from analysis.readout import PostNorm, Readout, fold
+from analysis.registry import ModelSpec
+from analysis.types import InputError, NeuronId, UnsupportedModelError
+from analysis.vocab import token_texts
+
+Hook = tuple[str, Callable[[Tensor], Tensor | None]]
+"""(hook name, function of the activation): the function returns a new tensor, or None to leave it as it is."""
+
+_PROBE_TOKENS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCheck:
+    """What loading verified, with the figures (METHODS section 1).
+
+    logits_error: largest difference of log-probabilities between the Readout and the model's own. write_error: largest
+    difference, relative to the residual's scale, between the Readout's residual stream after changing last-layer
+    activations and a real hooked pass.
+    """
+
+    logits_error: float
+    write_error: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        return self.logits_error <= self.tolerance and self.write_error <= self.tolerance
+
+
+class Model:
+    """A loaded causal language model with its Readout. Build it with `load` (or `from_pretrained_objects` in tests)."""
+
+    def __init__(self, spec: ModelSpec, bridge: Any, tokenizer: Any, *, weights_sha256: str) -> None:
+        self.spec = spec
+        self.key = spec.key
+        self.weights_sha256 = weights_sha256
+        self.tokenizer = tokenizer
+        self._bridge = bridge
+        config = bridge.cfg
+        self.n_layers: int = config.n_layers
+        self.n_heads: int = config.n_heads
+        self.d_model: int = config.d_model
+        self.d_mlp: int = bridge.blocks[config.n_layers - 1].mlp.W_out.shape[0]  # cfg.d_mlp is guessed for OPT
+        self.d_head: int = config.d_head
+        self.n_ctx: int = config.n_ctx
+        self.d_vocab: int = bridge.original_model.config.vocab_size
+        self.n_tokens = min(len(tokenizer), self.d_vocab)
+        self.norm: Literal["LN", "RMS"] = "RMS" if config.uses_rms_norm else "LN"
+        self.gated: bool = bool(config.gated_mlp)
+        self.parallel: bool = bool(config.parallel_attn_mlp)
+        parameter = next(bridge.original_model.parameters())
+        self.device: torch.device = parameter.device
+        self.dtype: torch.dtype = parameter.dtype
+        self.architecture = type(bridge.original_model).__name__
+        self.readout = self._fold()
+        self.self_check = self._check_readout()
+
+    # tokens
+
+    @property
+    def bos_id(self) -> int | None:
+        found: int | None = self.tokenizer.bos_token_id
+        return found
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """The text of every id, d_vocab of them."""
+        return token_texts(self.tokenizer, self.d_vocab)
+
+    @cached_property
+    def excluded_ids(self) -> frozenset[int]:
+        """BOS, EOS, padding, and newline in GPT models: what the paper's token filter leaves out."""
+        special = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        if self.architecture.startswith("GPT"):
+            newline = self.tokenizer("\n", add_special_tokens=False).input_ids
+            special |= set(newline) if len(newline) == 1 else set()
+        return frozenset(index for index in special if index is not None)
+
+    def prepends_bos(self) -> bool:
+        """Whether text gets a BOS when a request does not say: the registry's word, else the tokenizer's habit."""
+        if self.bos_id is None:
+            return False
+        if self.spec.prepend_bos is not None:
+            return self.spec.prepend_bos
+        ids = self.tokenizer("a").input_ids
+        return bool(ids) and ids[0] == self.bos_id
+
+    def encode(self, text: str, *, prepend_bos: bool | None = None) -> list[int]:
+        """Token ids of ``text``, with at most one BOS in front. ``prepend_bos`` None: see `prepends_bos`."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        return self.with_bos(ids, self.prepends_bos() if prepend_bos is None else prepend_bos)
+
+    def with_bos(self, ids: Sequence[int], prepend: bool) -> list[int]:
+        """``ids`` with one BOS in front when asked for; never two."""
+        if not prepend or (ids and ids[0] == self.bos_id):
+            return list(ids)
+        if self.bos_id is None:
+            raise InputError(f"{self.key} has no BOS token.", code="no_bos", hint="Leave prepend_bos out.")
+        return [self.bos_id, *ids]
+
+    def token_texts(self, ids: Iterable[int]) -> list[str]:
+        return [self.vocabulary[index] for index in ids]
+
+    def tokens(self, ids: Sequence[int]) -> Int[Tensor, "1 pos"]:
+        """One row of ids on the model's device; InputError when there are none, too many, or unknown ones."""
+        if not ids:
+            raise InputError("The text is empty.", code="empty_text", hint="Give at least one token.")
+        if len(ids) > self.n_ctx:
+            raise InputError(
+                f"The text has {len(ids)} tokens, {self.key} reads at most {self.n_ctx}.",
+                code="too_many_tokens",
+                hint="Shorten the text.",
+            )
+        for index in ids:
+            if not 0 <= index < self.d_vocab:
+                raise InputError(
+                    f"Token id {index} is outside the vocabulary.",
+                    code="unknown_token",
+                    hint=f"Ids run from 0 to {self.d_vocab - 1}.",
+                )
+        return torch.tensor([list(ids)], device=self.device)
+
+    # forward passes
+
+    @torch.inference_mode()
+    def run(
+        self, tokens: Int[Tensor, "batch pos"], *, capture: Sequence[str] = (), hooks: Sequence[Hook] = ()
+    ) -> dict[str, Tensor]:
+        """One forward pass up to the final norm (no logits); the activations captured, by hook name.
+
+        User hooks run first, so what is captured is what the rest of the model saw.
+        """
+        captured: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Hook:
+            def store(value: Tensor) -> None:
+                captured[name] = value
+
+            return name, store
+
+        with self._hooked([*hooks, *map(keep, capture)]):
+            self._bridge.original_model.base_model(input_ids=tokens, use_cache=False)
+        missing = set(capture) - captured.keys()
+        if missing:
+            raise UnsupportedModelError(f"{self.architecture} never reaches the hooks {sorted(missing)}.")
+        return captured
+
+    @torch.inference_mode()
+    def logits(
+        self, tokens: Int[Tensor, "batch pos"], *, hooks: Sequence[Hook] = ()
+    ) -> Float[Tensor, "batch pos d_vocab"]:
+        """The model's own logits, in its own dtype."""
+        with self._hooked(hooks):
+            logits: Tensor = self._bridge.original_model(input_ids=tokens, use_cache=False).logits
+        return logits
+
+    def _hooked(self, hooks: Sequence[Hook]) -> Any:
+        def adapt(function: Callable[[Tensor], Tensor | None]) -> Callable[..., Tensor | None]:
+            return lambda value, hook: function(value)
+
+        return self._bridge.hooks(fwd_hooks=[(name, adapt(function)) for name, function in hooks])
+
+    @torch.inference_mode()
+    def generate(self, ids: Sequence[int], n_tokens: int) -> list[int]:
+        """``ids`` continued greedily by ``n_tokens`` tokens (or up to n_ctx), with a key-value cache."""
+        out = list(ids)
+        step, cache = self.tokens(ids), None
+        for _ in range(min(n_tokens, self.n_ctx - len(ids))):
+            result = self._bridge.original_model(input_ids=step, past_key_values=cache, use_cache=True)
+            cache = result.past_key_values
+            step = result.logits[:, -1:].argmax(-1)
+            out.append(int(step))
+        return out
+
+    # weights, raw, named as in TransformerLens
+
+    def W_in(self, layer: int) -> Float[Tensor, "d_model d_mlp"]:
+        """Input weights (of the linear, ungated half in a gated MLP)."""
+        return self._weight(layer, "W_in")
+
+    def W_gate(self, layer: int) -> Float[Tensor, "d_model d_mlp"] | None:
+        return self._weight(layer, "W_gate") if self.gated else None
+
+    def W_out(self, layer: int) -> Float[Tensor, "d_mlp d_model"]:
+        return self._weight(layer, "W_out")
+
+    def mlp_bias(self, layer: int, name: Literal["b_in", "b_out"]) -> Tensor | None:
+        found: Tensor | None = getattr(self._bridge.blocks[layer].mlp, name)
+        return None if found is None else found.detach()
+
+    def W_O(self, layer: int) -> Float[Tensor, "n_heads d_head d_model"]:
+        found: Tensor = self._bridge.blocks[layer].attn.W_O
+        return found.detach()
+
+    @property
+    def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
+        found: Tensor = self._bridge.W_E
+        return found.detach()
+
+    def module(self, name: str) -> torch.nn.Module:
+        """A submodule of the bridge by dotted name (``blocks.2.ln2``), for what the accessors above do not give."""
+        found: torch.nn.Module = self._bridge.get_submodule(name)
+        return found
+
+    def _weight(self, layer: int, name: str) -> Tensor:
+        found: Tensor = getattr(self._bridge.blocks[layer].mlp, name)
+        return found.detach()
+
+    def check_neuron(self, neuron: NeuronId) -> NeuronId:
+        return neuron.check(n_layers=self.n_layers, d_mlp=self.d_mlp)
+
+    @property
+    def last_layer(self) -> int:
+        return self.n_layers - 1
+
+    # the readout
+
+    def _fold(self) -> Readout:
+        bridge = self._bridge
+        offset = 1.0 if bridge.cfg.rmsnorm_uses_offset else 0.0
+        norm = _norm_parameters(bridge.ln_final)
+        post = getattr(bridge.blocks[self.last_layer], "ln2_post", None)
+        head = bridge.original_model.get_output_embeddings()
+        cap = getattr(bridge.original_model.config, "final_logit_softcapping", None)
+        gain = norm.get("weight")
+        with torch.no_grad():
+            return fold(
+                W_U=wide(head.weight).T,
+                b_U=None if head.bias is None else wide(head.bias),
+                W_out=wide(self.W_out(self.last_layer)),
+                gain=torch.ones(self.d_model, device=self.device) if gain is None else wide(gain) + offset,
+                bias=wide(norm["bias"]) if norm.get("bias") is not None else None,
+                eps=float(bridge.cfg.eps),
+                layer_norm=self.norm == "LN",
+                n_tokens=self.n_tokens,
+                soft_cap=float(cap) if cap else None,
+                post_norm=None
+                if post is None
+                else PostNorm(wide(_norm_parameters(post)["weight"]) + offset, float(bridge.cfg.eps)),
+            )
+
+    def _check_readout(self) -> SelfCheck:
+        """Refuse a model for which the Readout is not the model's own last layer."""
+        generator = torch.Generator().manual_seed(0)
+        length = min(_PROBE_TOKENS, self.n_ctx)
+        tokens = torch.randint(self.n_tokens, (1, length), generator=generator).to(self.device)
+        change = torch.randn(length, self.d_mlp, generator=generator, dtype=torch.float64).to(self.device)
+        change = change.to(self.readout.W_U.dtype)
+        last = f"blocks.{self.last_layer}"
+        resid, mlp_out, post = f"{last}.hook_resid_post", f"{last}.mlp.hook_out", f"{last}.mlp.hook_post"
+        try:
+            captured = self.run(tokens, capture=(resid, mlp_out, post))
+        except RuntimeError as error:  # TransformerLens 4.3 mixes dtypes in OLMo 2's attention under bfloat16
+            raise UnsupportedModelError(
+                f"{self.key} ({self.architecture}) does not run in {self.dtype}: {error}", hint="Try --dtype float32."
+            ) from error
+        moved = self.run(tokens, capture=(resid, post), hooks=[(post, lambda n: (n + change.to(n.dtype)).view_as(n))])
+        with torch.inference_mode():
+            x = wide(captured[resid])[0]
+            own = wide(self.logits(tokens))[0].log_softmax(-1)
+            logits_error = float((self.readout.log_probs(x) - own).abs().max())
+            delta = wide(moved[post])[0] - wide(captured[post])[0]
+            predicted = self.readout.write(x, wide(captured[mlp_out])[0], delta, wide(self.W_out(self.last_layer)))
+            difference = predicted - wide(moved[resid])[0]
+            write_error = float(difference.abs().max() / wide(moved[resid]).square().mean().sqrt())
+        check = SelfCheck(logits_error, write_error, self._tolerance())
+        if not check.holds:
+            raise UnsupportedModelError(
+                f"The last layer of {self.key} ({self.architecture}) is not what the closed form assumes: "
+                f"log-probabilities differ by {logits_error:.3g}, the written residual by {write_error:.3g}, "
+                f"allowed is {check.tolerance:.3g}.",
+                hint="Its numbers would be wrong, so it is refused. Another dtype may help where rounding is the cause.",
+            )
+        return check
+
+    def _tolerance(self) -> float:
+        """METHODS section 1; transformers computes RMS norms in float32 whatever the dtype."""
+        if self.dtype == torch.float64:
+            return 1e-6 if self.norm == "RMS" else 1e-9
+        return 1e-4 if self.dtype == torch.float32 else 3e-2
+
+
+def _norm_parameters(norm: Any) -> dict[str, Tensor]:
+    """The gain and bias of a norm's original module."""
+    return {name: parameter.detach() for name, parameter in norm._original_component.named_parameters()}
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """SHA-256 over the contents of files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def load(
+    spec: ModelSpec, *, folder: Path | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Model:
+    """Load a model folder (``folder``, else the spec's own) and check its readout.
+
+    safetensors only, no remote code, no network. UnsupportedModelError when the closed form does not hold for it.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = folder or spec.folder
+    if path is None:
+        raise InputError(f"{spec.key} has not been downloaded.", hint="Serve it once with the network on.")
+    hf_model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype, attn_implementation="eager", use_safetensors=True, local_files_only=True
+    )
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    return from_objects(
+        spec, hf_model.to(device).eval(), tokenizer, weights_sha256=hash_files(path.glob("*.safetensors"))
+    )
+
+
+def from_objects(spec: ModelSpec, hf_model: Any, tokenizer: Any, *, weights_sha256: str) -> Model:
+    """A Model around a transformers model and tokenizer that are already in memory (tests build random ones so)."""
+    # boot_transformers would load the tokenizer again from its source; only the module bridge is needed here.
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+    try:
+        bridge = build_bridge_from_module(hf_model, type(hf_model).__name__, hf_config=hf_model.config)
+    except ValueError as error:
+        raise UnsupportedModelError(
+            f"TransformerLens knows no {type(hf_model).__name__}.", hint="Its hooks are needed to see the activations."
+        ) from error
+    return Model(spec, bridge, tokenizer, weights_sha256=weights_sha256)

@@ -1,0 +1,114 @@
+"""Which models may be served: the bundled one, folders the operator names, and an allow-list of hub models.
+
+A model is a value here, not code. Keys are what users see; sources are the operator's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.types import InputError, NotFoundError
+
+BUNDLED = "demo"
+BUNDLED_FOLDER = Path(__file__).resolve().parent.parent / "models" / BUNDLED
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model that may be served.
+
+    key: its name everywhere. folder: where it lies in Hugging Face format, or hub: its repository on the hub (one of
+    the two). prepend_bos: whether text gets a BOS in front; None follows the tokenizer's own habit. counts: a ``.npy``
+    file of token counts. sample: a text for reference means.
+    """
+
+    key: str
+    folder: Path | None = None
+    hub: str | None = None
+    prepend_bos: bool | None = None
+    counts: Path | None = None
+    sample: Path | None = None
+
+
+def _hub(key: str, repository: str, prepend_bos: bool | None = None) -> ModelSpec:
+    return ModelSpec(key, hub=repository, prepend_bos=prepend_bos)
+
+
+# GPT-2, Pythia and Phi have no habit of their own; the paper puts BOS in front of every row.
+HUB_MODELS: dict[str, ModelSpec] = {
+    spec.key: spec
+    for spec in (
+        _hub("gpt2", "openai-community/gpt2", True),
+        _hub("gpt2-medium", "openai-community/gpt2-medium", True),
+        _hub("gpt2-large", "openai-community/gpt2-large", True),
+        _hub("gpt2-xl", "openai-community/gpt2-xl", True),
+        _hub("pythia-160m", "EleutherAI/pythia-160m", True),
+        _hub("pythia-410m", "EleutherAI/pythia-410m", True),
+        _hub("pythia-1b", "EleutherAI/pythia-1b", True),
+        _hub("pythia-1.4b", "EleutherAI/pythia-1.4b", True),
+        _hub("pythia-2.8b", "EleutherAI/pythia-2.8b", True),
+        _hub("pythia-6.9b", "EleutherAI/pythia-6.9b", True),
+        _hub("phi-1.5", "microsoft/phi-1_5", True),
+        _hub("phi-2", "microsoft/phi-2", True),
+        _hub("opt-125m", "facebook/opt-125m"),
+        _hub("opt-1.3b", "facebook/opt-1.3b"),
+        _hub("llama-2-7b", "meta-llama/Llama-2-7b-hf"),
+        _hub("llama-3-8b", "meta-llama/Meta-Llama-3-8B"),
+        _hub("mistral-7b", "mistralai/Mistral-7B-v0.1"),
+        _hub("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B"),
+        _hub("qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B"),
+        _hub("gemma-2b", "google/gemma-2b"),
+        _hub("gemma-2-2b", "google/gemma-2-2b"),
+        _hub("olmo-2-1b", "allenai/OLMo-2-0425-1B"),
+    )
+}
+
+
+def bundled() -> ModelSpec:
+    """The model that ships with the program."""
+    return folder_spec(BUNDLED_FOLDER, prepend_bos=True)
+
+
+def folder_spec(folder: Path, *, prepend_bos: bool | None = None) -> ModelSpec:
+    """A local folder in Hugging Face format; its last part is the key."""
+    folder = folder.expanduser().resolve()
+    for name in ("config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise NotFoundError(
+                f"{folder} is not a model folder: {name} is missing.",
+                code="no_such_model",
+                hint="A model folder holds config.json, model.safetensors (one or several) and tokenizer.json.",
+            )
+    if not any(folder.glob("*.safetensors")):
+        raise NotFoundError(
+            f"{folder} holds no safetensors weights.",
+            code="no_such_model",
+            hint="Only safetensors are read; convert other formats first.",
+        )
+    counts, sample = folder / "unigrams.npy", folder / "sample.jsonl"
+    return ModelSpec(
+        folder.name,
+        folder=folder,
+        prepend_bos=prepend_bos,
+        counts=counts if counts.is_file() else None,
+        sample=sample if sample.is_file() else None,
+    )
+
+
+def resolve(name: str) -> ModelSpec:
+    """The spec of a key, or of a folder: a name that contains a slash or starts with a dot."""
+    if not name.strip():
+        raise InputError("The model name is empty.", code="no_such_model", hint="Name a key or a folder.")
+    if "/" in name or name.startswith("."):
+        folder = Path(name)
+        return bundled() if folder.expanduser().resolve() == BUNDLED_FOLDER else folder_spec(folder)
+    if name == BUNDLED:
+        return bundled()
+    if name in HUB_MODELS:
+        return HUB_MODELS[name]
+    raise NotFoundError(
+        f"There is no model {name[:60]!r}.",
+        code="no_such_model",
+        hint=f"Known: {BUNDLED}, {', '.join(HUB_MODELS)}; or a folder such as ./{name[:40]}.",
+    )

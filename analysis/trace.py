@@ -1,0 +1,242 @@
+"""Run a prompt, clean or with interventions, and keep what the last layer's mathematics needs (METHODS section 1).
+
+A `Trace` is one forward pass: the last residual stream, the last layer's activations, and per position the entropy of
+the predicted distribution, the loss of the token that follows, the LN scale, KL to the unigram distribution, the
+probability of the top token and the rank of the one that follows.
+
+Interventions on last-layer neurons need no second forward pass: only the final norm and ``W_U`` follow, so the residual
+stream changes by ``(n' - n) w`` (through the norm after the MLP where there is one). Any other layer takes a real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from analysis import metrics
+from analysis.frequency import Unigram
+from analysis.metrics import wide
+from analysis.model import Hook, Model
+from analysis.readout import Readout
+from analysis.types import Intervention, NeuronId, check_disjoint
+
+
+@dataclass(frozen=True, slots=True)
+class PositionMetrics:
+    """One number a position. ``loss`` and ``rank`` speak of the next token: NaN and -1 at the last position."""
+
+    entropy: Float[Tensor, " pos"]
+    loss: Float[Tensor, " pos"]
+    ln_scale: Float[Tensor, " pos"]
+    top1_prob: Float[Tensor, " pos"]
+    rank: Int[Tensor, " pos"]
+    kl_unigram: Float[Tensor, " pos"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastLayer:
+    """resid: the last residual stream; activations: the last MLP's; mlp_out: its output before a post-norm, if any."""
+
+    resid: Float[Tensor, "pos d_model"]
+    activations: Float[Tensor, "pos d_mlp"]
+    mlp_out: Float[Tensor, "pos d_model"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One run of one text. ``activations``: the neurons asked for, any layer, one value a position."""
+
+    token_ids: tuple[int, ...]
+    metrics: PositionMetrics
+    last: LastLayer
+    activations: dict[NeuronId, Float[Tensor, " pos"]] = field(default_factory=dict)
+    interventions: tuple[Intervention, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def target(self, position: int) -> int | None:
+        """The token that follows ``position``; None at the last one."""
+        return self.token_ids[position + 1] if position + 1 < len(self.token_ids) else None
+
+
+@dataclass(frozen=True, slots=True)
+class TopTokens:
+    """The most probable next tokens at every position, best first."""
+
+    ids: Int[Tensor, "pos k"]
+    log_probs: Float[Tensor, "pos k"]
+
+
+def trace(
+    model: Model,
+    token_ids: Sequence[int],
+    *,
+    interventions: Sequence[Intervention] = (),
+    neurons: Sequence[NeuronId] = (),
+    unigram: Unigram | None = None,
+    means: Float[Tensor, "n_layers d_mlp"] | None = None,
+    readout: Readout | None = None,
+) -> Trace:
+    """One forward pass over ``token_ids``, with the interventions as hooks.
+
+    means: reference means, needed by interventions of mode "mean". readout: another readout than the model's own (the
+    "no LayerNorm" switch). InputError for impossible tokens, neurons or positions; NotReadyError without means.
+    """
+    readout = readout or model.readout
+    tokens = model.tokens(token_ids)
+    for neuron in (*neurons, *(intervention.neuron for intervention in interventions)):
+        model.check_neuron(neuron)
+    last = f"blocks.{model.last_layer}"
+    names = {f"{last}.hook_resid_post", f"{last}.mlp.hook_post", *(_post(neuron.layer) for neuron in neurons)}
+    if readout.post_norm is not None:
+        names.add(f"{last}.mlp.hook_out")
+    captured = model.run(
+        tokens, capture=sorted(names), hooks=intervention_hooks(interventions, tokens.shape[1], means)
+    )
+    values = {name: wide(value[0]) for name, value in captured.items()}
+    resid = values[f"{last}.hook_resid_post"]
+    return Trace(
+        tuple(token_ids),
+        position_metrics(readout, resid, tokens[0], unigram),
+        LastLayer(resid, values[_post(model.last_layer)], values.get(f"{last}.mlp.hook_out")),
+        {neuron: values[_post(neuron.layer)][:, neuron.index] for neuron in neurons},
+        tuple(interventions),
+    )
+
+
+def intervene(
+    model: Model,
+    clean: Trace,
+    interventions: Sequence[Intervention],
+    *,
+    unigram: Unigram | None = None,
+    means: Float[Tensor, "n_layers d_mlp"] | None = None,
+    readout: Readout | None = None,
+    method: Literal["auto", "closed_form", "hooks"] = "auto",
+) -> Trace:
+    """The same text with interventions: in closed form when all are in the last layer, else by a second forward pass."""
+    only_last = all(intervention.neuron.layer == model.last_layer for intervention in interventions)
+    if method == "hooks" or (method == "auto" and not only_last):
+        return trace(
+            model,
+            clean.token_ids,
+            interventions=interventions,
+            neurons=tuple(clean.activations),
+            unigram=unigram,
+            means=means,
+            readout=readout,
+        )
+    if not only_last:
+        raise ValueError("The closed form covers the last layer only.")
+    return _closed_form(model, clean, interventions, unigram, means, readout or model.readout)
+
+
+def _closed_form(
+    model: Model,
+    clean: Trace,
+    interventions: Sequence[Intervention],
+    unigram: Unigram | None,
+    means: Tensor | None,
+    readout: Readout,
+) -> Trace:
+    for intervention in interventions:
+        model.check_neuron(intervention.neuron)
+    activations = _edited(clean.last.activations[None], interventions, means)[0]
+    touched = sorted({intervention.neuron.index for intervention in interventions})
+    delta = (activations - clean.last.activations)[:, touched]
+    resid = readout.write(clean.last.resid, clean.last.mlp_out, delta, readout.W_out[touched])
+    tokens = torch.tensor(clean.token_ids, device=resid.device)
+    return Trace(
+        clean.token_ids,
+        position_metrics(readout, resid, tokens, unigram),
+        LastLayer(resid, activations, clean.last.mlp_out),
+        {
+            neuron: activations[:, neuron.index] if neuron.layer == model.last_layer else values
+            for neuron, values in clean.activations.items()
+        },
+        tuple(interventions),
+    )
+
+
+def intervention_hooks(
+    interventions: Sequence[Intervention], n_positions: int, means: Float[Tensor, "n_layers d_mlp"] | None
+) -> list[Hook]:
+    """One hook a layer that carries the interventions out on every row of the batch."""
+    check_disjoint(interventions, n_positions)
+    layers = sorted({intervention.neuron.layer for intervention in interventions})
+
+    def hook(layer: int) -> Hook:
+        here = [intervention for intervention in interventions if intervention.neuron.layer == layer]
+        return _post(layer), lambda activations: _edited(activations, here, means)
+
+    return [hook(layer) for layer in layers]
+
+
+def _edited(
+    activations: Float[Tensor, "batch pos d_mlp"],
+    interventions: Sequence[Intervention],
+    means: Float[Tensor, "n_layers d_mlp"] | None,
+) -> Float[Tensor, "batch pos d_mlp"]:
+    """A new tensor with the interventions carried out (all on one layer)."""
+    n_positions = activations.shape[1]
+    check_disjoint(interventions, n_positions)
+    edited = activations.clone()
+    for intervention in interventions:
+        neuron = intervention.neuron
+        where = torch.tensor(list(intervention.at(n_positions)), device=activations.device)
+        mean = None if means is None else float(means[neuron.layer, neuron.index])
+        edited[:, where, neuron.index] = intervention.apply(activations[:, where, neuron.index], mean)
+    return edited
+
+
+def position_metrics(
+    readout: Readout,
+    resid: Float[Tensor, "pos d_model"],
+    token_ids: Int[Tensor, " pos"],
+    unigram: Unigram | None = None,
+) -> PositionMetrics:
+    """Every per-position number from the last residual stream; logits are held for a chunk of positions at a time."""
+    chunk = metrics.positions_per_chunk(readout.d_vocab)
+    targets = torch.cat([token_ids[1:], token_ids[:1]])  # the last one is a placeholder, taken back below
+    log_freq = None if unigram is None else unigram.log_p.to(resid)
+    parts = []
+    for start in range(0, resid.shape[0], chunk):
+        rows = slice(start, start + chunk)
+        log_probs = readout.log_probs(resid[rows])
+        parts.append(
+            (
+                metrics.entropy(log_probs),
+                metrics.loss(log_probs, targets[rows]),
+                log_probs.amax(-1).exp(),
+                metrics.rank(log_probs, targets[rows]),
+                metrics.kl(log_freq, log_probs) if log_freq is not None else None,
+            )
+        )
+    entropy, loss, top1, rank, kl = zip(*parts, strict=True)
+    joined_loss, joined_rank = torch.cat(loss), torch.cat(rank)
+    joined_loss[-1], joined_rank[-1] = float("nan"), -1
+    return PositionMetrics(
+        entropy=torch.cat(entropy),
+        loss=joined_loss,
+        ln_scale=readout.scale(resid),
+        top1_prob=torch.cat(top1),
+        rank=joined_rank,
+        kl_unigram=None if log_freq is None else torch.cat([part for part in kl if part is not None]),
+    )
+
+
+def top_tokens(readout: Readout, resid: Float[Tensor, "pos d_model"], k: int) -> TopTokens:
+    """The k most probable next tokens at every position."""
+    chunk = metrics.positions_per_chunk(readout.d_vocab)
+    best = [readout.log_probs(rows).topk(min(k, readout.d_vocab), dim=-1) for rows in resid.split(chunk)]
+    return TopTokens(torch.cat([top.indices for top in best]), torch.cat([top.values for top in best]))
+
+
+def _post(layer: int) -> str:
+    return f"blocks.{layer}.mlp.hook_post"

@@ -1,0 +1,225 @@
+"""The words every other module speaks: neurons, baselines, interventions, token filters, errors.
+
+A neuron is written ``layer.index`` (``"11.2378"``), positions count from 0 and include BOS where it is present,
+entropies, losses and divergences are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+Baseline = Literal["mean", "prompt_mean", "zero"] | float
+"""What an ablated activation is set to: the model's reference mean, the mean over this prompt, zero, or a value."""
+
+Mode = Literal["mean", "zero", "value", "scale", "clip"]
+
+
+class NullscopeError(Exception):
+    """An error meant for a person: what happened, and what to do about it."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or type(self).code
+
+
+class InputError(NullscopeError):
+    """The request cannot be carried out as it stands."""
+
+    code = "invalid_input"
+
+
+class NotFoundError(NullscopeError):
+    """The thing named does not exist here."""
+
+    code = "not_found"
+
+
+class NotReadyError(NullscopeError):
+    """The thing asked for is being made and will exist later (a reference mean, a model that is loading)."""
+
+    code = "not_ready"
+
+
+class CapacityError(NullscopeError):
+    """It does not fit; the message carries both numbers."""
+
+    code = "does_not_fit"
+
+
+class UnsupportedModelError(NullscopeError):
+    """The model's architecture is one for which the mathematics here would be wrong."""
+
+    code = "unsupported_model"
+
+
+_NEURON = re.compile(r"(\d{1,4})\.(\d{1,7})")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class NeuronId:
+    """An MLP neuron: ``layer`` from 0, ``index`` into ``d_mlp`` from 0."""
+
+    layer: int
+    index: int
+
+    @classmethod
+    def parse(cls, text: str) -> NeuronId:
+        match = _NEURON.fullmatch(text.strip())
+        if match is None:
+            raise InputError(
+                f"{text[:40]!r} is not a neuron.", code="invalid_neuron", hint="Write layer.index, for example 11.2378."
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.index}"
+
+    def check(self, *, n_layers: int, d_mlp: int) -> NeuronId:
+        """Itself, or NotFoundError when the model has no such neuron."""
+        if self.layer >= n_layers or self.index >= d_mlp:
+            raise NotFoundError(
+                f"There is no neuron {self}.",
+                code="no_such_neuron",
+                hint=f"Layers run from 0 to {n_layers - 1}, neurons from 0 to {d_mlp - 1}.",
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Positions ``start`` to ``stop``, half-open."""
+
+    start: int
+    stop: int
+
+
+Positions = tuple[int, ...] | Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """What happens to one neuron's activation, and where.
+
+    ``mean``: set to the reference mean; ``zero``; ``value``: set to ``value``; ``scale``: multiplied by ``value``;
+    ``clip``: kept at or above ``min`` and at or below ``max`` (either or both). ``positions`` None means all.
+    """
+
+    neuron: NeuronId
+    mode: Mode
+    value: float | None = None
+    min: float | None = None
+    max: float | None = None
+    positions: Positions = None
+
+    def __post_init__(self) -> None:
+        for name in ("value", "min", "max"):
+            number = getattr(self, name)
+            if number is not None and not math.isfinite(number):
+                raise InputError(f"{name} of the intervention on {self.neuron} is not a finite number.")
+        if self.mode in ("value", "scale") and self.value is None:
+            raise InputError(f"The intervention {self.mode!r} on {self.neuron} needs a value.")
+        if self.mode == "clip":
+            if self.min is None and self.max is None:
+                raise InputError(f"Clipping {self.neuron} needs min, max or both.")
+            if self.min is not None and self.max is not None and self.min > self.max:
+                raise InputError(f"Clipping {self.neuron}: min {self.min} is above max {self.max}.")
+
+    def at(self, n_positions: int) -> range | tuple[int, ...]:
+        """The positions touched in a text of ``n_positions`` tokens; InputError when one lies outside."""
+        if self.positions is None:
+            return range(n_positions)
+        if isinstance(self.positions, Span):
+            start, stop = self.positions.start, self.positions.stop
+            if not 0 <= start < stop <= n_positions:
+                raise InputError(
+                    f"The range {start} to {stop} of the intervention on {self.neuron} does not lie in the "
+                    f"{n_positions} positions of the text.",
+                    code="position_out_of_range",
+                    hint="start counts from 0 and stop is not included.",
+                )
+            return range(start, stop)
+        for position in self.positions:
+            if not 0 <= position < n_positions:
+                raise InputError(
+                    f"Position {position} of the intervention on {self.neuron} is not in the text.",
+                    code="position_out_of_range",
+                    hint=f"Positions run from 0 to {n_positions - 1}.",
+                )
+        return self.positions
+
+    def apply(self, activation: Tensor, mean: float | None) -> Tensor:
+        """The new activations at the touched positions (any shape)."""
+        match self.mode:
+            case "mean":
+                if mean is None:
+                    raise reference_not_ready()
+                return torch.full_like(activation, mean)
+            case "zero":
+                return torch.zeros_like(activation)
+            case "value":
+                return torch.full_like(activation, float(self.value or 0.0))
+            case "scale":
+                return activation * float(self.value or 0.0)
+            case "clip":
+                return activation.clamp(self.min, self.max)
+
+
+def reference_not_ready() -> NotReadyError:
+    """The one wording of "the mean baseline does not exist yet"."""
+    return NotReadyError(
+        "The reference means of this model have not been computed yet.",
+        code="baseline_not_ready",
+        hint="Wait for them, or choose the baseline 'zero' or 'prompt_mean'.",
+    )
+
+
+def check_disjoint(interventions: Iterable[Intervention], n_positions: int) -> None:
+    """InputError when two interventions touch one neuron at one position."""
+    seen: dict[NeuronId, set[int]] = {}
+    for intervention in interventions:
+        touched = set(intervention.at(n_positions))
+        both = seen.setdefault(intervention.neuron, set()) & touched
+        if both:
+            raise InputError(
+                f"Two interventions touch neuron {intervention.neuron} at position {min(both)}.",
+                code="overlapping_interventions",
+                hint="Keep one of them, or give them different positions.",
+            )
+        seen[intervention.neuron] |= touched
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFilter:
+    """Which positions of a row count in averages over a corpus.
+
+    The defaults are the paper's: positions ``first`` to ``length - 1 - last`` of a row, the token itself not one of
+    ``excluded`` (BOS, EOS; newline too in GPT models) and not followed by one. Without ``exclude_specials`` the
+    positions alone decide.
+    """
+
+    first: int = 3
+    last: int = 1
+    exclude_specials: bool = True
+
+    def mask(self, tokens: Int[Tensor, "batch pos"], excluded: Collection[int]) -> Bool[Tensor, "batch pos"]:
+        """True at kept positions. The last position is never kept: nothing follows it."""
+        length = tokens.shape[1]
+        keep = torch.zeros_like(tokens, dtype=torch.bool)
+        keep[:, self.first : max(length - max(self.last, 1), 0)] = True
+        if self.exclude_specials and excluded:
+            special = torch.isin(tokens, torch.tensor(sorted(excluded), device=tokens.device, dtype=tokens.dtype))
+            keep &= ~special
+            keep[:, :-1] &= ~special[:, 1:]
+        return keep
