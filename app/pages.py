@@ -1,0 +1,272 @@
+"""A view rendered as page, fragment, JSON or CSV; an error likewise. The only place that knows htmx's headers.
+
+One URL gives all four: `?format=json|csv` or an Accept header chooses data; a request of htmx whose target is `#spectrum` gets the
+block `spectrum` of the page's template alone; everything else gets the page. So a fragment cannot differ from its page.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from app.errors import Failure, failure_of
+from app.figures.theme import plotly_js
+from app.present import format as shown, text
+
+ROOT = Path(__file__).parent.parent
+TEMPLATES, STATIC = ROOT / "templates", ROOT / "static"
+
+# Request headers of htmx 4, and the one response header in use.
+REQUEST, TARGET, KIND, RESTORE, PUSH = "HX-Request", "HX-Target", "HX-Request-Type", "HX-History-Restore-Request", "HX-Push-Url"
+VARY = f"{REQUEST}, {TARGET}, {KIND}, Accept"
+
+Format = Literal["html", "json", "csv"]
+
+
+class Figure(Protocol):
+    """What app.figures returns: anything that writes itself as Plotly JSON."""
+
+    def to_json(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class NavEntry:
+    """One page family in the navigation; shown where the app has a GET route with this path."""
+
+    label: str
+    path: str
+    hint: str
+
+
+NAV = (
+    NavEntry("Prompt", "/", "Run a prompt, watch confidence, ablate neurons"),
+    NavEntry("Atlas", "/atlas", "Every neuron by its weights"),
+    NavEntry("Null space", "/nullspace", "The spectrum of the unembedding"),
+    NavEntry("Frequency", "/frequency", "Token counts and the frequency direction"),
+    NavEntry("Effects", "/effects", "Heatmap, joint sets, dose, LN ledger"),
+    NavEntry("Sweeps", "/sweeps", "Effects over a corpus"),
+    NavEntry("Induction", "/induction", "Repeated text"),
+    NavEntry("Lab", "/lab", "Saved results, notes, lists"),
+    NavEntry("Models", "/models", "What is loaded here"),
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a template knows beside its view."""
+
+    title: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+    root: str
+    nav: tuple[NavEntry, ...]
+    figures: Mapping[str, Callable[[], Figure]]
+    model: str | None = None
+
+    def url(self, path: str, **query: Any) -> str:
+        """A link inside the program, with the proxy's prefix and without empty parameters."""
+        kept = [(k, v) for k, vs in query.items() for v in (vs if isinstance(vs, list | tuple) else [vs]) if v is not None]
+        return self.root + path + ("?" + urlencode(kept) if kept else "")
+
+    def here(self, **changes: Any) -> str:
+        """This page's address with some parameters changed (None removes one)."""
+        kept = [(k, v) for k, v in self.query if k not in changes]
+        new = [(k, v) for k, vs in changes.items() for v in (vs if isinstance(vs, list | tuple) else [vs]) if v is not None]
+        pairs = kept + new
+        return self.root + self.path + ("?" + urlencode(pairs) if pairs else "")
+
+    def static(self, name: str) -> str:
+        return f"{self.root}/static/{name}?v={_digest(STATIC / name)}"
+
+    def plotly(self) -> str:
+        return f"{self.root}/static/plotly/{plotly_js()[1]}/plotly.min.js"
+
+
+def respond(
+    request: Request,
+    view: BaseModel,
+    *,
+    template: str,
+    title: str,
+    figures: Mapping[str, Callable[[], Figure]] | None = None,
+    model: str | None = None,
+    status: int = 200,
+    push: str | None = None,
+) -> Response:
+    """`view` in the form that the request wants. `push` is the address that an htmx request leaves in the history."""
+    wanted = format_of(request)
+    headers = {"Vary": VARY}
+    if wanted == "json":
+        return Response(view.model_dump_json(), status, headers, "application/json")
+    if wanted == "csv":
+        headers["Content-Disposition"] = f'attachment; filename="{Path(template).stem}.csv"'
+        return Response(as_csv(view), status, headers, "text/csv; charset=utf-8")
+    if push is not None and REQUEST in request.headers:
+        headers[PUSH] = push
+    page = _page(request, title, figures or {}, model)
+    return Response(_render(template, fragment_of(request), view=view, page=page), status, headers, "text/html")
+
+
+def format_of(request: Request) -> Format:
+    """html, unless the query or the Accept header says otherwise; under /api it is always json."""
+    asked = request.query_params.get("format")
+    if asked in ("json", "csv"):
+        return asked  # type: ignore[return-value]
+    accept = request.headers.get("accept", "")
+    if request.scope["path"].removeprefix(request.scope.get("root_path", "")).startswith("/api/"):
+        return "json"
+    return "json" if "application/json" in accept and "text/html" not in accept else "html"
+
+
+def fragment_of(request: Request) -> str | None:
+    """The block that this request swaps in, or None for the whole page (a history restore always wants the page)."""
+    headers = request.headers
+    if REQUEST not in headers or RESTORE in headers or headers.get(KIND) == "full":
+        return None
+    _, _, target = headers.get(TARGET, "").partition("#")  # htmx 4 sends "section#spectrum"
+    return target.replace("-", "_") or None
+
+
+def handle_error(request: Request, exc: Exception) -> Response:
+    """The one exception handler: the same error as JSON, page or fragment."""
+    return render_failure(request, failure_of(exc))
+
+
+def render_failure(request: Request, failure: Failure) -> Response:
+    headers = {**failure.headers, "Vary": VARY}
+    if format_of(request) != "html":
+        return JSONResponse(failure.body(), failure.status, headers)
+    # A target inside a page gets the message alone, so that it stands where its cause is.
+    block = "message" if fragment_of(request) else None
+    html = _render("error.html", block, view=failure, page=_page(request, "Error", {}, None))
+    return Response(html, failure.status, headers, "text/html")
+
+
+def as_csv(view: BaseModel) -> str:
+    """The view's table: `csv_rows()` where it has one, else its `rows`; nested keys become dotted columns."""
+    rows = view.csv_rows() if hasattr(view, "csv_rows") else view.model_dump(mode="json").get("rows", [])
+    flat = [dict(_flatten(row)) for row in rows]
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns)
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in flat)
+    return out.getvalue()
+
+
+def static_routes() -> list[BaseRoute]:
+    """Our files, and plotly.js from the installed package under a versioned address."""
+    return [
+        Route("/static/plotly/{version}/plotly.min.js", _plotly, methods=["GET", "HEAD"]),
+        Mount("/static", _Cached(directory=STATIC), name="static"),
+    ]
+
+
+class _Cached(StaticFiles):
+    """Addresses carry the content's hash, so what they name never changes."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+@cache
+def _plotly_body() -> bytes:
+    import gzip
+
+    return gzip.compress(plotly_js()[0].read_bytes(), compresslevel=6)
+
+
+def _plotly(request: Request) -> Response:
+    if request.path_params["version"] != plotly_js()[1]:
+        return Response(status_code=404)
+    headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        return Response(_plotly_body(), 200, headers, "text/javascript")
+    return Response(plotly_js()[0].read_bytes(), 200, headers, "text/javascript")
+
+
+def _page(
+    request: Request, title: str, figures: Mapping[str, Callable[[], Figure]], model: str | None
+) -> Page:
+    root = request.scope.get("root_path", "").rstrip("/")
+    known = {route.path for route in request.app.routes if "GET" in (getattr(route, "methods", None) or ())}
+    return Page(
+        title=title,
+        path=request.scope["path"].removeprefix(root) or "/",
+        query=tuple(request.query_params.multi_items()),
+        root=root,
+        nav=tuple(entry for entry in NAV if entry.path in known),
+        figures=figures,
+        model=model or request.query_params.get("model"),
+    )
+
+
+def _render(template: str, block: str | None, **context: Any) -> str:
+    loaded = _environment().get_template(template)
+    if block in loaded.blocks:
+        return "".join(loaded.blocks[block](loaded.new_context(context)))
+    return loaded.render(context)
+
+
+@cache
+def _environment() -> Environment:
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    env.filters.update(visible=text.visible, num=shown.num, signed=shown.signed, percent=shown.percent, size=shown.size)
+    env.globals.update(figure_json=_figure_json, data_json=_data_json)
+    # A block rendered alone does not see what its page imports, so the shared macros are a global.
+    env.globals["ui"] = env.get_template("macros.html").module
+    return env
+
+
+def _figure_json(page: Page, name: str) -> Markup:
+    return _script_safe(page.figures[name]().to_json())
+
+
+def _data_json(value: Any) -> Markup:
+    plain = value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, allow_nan=False)
+    return _script_safe(plain)
+
+
+def _script_safe(text: str) -> Markup:
+    """JSON that may stand inside a script element: no `<`, so nothing can close it or open a comment."""
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _flatten(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value  # a spreadsheet would run it as a formula
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return json.dumps(value)
+    return value
+
+
+@cache
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

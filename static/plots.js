@@ -1,0 +1,110 @@
+// The island that draws figures: every [data-plotly] with a JSON script behind it, after load and after each htmx swap.
+// Colours come as CSS variables and are resolved here, so a chart follows the theme. plotly.js is fetched when the first chart appears.
+(() => {
+  const source = document.currentScript.dataset.plotlySrc;
+  let loading = null;
+  const plotly = () => loading ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = source;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = reject;
+    document.head.append(script);
+  });
+
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const resolve = (value) => {
+    if (typeof value === "string") return value.replace(/var\((--[\w-]+)\)/g, (_, name) => css(name));
+    if (Array.isArray(value)) return value.map(resolve);
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, resolve(v)]));
+    return value;
+  };
+
+  const axisLook = () => ({
+    gridcolor: css("--grid"), zerolinecolor: css("--quiet"), linecolor: css("--grid"), tickcolor: css("--grid"),
+    automargin: true, zeroline: false, title: { font: { size: 12, color: css("--soft") }, standoff: 8 },
+  });
+  const merge = (base, over) => {
+    const out = { ...base };
+    for (const [key, value] of Object.entries(over ?? {})) {
+      const both = value && typeof value === "object" && !Array.isArray(value) && out[key] && typeof out[key] === "object";
+      out[key] = both ? merge(out[key], value) : value;
+    }
+    return out;
+  };
+  const look = (layout) => {
+    const out = merge({
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      font: { family: css("--sans"), size: 12, color: css("--soft") },
+      title: { font: { size: 14, color: css("--ink") }, x: 0, xref: "paper", xanchor: "left" },
+      hoverlabel: { bgcolor: css("--raised"), bordercolor: css("--line"), font: { family: css("--mono"), size: 12, color: css("--ink") }, align: "left" },
+      legend: { font: { color: css("--ink") } }, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: css("--ink") },
+    }, layout);
+    for (const key of Object.keys({ xaxis: 0, yaxis: 0, ...layout })) {
+      if (/^[xy]axis\d*$/.test(key)) out[key] = merge(axisLook(), out[key]);
+    }
+    return out;
+  };
+  const config = { responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: "hover", scrollZoom: false,
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "toImage", "autoScale2d"] };
+
+  const figureOf = (element) => {
+    const script = element.parentElement.querySelector('script[type="application/json"]');
+    return script && JSON.parse(script.textContent);
+  };
+
+  const draw = async (element) => {
+    const figure = element._figure ??= figureOf(element);
+    if (!figure) return;
+    const Plotly = await plotly();
+    if (!element.isConnected) return;
+    await Plotly.react(element, resolve(figure.data), look(resolve(figure.layout)), config);
+    element.dataset.drawn = "true";
+    if (element._bound) return;
+    element._bound = true;
+    // A point may carry a link in customdata[0] ("/atlas/3.17"): clicking opens it. Pages with more to say listen to `plot:click`.
+    element.on("plotly_click", (event) => {
+      const detail = { x: event.points[0].x, y: event.points[0].y, customdata: event.points[0].customdata, element };
+      const unhandled = element.dispatchEvent(new CustomEvent("plot:click", { bubbles: true, cancelable: true, detail }));
+      const link = [detail.customdata].flat()[0];
+      if (unhandled && typeof link === "string" && link.startsWith("/")) window.location.assign(link);
+    });
+    element.dispatchEvent(new CustomEvent("plot:drawn", { bubbles: true }));
+  };
+  const drawAll = (root) => {
+    const found = [...(root.querySelectorAll?.("[data-plotly]") ?? [])];
+    if (root.matches?.("[data-plotly]")) found.push(root);
+    for (const element of found) if (!element.dataset.drawn) draw(element);
+    for (const button of root.querySelectorAll?.(".chart-tools button") ?? []) button.hidden = false;
+  };
+
+  document.addEventListener("DOMContentLoaded", () => drawAll(document));
+  document.addEventListener("htmx:after:process", (event) => drawAll(event.target));
+  document.addEventListener("htmx:before:cleanup", (event) => {
+    if (window.Plotly) for (const element of event.target.querySelectorAll?.("[data-drawn]") ?? []) window.Plotly.purge(element);
+  });
+  document.addEventListener("theme", () => {
+    for (const element of document.querySelectorAll("[data-drawn]")) draw(element);
+  });
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-plot]");
+    if (!button) return;
+    const chart = button.closest(".chart");
+    const element = chart.querySelector("[data-plotly]");
+    if (button.dataset.plot === "maximise") {
+      const large = chart.classList.toggle("maximised");
+      button.textContent = large ? "Restore" : "Maximise";
+      element._height ??= element._figure.layout.height;
+      await window.Plotly.relayout(element, { height: large ? window.innerHeight - 120 : element._height, autosize: true });
+      return;
+    }
+    window.Plotly.downloadImage(element, { format: button.dataset.plot, filename: chart.dataset.chart, width: 1200, height: 700, scale: 2 });
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    document.querySelector(".chart.maximised [data-plot=maximise]")?.click();
+  });
+
+  // For the scripts of single pages: draw a changed figure again with the same look.
+  window.plots = { draw, css };
+})();
