@@ -57,7 +57,7 @@ def config(name: str, **changes: Any) -> Any:
         case "llama":
             made = t.LlamaConfig(**(grouped | changes))
         case "phi":
-            made = t.PhiConfig(**(plain | changes))
+            made = t.PhiConfig(**(plain | {"num_attention_heads": 3} | changes))  # half of a head rotates: even
         case "qwen2":
             made = t.Qwen2Config(**(grouped | changes))
         case "opt":
@@ -88,7 +88,7 @@ def hf_model(name: str = "gpt2", *, dtype: torch.dtype = torch.float64, seed: in
             for parameter_name, parameter in model.named_parameters():
                 if parameter.ndim == 1:
                     parameter.add_(0.3 * torch.randn_like(parameter))
-                elif "embed" not in parameter_name and "wpe" not in parameter_name:
+                elif "wpe" not in parameter_name and "embed_positions" not in parameter_name:
                     parameter.mul_(6)  # initial weights are so small that every effect would be noise
     return model.to(dtype).eval()
 
