@@ -1,0 +1,12 @@
+"""The commands of `nullscope`: name -> (module, one line of help). A module is imported only when its command runs.
+
+The module's click command is named `command`.
+"""
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("app.commands.serve", "Serve the dashboard and the API."),
+    "models": ("app.commands.models", "Which models are here, their size, and the memory that loading needs."),
+    "trace": ("app.commands.trace", "Run a prompt: per-token entropy, loss, LN scale, KL to the unigram distribution."),
+    "effects": ("app.commands.effects", "Ablate every last-layer neuron at one token and rank them."),
+    "check": ("app.commands.check", "Check a model: its readout against its logits, closed form against hooks."),
+}

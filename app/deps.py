@@ -1,0 +1,73 @@
+"""The dependencies of handlers, as named aliases."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from app.errors import ClientGoneError
+from app.residency.host import ANYONE, ModelHost
+from app.settings import Settings
+
+T = TypeVar("T")
+
+
+def settings_of(request: Request) -> Settings:
+    found: Settings = request.app.state.settings
+    return found
+
+
+def host_of(request: Request) -> ModelHost:
+    found: ModelHost = request.app.state.host
+    return found
+
+
+def person_of(request: Request) -> str:
+    """Whose turn a request takes in the queue: the identity that security established, else the client's address."""
+    found: str | None = getattr(request.state, "person", None)
+    return found or (request.client.host if request.client else ANYONE)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whoever sent this request; work run for them ends when they leave."""
+
+    request: Request
+    host: ModelHost
+    person: str
+
+    async def run(self, key: str, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """`host.run` as this person; ClientGoneError (and the work is taken out of the queue) once they are gone."""
+        work = self.host.run(key, function, *args, who=self.person, **options)
+        return await while_connected(self.request, work)
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Wait for `work`, but not longer than the client does. The request's body must have been read."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError("The client closed the connection.", code="client_gone")
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def caller_of(request: Request) -> Caller:
+    return Caller(request, host_of(request), person_of(request))
+
+
+SettingsDep = Annotated[Settings, Depends(settings_of)]
+HostDep = Annotated[ModelHost, Depends(host_of)]
+CallerDep = Annotated[Caller, Depends(caller_of)]

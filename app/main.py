@@ -1,0 +1,53 @@
+"""The application: settings in, ASGI app out. No logic."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from analysis.types import NullscopeError
+from app import pages
+from app.present.core import versions
+from app.residency.host import ModelHost
+from app.routes import FAMILIES
+from app.security import Guard
+from app.settings import Settings
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Models begin to load; the app answers at once. On the way out the running request is finished."""
+    host: ModelHost = app.state.host
+    host.start()
+    try:
+        yield
+    finally:
+        host.close()
+
+
+def create_app(settings: Settings | None = None, *, host: ModelHost | None = None) -> FastAPI:
+    """The whole program for one process. `host` replaces the settings' own, for tests."""
+    settings = settings or Settings()
+    app = FastAPI(
+        title="Nullscope",
+        version=versions()["nullscope"],
+        description="See how a language model regulates its own confidence. Units: nats.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        root_path=settings.root_path,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.host = host or ModelHost(settings)
+    for kind in (NullscopeError, RequestValidationError, ValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, pages.handle_error)
+    for family in FAMILIES:
+        app.include_router(import_module(f"app.routes.{family}").router)
+    app.router.routes.extend(pages.static_routes())
+    app.add_middleware(Guard, settings=settings, render=pages.handle_error)
+    return app

@@ -1,0 +1,181 @@
+"""Models, traces and effects as views."""
+
+import math
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from analysis.model import Model
+from analysis.trace import TopTokens, Trace
+from analysis.types import Intervention, NeuronId, Span
+from app.present.plain import ranks, series
+from app.requests.core import InterventionRequest, SpanRequest
+from app.residency.facts import Facts
+from app.residency.host import Entry, ModelHost
+from app.residency.resident import Resident
+from app.settings import Settings
+from app.views.core import ModelRow, ModelsView, NextToken, Provenance, RunView, Token
+
+PACKAGES = ("nullscope", "torch", "transformers", "transformer_lens")
+
+
+def intervention(request: InterventionRequest) -> Intervention:
+    """The request's words as the numerics' own."""
+    positions = request.positions
+    return Intervention(
+        NeuronId.parse(request.neuron),
+        request.mode,
+        request.value,
+        request.min,
+        request.max,
+        Span(positions.start, positions.stop)
+        if isinstance(positions, SpanRequest)
+        else None
+        if positions is None
+        else tuple(positions),
+    )
+
+
+def tokens(model: Model, ids: Sequence[int]) -> list[Token]:
+    texts = model.token_texts(ids)
+    return [Token(position=t, id=ids[t], text=texts[t]) for t in range(len(ids))]
+
+
+def run(model: Model, trace: Trace, top: TopTokens) -> RunView:
+    metrics = trace.metrics
+    return RunView(
+        entropy=series(metrics.entropy),
+        loss=series(metrics.loss),
+        ln_scale=series(metrics.ln_scale),
+        kl_unigram=None if metrics.kl_unigram is None else series(metrics.kl_unigram),
+        top1_prob=series(metrics.top1_prob),
+        rank=ranks(metrics.rank),
+        top=[
+            next_tokens(model, ids, log_probs)
+            for ids, log_probs in zip(top.ids.tolist(), top.log_probs.tolist(), strict=True)
+        ],
+        activations={str(neuron): series(values) for neuron, values in trace.activations.items()},
+    )
+
+
+def next_tokens(model: Model, ids: Sequence[int], log_probs: Sequence[float]) -> list[NextToken]:
+
+
+    texts = model.token_texts(ids)
+    return [
+        NextToken(id=index, text=text, prob=math.exp(log_prob), logprob=log_prob)
+        for index, text, log_prob in zip(ids, texts, log_probs, strict=True)
+    ]
+
+
+def provenance(
+    resident: Resident, ids: Sequence[int], *, prepend_bos: bool | None, baseline: str | None, request_sha256: str
+) -> Provenance:
+    model = resident.model
+    return Provenance(
+        model=model.key,
+        source=model.spec.hub or "local folder",
+        revision=resident.revision,
+        weights_sha256=model.weights_sha256,
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=str(model.device),
+        versions=versions(),
+        token_ids=list(ids),
+        prepend_bos=prepend_bos,
+        baseline=baseline,
+        unigram=resident.unigram.source if resident.unigram else None,
+        folding=folding(model),
+        request_sha256=request_sha256,
+    )
+
+
+def folding(model: Model) -> dict[str, bool]:
+    """The switches of the readout that a number depends on."""
+    readout = model.readout
+    return {
+        "centred": readout.centred,
+        "vocab_centred": readout.vocab_centred,
+        "post_norm": readout.post_norm is not None,
+        "soft_cap": readout.soft_cap is not None,
+    }
+
+
+def baseline_name(baseline: float | str, resident: Resident) -> str:
+    """How a result names its baseline: the mean with its text, a value with its number."""
+    if baseline == "mean" and (means := resident.means_status.value) is not None:
+        return f"mean over {means.n_tokens} tokens of {means.source}"
+    if baseline == "prompt_mean":
+        return "mean over this prompt"
+    return "zero" if baseline == "zero" else f"value {baseline}"
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a source tree that was not installed
+            found[package] = "not installed"
+    return found
+
+
+def models(host: ModelHost, settings: Settings) -> ModelsView:
+    return ModelsView(models=[model_row(entry, settings) for entry in host.entries.values()])
+
+
+def model_row(entry: Entry, settings: Settings) -> ModelRow:
+    """One row of GET /models: from the loaded model where there is one, else from the files."""
+    status = entry.means
+    return describe_model(
+        key=entry.spec.key,
+        hub=entry.spec.hub,
+        state=entry.state,
+        error=entry.error,
+        facts=entry.facts,
+        settings=settings,
+        revision=entry.revision,
+        resident=entry.replicas[0][1] if entry.replicas else None,
+        device=", ".join(worker.device for worker, _ in entry.replicas) or None,
+        mean=status.state,
+        mean_progress=status.progress,
+        mean_source=status.value.source if status.value else None,
+    )
+
+
+def describe_model(
+    *,
+    key: str,
+    hub: str | None,
+    state: Literal["available", "absent", "waiting", "loading", "loaded", "failed"],
+    facts: Facts | None,
+    settings: Settings,
+    resident: Resident | None = None,
+    **more: Any,
+) -> ModelRow:
+    model = resident.model if resident else None
+    shape = model or facts
+    limit = settings.max_tokens
+    return ModelRow(
+        key=key,
+        loaded=model is not None,
+        state=state,
+        source=hub or "local folder",
+        architecture=shape.architecture if shape else None,
+        d_model=shape.d_model if shape else None,
+        n_layers=shape.n_layers if shape else None,
+        n_heads=shape.n_heads if shape else None,
+        d_mlp=shape.d_mlp if shape else None,
+        d_vocab=shape.d_vocab if shape else None,
+        n_ctx=shape.n_ctx if shape else None,
+        norm=shape.norm if shape else None,
+        dtype=settings.dtype,
+        bytes_on_disk=facts.bytes_on_disk if facts else None,
+        bytes_needed=facts.bytes_needed(settings.dtype) if facts else None,
+        weights_sha256=model.weights_sha256 if model else None,
+        max_tokens=min(limit, shape.n_ctx) if shape else None,
+        unigram=resident.unigram is not None if resident else None,
+        **more,
+    )
+
+

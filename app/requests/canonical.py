@@ -1,0 +1,31 @@
+"""The identity of a request: one hash over what decides its result, and nothing else."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+PROMPT_KEYS = {"text", "token_ids", "prepend_bos"}
+
+
+def canonical_request(
+    kind: str, key: str, weights_sha256: str, token_ids: list[int], request: BaseModel
+) -> dict[str, Any]:
+    """What is stored under a permalink: the prompt as final token ids (BOS included), every option spelled out.
+
+    Two requests that must give the same result give equal dictionaries, whether the prompt came as text or as ids.
+    """
+    return {
+        "kind": kind,
+        "model": key,
+        "weights_sha256": weights_sha256,
+        "token_ids": token_ids,
+        "options": request.model_dump(mode="json", exclude=PROMPT_KEYS),
+    }
+
+
+def content_hash(canonical: dict[str, Any]) -> str:
+    """SHA-256 (hex) of the canonical JSON: sorted keys, no spaces, ASCII."""
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

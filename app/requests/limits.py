@@ -1,0 +1,38 @@
+"""The operator's limits on one request, checked before any work is done. Each refusal names both numbers."""
+
+from analysis.types import InputError
+from app.requests.core import PromptRequest, TraceRequest
+from app.settings import Limits
+
+
+def check_prompt(request: PromptRequest, limits: Limits) -> None:
+    if request.text is not None:
+        _within(len(request.text), limits.max_characters, "characters", "prompt")
+    if request.token_ids is not None:
+        check_tokens(len(request.token_ids), limits.max_tokens)
+    neurons = getattr(request, "neurons", None)
+    if isinstance(neurons, list):
+        _within(len(neurons), limits.max_neurons, "neurons", "request")
+
+
+def check_trace(request: TraceRequest, limits: Limits) -> None:
+    check_prompt(request, limits)
+    _within(len(request.interventions), limits.max_interventions, "interventions", "request")
+    if request.top_k > limits.max_top_k:
+        raise InputError(
+            f"top_k is {request.top_k}; at most {limits.max_top_k} are allowed here.", code="limit_top_k"
+        )
+
+
+def check_tokens(n_tokens: int, limit: int) -> None:
+    """Once the prompt is cut into tokens; the limit is the lower of the operator's and the model's context."""
+    _within(n_tokens, limit, "tokens", "prompt")
+
+
+def _within(count: int, limit: int, what: str, where: str) -> None:
+    if count > limit:
+        raise InputError(
+            f"The {where} has {count} {what}; at most {limit} are allowed here.",
+            code=f"limit_{what}",
+            hint=f"Send fewer {what}.",
+        )

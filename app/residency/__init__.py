@@ -1,0 +1,1 @@
+"""The models in memory and the threads that own them."""

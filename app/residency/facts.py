@@ -1,0 +1,74 @@
+"""What can be said about a model folder without loading it: its shape, its size, the memory that loading takes."""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+RMS_TYPES = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3_text", "olmo2", "mixtral", "phi3"}
+)
+MAX_HEADER_BYTES = 100_000_000  # the bound of the safetensors format itself
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+OVERHEAD = 1.15  # module wrappers, tokenizer, allocator
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Shape and size of a model on disk."""
+
+    architecture: str | None
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+    norm: Literal["LN", "RMS"]
+    n_parameters: int
+    bytes_on_disk: int
+
+    def bytes_needed(self, dtype: str) -> int:
+        """Weights in their dtype, and the folded readout (W_U twice while it is made, W_out) in float32."""
+        readout = 4 * (2 * self.d_model * self.d_vocab + self.d_model * self.d_mlp)
+        return math.ceil(OVERHEAD * (self.n_parameters * ITEM_BYTES[dtype] + readout))
+
+
+def read_facts(folder: Path) -> Facts:
+    """Read config.json and the headers of the safetensors files; ValueError when they make no sense."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    files = sorted(folder.glob("*.safetensors"))
+    d_model = _first(config, "hidden_size", "n_embd", "d_model")
+    return Facts(
+        architecture=(config.get("architectures") or [None])[0],
+        d_model=d_model,
+        n_layers=_first(config, "num_hidden_layers", "n_layer", "num_layers"),
+        n_heads=_first(config, "num_attention_heads", "n_head", "num_heads"),
+        d_mlp=_first(config, "intermediate_size", "n_inner", "ffn_dim", default=4 * d_model),
+        d_vocab=_first(config, "vocab_size"),
+        n_ctx=_first(config, "max_position_embeddings", "n_positions", "n_ctx"),
+        norm="RMS" if config.get("model_type") in RMS_TYPES else "LN",
+        n_parameters=sum(_parameters(file) for file in files),
+        bytes_on_disk=sum(file.stat().st_size for file in files),
+    )
+
+
+def _first(config: dict[str, Any], *names: str, default: int | None = None) -> int:
+    for name in names:
+        if isinstance(value := config.get(name), int):
+            return value
+    if default is None:
+        raise ValueError(f"config.json has none of {', '.join(names)}")
+    return default
+
+
+def _parameters(file: Path) -> int:
+    """Numbers in a safetensors file, from its header: 8 bytes of length, then JSON of name -> dtype, shape, offsets."""
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"{file.name} is not a safetensors file")
+        header = json.loads(stream.read(length))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")

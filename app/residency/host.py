@@ -1,0 +1,331 @@
+"""ModelHost: which models are in memory, and the only way to run anything on them.
+
+    result = await host.run(key, function, *args)      # function(resident, *args) on the device's thread
+    for item in host.slices(key, make_iterator): ...   # long work, a slice at a time, between interactive requests
+
+Models load on a background thread, so the process answers at once; a model that cannot be served keeps its reason.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from analysis import frequency, model as models, reference
+from analysis.model import Model
+from analysis.registry import ModelSpec, resolve
+from analysis.types import InputError, NotFoundError, NullscopeError
+from app.errors import UnavailableError
+from app.residency import means
+from app.residency.facts import Facts, read_facts
+from app.residency.hub import HubClient, HubModels
+from app.residency.memory import Memory
+from app.residency.queue import Lane
+from app.residency.resident import MeansStatus, Resident
+from app.residency.worker import Ticket, Worker, free_memory
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Loader = Callable[..., Model]
+State = Literal["waiting", "loading", "loaded", "failed"]
+ANYONE = "anyone"
+HOUSE = "nullscope"  # the program's own background work
+_END = object()
+
+
+@dataclass
+class Entry:
+    """One served model: what is known of it, and its replicas (one a device)."""
+
+    spec: ModelSpec
+    state: State = "waiting"
+    error: str | None = None
+    facts: Facts | None = None
+    revision: str | None = None
+    replicas: list[tuple[Worker, Resident]] = field(default_factory=list)
+    means: MeansStatus = field(default_factory=MeansStatus)
+    settled: threading.Event = field(default_factory=threading.Event)  # loaded or failed
+
+
+@dataclass
+class _Flight:
+    """A ticket that several identical requests wait for."""
+
+    ticket: Ticket
+    waiters: int = 0
+
+
+class ModelHost:
+    """Owns the device workers and the served models of one process."""
+
+    def __init__(
+        self, settings: Settings, *, hub: HubClient | None = None, loader: Loader = models.load
+    ) -> None:
+        self.settings = settings
+        self.hub = HubModels(settings.data_dir, hub, allow_download=settings.allow_download)
+        self.entries: dict[str, Entry] = {}
+        for name in settings.models:
+            self._add(resolve(name))
+        self.workers = {
+            device: Worker(device, queue_size=settings.queue_size, per_person=settings.queue_per_person)
+            for device in devices(settings.device)
+        }
+        self.memory = {device: Memory(device, settings.memory_bytes) for device in self.workers}
+        self._loader = loader
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="host-background")
+        self._flights: dict[str, _Flight] = {}
+        self._closing = threading.Event()
+
+    def _add(self, spec: ModelSpec) -> Entry:
+        if spec.key in self.entries:
+            raise InputError(f"Two models are called {spec.key!r}.", code="duplicate_model", hint="Rename a folder.")
+        entry = self.entries[spec.key] = Entry(spec)
+        return entry
+
+    # life
+
+    def start(self) -> None:
+        """Start the workers, and load the models in the background. Returns at once."""
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        for worker in self.workers.values():
+            worker.start()
+        for entry in self.entries.values():
+            self._background.submit(self._load, entry)
+
+    def close(self) -> None:
+        """Let the running request finish, refuse what waits, stop the background work."""
+        self._closing.set()
+        for worker in self.workers.values():
+            worker.close()
+        self._background.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model named at start is loaded."""
+        return all(entry.state == "loaded" for entry in self.entries.values())
+
+    def wait(self, key: str, timeout: float | None = None) -> Entry:
+        """Block until a model is loaded or has failed (not on the event loop)."""
+        entry = self.entry(key)
+        if not entry.settled.wait(timeout):
+            raise UnavailableError(f"{key} is still loading.", code="model_loading")
+        return entry
+
+    # models
+
+    @property
+    def default_key(self) -> str:
+        return next(iter(self.entries))
+
+    def entry(self, key: str) -> Entry:
+        """A served model; NotFoundError naming those there are."""
+        if (entry := self.entries.get(key)) is None:
+            raise NotFoundError(
+                f"No model {key[:60]!r} is served here.", code="unknown_model", hint=f"Served: {', '.join(self.entries)}."
+            )
+        return entry
+
+    def serve(self, name: str) -> Entry:
+        """Add a model of the allow-list while the program runs (an administrator's wish); loads in the background."""
+        entry = self._add(resolve(name))
+        self._background.submit(self._load, entry)
+        return entry
+
+    def unload(self, key: str) -> None:
+        """Forget a model and free its memory; requests that are already queued still get their answer."""
+        entry = self.entries.pop(self.entry(key).spec.key)
+        for worker, _ in entry.replicas:
+            self.memory[worker.device].models.pop(key, None)
+        entry.replicas.clear()
+        free_memory()
+
+    # running
+
+    async def run(
+        self,
+        key: str,
+        function: Callable[..., T],
+        *args: Any,
+        who: str = ANYONE,
+        kind: str | None = None,
+        lane: Lane = "interactive",
+        identity: str | None = None,
+    ) -> T:
+        """`function(resident, *args)` on the thread of the model's device; the event loop only waits.
+
+        who: whose turn it takes in the queue. identity: equal identities in flight are computed once. A caller that is
+        cancelled while the work still waits takes it out of the queue. Raises what the function raises; BusyError when
+        the queue is full, UnavailableError when the model is not loaded or `request_seconds` have passed.
+        """
+        flight = self._flights.get(identity) if identity else None
+        if flight is None:
+            flight = _Flight(self._submit(key, function, args, who, kind or function.__name__, lane))
+            if identity:
+                self._flights[identity] = flight
+        flight.waiters += 1
+        try:
+            async with asyncio.timeout(self.settings.request_seconds):
+                result: T = await asyncio.shield(asyncio.wrap_future(flight.ticket.future))
+                return result
+        except TimeoutError:
+            raise UnavailableError(
+                f"The request took longer than {self.settings.request_seconds:g} s.", code="timeout", retry_after=10
+            ) from None
+        finally:
+            flight.waiters -= 1
+            if flight.waiters == 0:
+                flight.ticket.future.cancel()  # nobody is left to read it; without effect once it runs or is done
+                if identity and self._flights.get(identity) is flight:
+                    del self._flights[identity]
+
+    def submit(
+        self,
+        key: str,
+        function: Callable[..., T],
+        *args: Any,
+        who: str = ANYONE,
+        kind: str | None = None,
+        lane: Lane = "batch",
+    ) -> "Future[T]":
+        """The same from another thread (never the event loop's): a future to wait for."""
+        return self._submit(key, function, args, who, kind or function.__name__, lane).future
+
+    def slices(
+        self, key: str, make: Callable[[Resident], Iterator[T]], *, who: str = HOUSE, kind: str = "batch"
+    ) -> Iterator[T]:
+        """Long work from a thread of its own: each `next` of the iterator is one ticket of the batch lane."""
+        _, resident = replica = self._replica(key)
+        steps = self._on(replica, lambda _: make(resident), (), who, kind, "batch").future.result()
+        while (item := self._on(replica, lambda _: next(steps, _END), (), who, kind, "batch").future.result()) is not _END:
+            yield item  # type: ignore[misc]  # the sentinel is excluded
+
+    def _submit(
+        self, key: str, function: Callable[..., Any], args: tuple[Any, ...], who: str, kind: str, lane: Lane
+    ) -> Ticket:
+        return self._on(self._replica(key), function, args, who, kind, lane)
+
+    @staticmethod
+    def _on(
+        replica: tuple[Worker, Resident],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        who: str,
+        kind: str,
+        lane: Lane,
+    ) -> Ticket:
+        worker, resident = replica
+        return worker.submit(lambda: function(resident, *args), who=who, kind=kind, lane=lane)
+
+    def _replica(self, key: str) -> tuple[Worker, Resident]:
+        """The replica on the device with the least to do."""
+        entry = self.entry(key)
+        if entry.state == "failed":
+            raise UnavailableError(f"{key} could not be loaded: {entry.error}", code="model_failed")
+        if not entry.replicas:
+            raise UnavailableError(
+                f"{key} is still loading.", code="model_loading", retry_after=2, hint="/readyz says when it is there."
+            )
+        return min(entry.replicas, key=lambda replica: replica[0].depth)
+
+    # loading, on the background thread
+
+    def _load(self, entry: Entry) -> None:
+        entry.state = "loading"
+        started = time.monotonic()
+        try:
+            self._place(entry)
+            entry.state = "loaded"
+            log.info("loaded %s in %.1f s", entry.spec.key, time.monotonic() - started)
+        except NullscopeError as error:
+            self._failed(entry, f"{error.message}" + (f" {error.hint}" if error.hint else ""))
+        except Exception as error:
+            log.exception("loading %s failed", entry.spec.key)
+            self._failed(entry, (str(error).strip().splitlines() or [type(error).__name__])[0][:300])
+        entry.settled.set()
+        if entry.state == "loaded" and entry.means.value is None and not self._closing.is_set():
+            entry.means.state = "waiting"
+            self._background.submit(self._compute_means, entry)
+
+    @staticmethod
+    def _failed(entry: Entry, reason: str) -> None:
+        entry.state, entry.error = "failed", reason
+        entry.replicas.clear()
+        free_memory()
+
+    def _place(self, entry: Entry) -> None:
+        """Find the folder, make sure that it fits, load one replica on every device."""
+        folder = entry.spec.folder
+        if folder is None:
+            snapshot = self.hub.fetch(entry.spec)
+            folder, entry.revision = snapshot.folder, snapshot.commit
+        entry.facts = read_facts(folder)
+        needed = entry.facts.bytes_needed(self.settings.dtype)
+        replicas = []
+        for device, worker in self.workers.items():
+            if self._closing.is_set():
+                raise UnavailableError("The server is shutting down.", code="shutting_down")
+            memory = self.memory[device]
+            memory.admit(needed, f"Loading {entry.spec.key}")
+            model = self._loader(entry.spec, folder=folder, device=device, dtype=getattr(torch, self.settings.dtype))
+            memory.models[entry.spec.key] = needed
+            counts = self._counts(model)
+            replicas.append((worker, Resident(model, counts, entry.means, self.settings.limits, memory, entry.revision)))
+        if (found := means.stored(self.settings, replicas[0][1].model, folder)) is not None:
+            entry.means.value, entry.means.state = found, "ready"
+        entry.replicas = replicas
+
+    def _counts(self, model: Model) -> frequency.Unigram | None:
+        """Token counts: the model's own, or those the operator put into the data folder."""
+        own = self.settings.data_dir / "unigrams" / f"{model.key}.npy"
+        path = model.spec.counts or (own if own.is_file() else None)
+        return None if path is None else frequency.load_counts(path, d_vocab=model.d_vocab)
+
+    def _compute_means(self, entry: Entry) -> None:
+        """Average the activations over the reference text, a row a slice, and keep the result for the next start."""
+        status = entry.means
+        try:
+            for step in self.slices(entry.spec.key, lambda resident: self._steps(resident.model), kind="means"):
+                status.state, status.done, status.total = "computing", step.done, step.total
+                if step.result is not None:
+                    status.value, status.state = step.result, "ready"
+                if self._closing.is_set():
+                    return
+        except _NoTextError:
+            status.state = "none"
+        except Exception as error:
+            if not self._closing.is_set():
+                log.warning("reference means of %s: %s", entry.spec.key, error)
+            status.state, status.error = "failed", str(error)[:300]
+
+    def _steps(self, model: Model) -> Iterator[reference.Progress]:
+        text = means.text_file(self.settings, model)
+        if text is None:
+            raise _NoTextError
+        for step in reference.compute(model, means.rows(self.settings, model, text), source=text.name):
+            if step.result is not None:
+                target = means.cache_file(self.settings.data_dir, model, means.digest(self.settings, text))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                reference.save(step.result, target)
+            yield step
+
+
+class _NoTextError(Exception):
+    """There is no text to compute means over."""
+
+
+def devices(setting: str) -> list[str]:
+    """The device names of the setting; auto: cuda, then mps, then cpu."""
+    if setting != "auto":
+        return list(dict.fromkeys(name.strip() for name in setting.split(",") if name.strip()))
+    if torch.cuda.is_available():
+        return ["cuda"]
+    return ["mps" if torch.backends.mps.is_available() else "cpu"]

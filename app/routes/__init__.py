@@ -1,0 +1,6 @@
+"""The page and API families. A module listed here has a `router`; main includes them in this order."""
+
+FAMILIES: tuple[str, ...] = (
+    "health",
+    "api",
+)

@@ -1,0 +1,46 @@
+"""The JSON API of the instrument itself: models, tokens, trace, effects."""
+
+from fastapi import APIRouter
+
+from app.answers import core as answers
+from app.deps import CallerDep, HostDep, SettingsDep
+from app.present import core as shown
+from app.requests import core as requests
+from app.views import core as views
+
+ERRORS = {
+    404: {"model": views.ErrorView, "description": "No such model or neuron."},
+    409: {"model": views.ErrorView, "description": "The baseline is still being computed."},
+    413: {"model": views.ErrorView, "description": "It can never fit."},
+    422: {"model": views.ErrorView, "description": "The request cannot be carried out as it stands."},
+    429: {"model": views.ErrorView, "description": "Too much at once; see Retry-After."},
+    503: {"model": views.ErrorView, "description": "Not now: loading, out of memory, out of time."},
+}
+
+router = APIRouter(prefix="/api/v1", tags=["core"], responses={**ERRORS})
+
+
+@router.get("/models")
+async def models(host: HostDep, settings: SettingsDep) -> views.ModelsView:
+    """The models served here."""
+    return shown.models(host, settings)
+
+
+@router.get("/models/{key}")
+async def model(key: str, host: HostDep, settings: SettingsDep) -> views.ModelRow:
+    """One of them."""
+    return shown.model_row(host.entry(key), settings)
+
+
+@router.post("/models/{key}/tokens")
+async def tokens(key: str, body: requests.PromptRequest, caller: CallerDep) -> views.TokensView:
+    """The prompt cut into tokens, beside the limit."""
+    return await caller.run(key, answers.count, body)
+
+
+@router.post("/models/{key}/trace")
+async def trace(key: str, body: requests.TraceRequest, caller: CallerDep) -> views.TraceView:
+    """Per-token entropy, loss, LN scale, KL to the unigram distribution; clean and intervened."""
+    return await caller.run(key, answers.trace, body)
+
+

@@ -1,0 +1,137 @@
+"""What stands in front of every request: host name, origin, body size; and the headers of every answer."""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ForbiddenError, TooLargeError
+from app.settings import Settings
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+# Plotly sets style attributes, hence 'unsafe-inline' for styles; scripts come from our own files only.
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Guard:
+    """ASGI middleware. `render` turns an exception into the answer; errors here have the same shape as everywhere."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, render: Callable[[Request, Exception], Response]) -> None:
+        self.app = app
+        self.settings = settings
+        self.render = render
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answer = _with_headers(send)
+        try:
+            check_host(Headers(scope=scope), self.settings.allowed_hosts)
+            check_origin(scope["method"], Headers(scope=scope))
+            check_length(Headers(scope=scope), self.settings.max_body_bytes)
+        except (ForbiddenError, TooLargeError, HTTPException) as refusal:
+            await self.render(Request(scope, receive), refusal)(scope, receive, answer)
+            return
+        await self.app(scope, _bounded(receive, self.settings.max_body_bytes), answer)
+
+
+def check_host(headers: Headers, allowed: tuple[str, ...]) -> None:
+    """A page of another site that points its own name at this address must not reach us (DNS rebinding)."""
+    if not allowed:
+        return
+    host = host_name(headers.get("host", ""))
+    if host not in allowed:
+        raise ForbiddenError(
+            f"This server does not answer to the host name {host[:80]!r}.",
+            code="unknown_host",
+            hint="Add it to NULLSCOPE_ALLOWED_HOSTS.",
+        )
+
+
+def host_name(netloc: str) -> str:
+    """Without the port; an IPv6 address keeps its brackets."""
+    head, colon, port = netloc.rpartition(":")
+    return (head if colon and port.isdigit() else netloc).lower()
+
+
+def check_origin(method: str, headers: Headers) -> None:
+    """A change of state must come from our own pages, or from a program (which sends neither header)."""
+    if method in SAFE_METHODS:
+        return
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    foreign = site not in (None, "same-origin", "none")
+    if origin is not None and site is None:
+        foreign = urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    if foreign:
+        raise ForbiddenError("The request comes from another site.", code="cross_origin", hint="Use this server's own pages.")
+
+
+def check_length(headers: Headers, limit: int) -> None:
+    length = headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit():
+        raise HTTPException(400, "Content-Length is not a number.")
+    if int(length[:20]) > limit:
+        raise too_large(limit, f"{length[:20]} bytes")
+
+
+def too_large(limit: int, size: str) -> TooLargeError:
+    return TooLargeError(
+        f"The request body has {size}; at most {limit} bytes are allowed here.",
+        code="body_too_large",
+        hint="Send a shorter text.",
+    )
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """The same stream, cut off with 413 where a body without (or with a false) length grows too long."""
+    seen = 0
+
+    async def read() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            # FastAPI turns any other exception raised while it reads a body into a 400.
+            raise HTTPException(413, too_large(limit, "more").message)
+        return message
+
+    return read
+
+
+def _with_headers(send: Send) -> Send:
+    async def write(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            if "cache-control" not in headers:
+                headers["Cache-Control"] = "no-store"
+        await send(message)
+
+    return write

@@ -1,0 +1,74 @@
+"""Every setting of the program, in one class. Nothing else reads the environment.
+
+Each field can be set by a variable `NULLSCOPE_<NAME>` or by the flag of `nullscope serve` with the same name.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    return Path.home() / ".local" / "share" / "nullscope"
+
+
+class Limits(BaseModel):
+    """What one request may ask for; checked before any work is done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    max_characters: int = Field(20_000, ge=1, description="Longest prompt, in characters.")
+    max_tokens: int = Field(
+        512, ge=1, description="Longest prompt, in tokens, BOS included. The model's context is the other bound."
+    )
+    max_interventions: int = Field(64, ge=1, description="Most interventions in one request.")
+    max_neurons: int = Field(256, ge=1, description="Most neurons named one by one in one request.")
+    max_top_k: int = Field(100, ge=1, description="Largest top_k: next tokens listed at each position.")
+    max_body_bytes: int = Field(1_000_000, ge=1024, description="Largest request body, in bytes.")
+
+
+class Settings(Limits, BaseSettings):
+    """How this process runs."""
+
+    model_config = SettingsConfigDict(env_prefix="NULLSCOPE_", extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    root_path: str = Field("", description="Path prefix under which a reverse proxy serves the program.")
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="Folder for everything the program writes: database, caches, runs."
+    )
+    models: tuple[str, ...] = Field(
+        ("demo",), description="Models to load at start: keys of the allow-list, or folders. The first is the default."
+    )
+    device: str = Field(
+        "auto", description="Devices of the models, comma-separated (cuda:0,cuda:1); auto takes cuda, then mps, then cpu."
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Precision of the resident weights; metrics are float32 or wider in any case."
+    )
+    threads: int = Field(0, ge=0, description="Threads of torch inside one operation; 0 leaves torch's own choice.")
+    allow_download: bool = Field(True, description="Whether a hub model that is not on this machine may be downloaded.")
+    reference_text: Path | None = Field(
+        None, description="Text (.txt) or rows (.jsonl with a `text` key) for reference means of models without their own."
+    )
+    reference_tokens: int = Field(
+        20_000, ge=16, description="How many tokens of the reference text the mean activations are taken over."
+    )
+    memory_bytes: int | None = Field(
+        None, ge=1, description="Memory that models and requests may use on a device; null measures what is there."
+    )
+    queue_size: int = Field(64, ge=1, description="Requests that may wait for one device; beyond it: 429.")
+    queue_per_person: int = Field(64, ge=1, description="Requests that one person may have waiting; beyond it: 429.")
+    request_seconds: float = Field(
+        120.0, gt=0, description="Longest time a request may wait and run before it is answered with 503."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host names a request may be addressed to; empty allows any (a loopback server allows loopback)."
+    )
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
