@@ -169,7 +169,7 @@ def as_csv(view: BaseModel) -> str:
 
 
 def static_routes() -> list[BaseRoute]:
-    """Our files, and plotly.js from the installed package under a versioned address."""
+    """Our files, and plotly.js under a versioned address."""
     return [
         Route("/static/plotly/{version}/plotly.min.js", _plotly, methods=["GET", "HEAD"]),
         Mount("/static", _Cached(directory=STATIC), name="static"),
