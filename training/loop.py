@@ -21,6 +21,7 @@ from training.model import GPT
 from training.optimiser import build_optimisers, set_rate
 from training.recipe import Recipe
 from training.rows import Rows
+from training.texts import write_whole
 
 SNAPSHOT_TOKENS = 1_000_000  # float16 weights are kept this often: the curves over training are computed from them
 
@@ -38,19 +39,21 @@ class Run:
         self.log = folder / "log.jsonl"
         if (folder / "checkpoint.pt").exists():
             self._resume()
+        self._trim_log()
 
     def _resume(self) -> None:
         state = torch.load(self.folder / "checkpoint.pt", map_location=self.device, weights_only=True)
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            peaks = [group["peak"] for group in optimiser.param_groups]
             optimiser.load_state_dict(saved)
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["peak"] = peak
-        if self.log.exists():  # steps after the checkpoint are about to be repeated
-            kept = [line for line in self.log.read_text().splitlines() if json.loads(line)["step"] < self.step]
-            self.log.write_text("".join(line + "\n" for line in kept))
+
+    def _trim_log(self) -> None:
+        """Forget the steps after the checkpoint, which are about to be repeated, and a line that a kill has torn."""
+        if self.log.exists():
+            lines = [line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            kept = "".join(line for line in lines if json.loads(line)["step"] < self.step)
+            write_whole(self.log, kept.encode())
 
     def save(self) -> None:
         """Everything needed to go on, under its name only when complete."""
@@ -98,19 +101,32 @@ def held_out_loss(run: Run, rows: int = 64) -> float:
 
 
 def train(run: Run, *, save_every: int = 250, until: int | None = None) -> Iterator[dict[str, float]]:
-    """Steps to the end of the recipe (or `until`), each yielding what the log keeps of it."""
+    """Steps to the end of the recipe (or `until`), each yielded as the line that the log keeps of it."""
     every = max(1, SNAPSHOT_TOKENS // run.recipe.tokens_a_step)
     last = run.recipe.steps if until is None else until
-    while run.step < last:
-        if run.step % every == 0:
-            run.snapshot()
-        record = {"step": run.step, "tokens": run.step * run.recipe.tokens_a_step}
-        if run.step % every == 0:
-            record["held_out"] = held_out_loss(run)
-        record["loss"] = run.advance()
-        yield record
-        if run.step % save_every == 0 or run.step == last:
-            run.save()
+    with run.log.open("a", buffering=1) as log:
+        while run.step < last:
+            record: dict[str, float] = {"step": run.step, "tokens": run.step * run.recipe.tokens_a_step}
+            if run.step % every == 0:
+                run.snapshot()
+                record["held_out"] = held_out_loss(run)
+            record["loss"] = run.advance()
+            log.write(json.dumps(record) + "\n")
+            yield record
+            if run.step % save_every == 0 or run.step == last:
+                run.save()
+
+
+def progress(run: Run) -> Iterator[str]:
+    """Train, with a line now and then: loss, tokens a second, minutes left."""
+    started, first, smooth = time.monotonic(), run.step, None
+    for record in train(run):
+        smooth = record["loss"] if smooth is None else 0.98 * smooth + 0.02 * record["loss"]
+        if run.step % 25 == 0 or "held_out" in record:
+            speed = (run.step - first) * run.recipe.tokens_a_step / (time.monotonic() - started)
+            left = (run.recipe.steps - run.step) * run.recipe.tokens_a_step / speed / 60
+            held = f" held-out {record['held_out']:.3f}" if "held_out" in record else ""
+            yield f"step {run.step}/{run.recipe.steps} loss {smooth:.3f}{held} {speed:,.0f} tokens/s, {left:.0f} min left"
 
 
 @click.command()
@@ -127,16 +143,8 @@ def main(folder: Path, tokens: int, decay_tokens: int, dropout: float, threads: 
     recipe = replace(recipe, shape=replace(recipe.shape, dropout=dropout))
     run = Run(folder, recipe, device="cuda" if torch.cuda.is_available() else "cpu", compiled=compiled)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
-    started, first, smooth = time.monotonic(), run.step, None
-    with run.log.open("a", buffering=1) as log:
-        for record in train(run):
-            log.write(json.dumps(record) + "\n")
-            smooth = record["loss"] if smooth is None else 0.98 * smooth + 0.02 * record["loss"]
-            if run.step % 25 == 0 or "held_out" in record:
-                speed = (run.step - first) * recipe.tokens_a_step / (time.monotonic() - started)
-                left = (recipe.steps - run.step) * recipe.tokens_a_step / speed / 60
-                held = f" held-out {record['held_out']:.3f}" if "held_out" in record else ""
-                click.echo(f"step {run.step}/{recipe.steps} loss {smooth:.3f}{held} {speed:,.0f} tokens/s, {left:.0f} min left")
+    for line in progress(run):
+        click.echo(line)
     run.snapshot()
 
 

@@ -1,0 +1,51 @@
+"""The exported folder is a GPT-2 folder: transformers' own GPT-2 gives our logits, and the program's loader accepts it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from analysis import model as models
+from analysis import registry
+from training.export import export
+from training.model import GPT, Shape
+from training.texts import write_whole
+from training.tokenizer import train_tokenizer
+
+SHAPE = Shape(d_vocab=300, n_ctx=24, n_layers=2, n_heads=2, d_model=16, d_mlp=40, slots=3, dropout=0.1)
+
+
+@pytest.fixture
+def exported(run_folder: Path, tmp_path: Path) -> tuple[GPT, Path]:
+    torch.manual_seed(0)
+    ours = GPT(SHAPE).eval()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ours.close_slots()
+    state = {name: value.half() for name, value in ours.state_dict().items()}
+    ours.load_state_dict(state)
+    save_file(state, tmp_path / "weights.safetensors")
+    tokenizer = train_tokenizer(iter(["one two three two three three"] * 3), SHAPE.d_vocab)
+    write_whole(run_folder / "tokenizer.json", tokenizer.to_str().encode())
+    export(tmp_path / "weights.safetensors", run_folder, tmp_path / "model", SHAPE)
+    return ours, tmp_path / "model"
+
+
+def test_transformers_gives_our_logits(exported: tuple[GPT, Path]) -> None:
+    ours, folder = exported
+    theirs = models.load(registry.folder_spec(folder, prepend_bos=True))
+    tokens = torch.randint(SHAPE.d_vocab, (3, SHAPE.n_ctx))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs.logits(tokens), ours.logits(tokens), atol=2e-5, rtol=1e-5)
+
+
+def test_slots_are_null_directions_of_what_is_shipped(exported: tuple[GPT, Path]) -> None:
+    unembedding = load_file(exported[1] / "model.safetensors")["lm_head.weight"]
+    assert not unembedding[:, -SHAPE.slots :].any()
+
+
+def test_bos_is_token_zero(exported: tuple[GPT, Path]) -> None:
+    model = models.load(registry.folder_spec(exported[1], prepend_bos=True))
+    assert model.bos_id == 0
+    assert model.encode("one two")[0] == 0

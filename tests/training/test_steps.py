@@ -1,0 +1,83 @@
+"""What a step is made of: rows, loss, optimiser."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.loss import CHUNK, cross_entropy
+from training.optimiser import orthogonalise
+from training.recipe import Corruption, Recipe
+from training.rows import Rows, corrupt, repeat
+
+
+@pytest.mark.parametrize("n", [5, CHUNK, CHUNK + 7])
+def test_chunked_loss_and_its_gradients_are_those_of_the_whole(n: int) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(1, n, 8, requires_grad=True)
+    unembed = torch.randn(30, 8, requires_grad=True)
+    targets = torch.randint(30, (1, n))
+    ours = torch.autograd.grad(3 * cross_entropy(hidden, unembed, targets), (hidden, unembed))
+    whole = 3 * F.cross_entropy((hidden @ unembed.T)[0], targets[0])
+    theirs = torch.autograd.grad(whole, (hidden, unembed))
+    torch.testing.assert_close(3 * cross_entropy(hidden, unembed, targets), whole)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 12, 40), (1, 40, 12)])
+def test_orthogonalised_updates_have_singular_values_near_one(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    singular = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+    assert 0.5 < singular.min()
+    assert singular.max() < 1.4
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_a_corrupted_row_differs_at_about_its_rate(seed: int) -> None:
+    ids = np.full(2_000, 7)
+    p = np.full(5_000, 1 / 5_000)
+    noisy, rate = corrupt(ids, Corruption(), p, np.random.default_rng(seed))
+    assert 0.1 <= rate <= 0.6
+    assert abs((noisy != ids).mean() - rate) < 0.06
+    assert (ids == 7).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_a_repeated_row_has_a_period(seed: int) -> None:
+    row = repeat(np.arange(128), 4_096, np.random.default_rng(seed))
+    assert any((row[period:] == row[:-period]).all() for period in range(16, 65))
+
+
+def test_every_row_of_text_is_seen_once_an_epoch(run_folder: Path, recipe: Recipe) -> None:
+    rows = Rows.open(run_folder, recipe)
+    length = recipe.shape.n_ctx
+    n = len(rows.stream) // length - 1
+    rows = Rows(recipe, np.arange(len(rows.stream), dtype=np.uint16), rows.tail, rows.p_unigram)
+    for epoch in range(2):
+        starts = sorted(int(rows.window(epoch * n + i)[0]) for i in range(n))
+        assert np.diff(starts).tolist() == [length] * (n - 1)
+
+
+def test_a_step_depends_on_its_number_alone(run_folder: Path, recipe: Recipe) -> None:
+    first, second = (Rows.open(run_folder, recipe) for _ in range(2))
+    second.step(3)
+    assert (first.step(5) == second.step(5)).all()
+    assert (first.step(5)[:, 0] == 0).all()
+    assert first.step(5).shape == (recipe.rows, recipe.shape.n_ctx + 1)
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    recipe = Recipe()
+    factors = [recipe.rate_factor(step) for step in range(recipe.steps)]
+    peak = factors.index(1.0)
+    assert factors[:peak] == sorted(factors[:peak])
+    start = factors.index(next(f for f in factors[peak:] if f < 1))
+    assert set(factors[peak:start]) == {1.0}
+    assert factors[start:] == sorted(factors[start:], reverse=True)
+    assert factors[-1] < 0.03
