@@ -103,10 +103,11 @@ def failure_of(exc: Exception) -> Failure:
         case ClientDisconnect():
             return Failure(499, "client_gone", "The client closed the connection.")
         case HTTPException():
-            return Failure(exc.status_code, _http_code(exc.status_code), str(exc.detail), headers=dict(exc.headers or {}))
+            code = _http_code(exc.status_code)
+            return Failure(exc.status_code, code, str(exc.detail), headers=dict(exc.headers or {}))
         case _:
             log.error("unexpected error", exc_info=exc)
-            return Failure(500, "internal", "Something went wrong on the server.", hint="The server's log has the cause.")
+            return Failure(500, "internal", "Something went wrong here.", hint="The server's log has the cause.")
 
 
 def _own(exc: NullscopeError) -> Failure:

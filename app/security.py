@@ -89,7 +89,9 @@ def check_origin(method: str, headers: Headers) -> None:
     if origin is not None and site is None:
         foreign = urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
     if foreign:
-        raise ForbiddenError("The request comes from another site.", code="cross_origin", hint="Use this server's own pages.")
+        raise ForbiddenError(
+            "The request comes from another site.", code="cross_origin", hint="Use this server's own pages."
+        )
 
 
 def check_length(headers: Headers, limit: int) -> None:

@@ -38,13 +38,13 @@ class Settings(Limits, BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     root_path: str = Field("", description="Path prefix under which a reverse proxy serves the program.")
     data_dir: Path = Field(
-        default_factory=default_data_dir, description="Folder for everything the program writes: database, caches, runs."
+        default_factory=default_data_dir, description="Folder for all that the program writes: database, caches, runs."
     )
     models: tuple[str, ...] = Field(
         ("demo",), description="Models to load at start: keys of the allow-list, or folders. The first is the default."
     )
     device: str = Field(
-        "auto", description="Devices of the models, comma-separated (cuda:0,cuda:1); auto takes cuda, then mps, then cpu."
+        "auto", description="Devices of the models, comma-separated (cuda:0,cuda:1); auto: cuda, then mps, then cpu."
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Precision of the resident weights; metrics are float32 or wider in any case."
@@ -52,7 +52,8 @@ class Settings(Limits, BaseSettings):
     threads: int = Field(0, ge=0, description="Threads of torch inside one operation; 0 leaves torch's own choice.")
     allow_download: bool = Field(True, description="Whether a hub model that is not on this machine may be downloaded.")
     reference_text: Path | None = Field(
-        None, description="Text (.txt) or rows (.jsonl with a `text` key) for reference means of models without their own."
+        None,
+        description="Text (.txt, or .jsonl with a `text` key) for the reference means of models without their own.",
     )
     reference_tokens: int = Field(
         20_000, ge=16, description="How many tokens of the reference text the mean activations are taken over."
@@ -66,7 +67,7 @@ class Settings(Limits, BaseSettings):
         120.0, gt=0, description="Longest time a request may wait and run before it is answered with 503."
     )
     allowed_hosts: tuple[str, ...] = Field(
-        (), description="Host names a request may be addressed to; empty allows any (a loopback server allows loopback)."
+        (), description="Host names a request may be addressed to; empty: any, or loopback for a loopback server."
     )
 
     @property

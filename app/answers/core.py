@@ -1,6 +1,6 @@
 """Request -> view, on the device thread. Page, API, shell and permalinks all call these functions.
 
-    view = await caller.run(key, answers.core.trace, request)      # trace(resident, request)
+`await caller.run(key, answers.core.trace, request)` gives the view.
 """
 
 from pydantic import BaseModel
@@ -56,9 +56,7 @@ def trace(resident: Resident, request: TraceRequest) -> TraceView:
     )
     changed = None
     if interventions:
-        changed = tracing.intervene(
-            resident.model, clean, interventions, unigram=resident.unigram, means=means
-        )
+        changed = tracing.intervene(resident.model, clean, interventions, unigram=resident.unigram, means=means)
     return TraceView(
         tokens=shown.tokens(resident.model, ids),
         clean=_run(resident, clean, request.top_k),

@@ -1,18 +1,19 @@
 """Models, traces and effects as views."""
 
 import math
-
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from analysis.model import Model
+from analysis.registry import ModelSpec
 from analysis.trace import TopTokens, Trace
 from analysis.types import Intervention, NeuronId, Span
 from app.present.plain import ranks, series
 from app.requests.core import InterventionRequest, SpanRequest
-from app.residency.facts import Facts
+from app.residency.facts import Facts, read_facts
 from app.residency.host import Entry, ModelHost
+from app.residency.hub import HubModels
 from app.residency.resident import Resident
 from app.settings import Settings
 from app.views.core import ModelRow, ModelsView, NextToken, Provenance, RunView, Token
@@ -60,7 +61,6 @@ def run(model: Model, trace: Trace, top: TopTokens) -> RunView:
 
 
 def next_tokens(model: Model, ids: Sequence[int], log_probs: Sequence[float]) -> list[NextToken]:
-
 
     texts = model.token_texts(ids)
     return [
@@ -143,6 +143,20 @@ def model_row(entry: Entry, settings: Settings) -> ModelRow:
     )
 
 
+def available_row(spec: ModelSpec, hub: HubModels, settings: Settings) -> ModelRow:
+    """A model that is not loaded: what its files say, or that it would have to be downloaded."""
+    snapshot = hub.local(spec) if spec.hub else None
+    folder = spec.folder or (snapshot.folder if snapshot else None)
+    return describe_model(
+        key=spec.key,
+        hub=spec.hub,
+        state="absent" if folder is None else "available",
+        facts=None if folder is None else read_facts(folder),
+        settings=settings,
+        revision=hub.recorded().get(spec.hub or ""),
+    )
+
+
 def describe_model(
     *,
     key: str,
@@ -177,5 +191,3 @@ def describe_model(
         unigram=resident.unigram is not None if resident else None,
         **more,
     )
-
-

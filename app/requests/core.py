@@ -1,6 +1,6 @@
 """The requests of the instrument itself: a prompt, a trace with interventions, the effects at one token.
 
-Bounds that an operator can move (tokens, characters, ...) are settings and checked in `limits`; the rules here always hold.
+Bounds that an operator can move (tokens, characters, ...) are settings, checked in `limits`; these rules always hold.
 """
 
 import math
@@ -61,7 +61,7 @@ class PromptRequest(Strict):
     """A prompt, as text or as token ids."""
 
     text: str | None = Field(None, description="The prompt as text; or give token_ids.")
-    token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(None, description="The prompt as token ids; or give text.")
+    token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(None, description="The prompt as ids; or give text.")
     prepend_bos: bool | None = Field(
         None, description="null: for text what the model was trained with, for token ids false. Never two."
     )

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from analysis import frequency, model as models, reference
+from analysis import frequency, reference
+from analysis import model as models
 from analysis.model import Model
 from analysis.registry import ModelSpec, resolve
 from analysis.types import InputError, NotFoundError, NullscopeError
@@ -53,6 +55,7 @@ class Entry:
     replicas: list[tuple[Worker, Resident]] = field(default_factory=list)
     means: MeansStatus = field(default_factory=MeansStatus)
     settled: threading.Event = field(default_factory=threading.Event)  # loaded or failed
+    means_settled: threading.Event = field(default_factory=threading.Event)  # there, or never to come
 
 
 @dataclass
@@ -66,9 +69,7 @@ class _Flight:
 class ModelHost:
     """Owns the device workers and the served models of one process."""
 
-    def __init__(
-        self, settings: Settings, *, hub: HubClient | None = None, loader: Loader = models.load
-    ) -> None:
+    def __init__(self, settings: Settings, *, hub: HubClient | None = None, loader: Loader = models.load) -> None:
         self.settings = settings
         self.hub = HubModels(settings.data_dir, hub, allow_download=settings.allow_download)
         self.entries: dict[str, Entry] = {}
@@ -94,6 +95,8 @@ class ModelHost:
 
     def start(self) -> None:
         """Start the workers, and load the models in the background. Returns at once."""
+        # It warns on every hooked norm that the norm was recomputed; that is what the hook is for.
+        warnings.filterwarnings("ignore", category=UserWarning, module="transformer_lens")
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         for worker in self.workers.values():
@@ -130,7 +133,9 @@ class ModelHost:
         """A served model; NotFoundError naming those there are."""
         if (entry := self.entries.get(key)) is None:
             raise NotFoundError(
-                f"No model {key[:60]!r} is served here.", code="unknown_model", hint=f"Served: {', '.join(self.entries)}."
+                f"No model {key[:60]!r} is served here.",
+                code="unknown_model",
+                hint=f"Served: {', '.join(self.entries)}.",
             )
         return entry
 
@@ -203,10 +208,14 @@ class ModelHost:
         self, key: str, make: Callable[[Resident], Iterator[T]], *, who: str = HOUSE, kind: str = "batch"
     ) -> Iterator[T]:
         """Long work from a thread of its own: each `next` of the iterator is one ticket of the batch lane."""
-        _, resident = replica = self._replica(key)
-        steps = self._on(replica, lambda _: make(resident), (), who, kind, "batch").future.result()
-        while (item := self._on(replica, lambda _: next(steps, _END), (), who, kind, "batch").future.result()) is not _END:
-            yield item  # type: ignore[misc]  # the sentinel is excluded
+        replica = self._replica(key)
+
+        def on_device(function: Callable[[Resident], Any]) -> Any:
+            return self._on(replica, function, (), who, kind, "batch").future.result()
+
+        steps = on_device(make)
+        while (item := on_device(lambda _: next(steps, _END))) is not _END:
+            yield item
 
     def _submit(
         self, key: str, function: Callable[..., Any], args: tuple[Any, ...], who: str, kind: str, lane: Lane
@@ -254,6 +263,8 @@ class ModelHost:
         if entry.state == "loaded" and entry.means.value is None and not self._closing.is_set():
             entry.means.state = "waiting"
             self._background.submit(self._compute_means, entry)
+        else:
+            entry.means_settled.set()
 
     @staticmethod
     def _failed(entry: Entry, reason: str) -> None:
@@ -277,8 +288,8 @@ class ModelHost:
             memory.admit(needed, f"Loading {entry.spec.key}")
             model = self._loader(entry.spec, folder=folder, device=device, dtype=getattr(torch, self.settings.dtype))
             memory.models[entry.spec.key] = needed
-            counts = self._counts(model)
-            replicas.append((worker, Resident(model, counts, entry.means, self.settings.limits, memory, entry.revision)))
+            limits, counts = self.settings.limits, self._counts(model)
+            replicas.append((worker, Resident(model, counts, entry.means, limits, memory, entry.revision)))
         if (found := means.stored(self.settings, replicas[0][1].model, folder)) is not None:
             entry.means.value, entry.means.state = found, "ready"
         entry.replicas = replicas
@@ -305,6 +316,8 @@ class ModelHost:
             if not self._closing.is_set():
                 log.warning("reference means of %s: %s", entry.spec.key, error)
             status.state, status.error = "failed", str(error)[:300]
+        finally:
+            entry.means_settled.set()
 
     def _steps(self, model: Model) -> Iterator[reference.Progress]:
         text = means.text_file(self.settings, model)

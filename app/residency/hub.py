@@ -15,8 +15,10 @@ from analysis.registry import ModelSpec
 from analysis.types import NotFoundError
 from app.errors import ConflictError, UnavailableError
 
-PATTERNS = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "*.model")
-EXTRA_PATTERNS = ("vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json")
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+TOKENIZER = ("tokenizer*", "*.model", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json")
+WANTED = ("config.json", "generation_config.json", *WEIGHTS, *TOKENIZER)
+UNWANTED = ("*/*", "consolidated*")  # copies of the same weights in other layouts
 
 
 class HubClient(Protocol):
@@ -53,13 +55,24 @@ class HuggingFace:
             folder = Path(snapshot_download(repository, revision=commit, local_files_only=True))
         except OSError:  # LocalEntryNotFoundError among them
             return None
-        return folder if any(folder.glob("*.safetensors")) else None
+        return folder if complete(folder) else None
 
     def download(self, repository: str, commit: str) -> Path:
         from huggingface_hub import snapshot_download
 
-        patterns = [*PATTERNS, *EXTRA_PATTERNS]
-        return Path(snapshot_download(repository, revision=commit, allow_patterns=patterns))
+        folder = snapshot_download(
+            repository, revision=commit, allow_patterns=list(WANTED), ignore_patterns=list(UNWANTED)
+        )
+        return Path(folder)
+
+
+def complete(folder: Path) -> bool:
+    """Whether all weights of a snapshot are here (a download may have been interrupted)."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return any(folder.glob("*.safetensors"))
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return all((folder / name).is_file() for name in names)
 
 
 @dataclass(frozen=True)

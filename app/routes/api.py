@@ -1,14 +1,18 @@
 """The JSON API of the instrument itself: models, tokens, trace, effects."""
 
+from typing import Any
+
 from fastapi import APIRouter
 
 from app.answers import core as answers
+from app.answers.check import check as run_check
 from app.deps import CallerDep, HostDep, SettingsDep
 from app.present import core as shown
 from app.requests import core as requests
 from app.views import core as views
+from app.views.check import CheckView
 
-ERRORS = {
+ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": views.ErrorView, "description": "No such model or neuron."},
     409: {"model": views.ErrorView, "description": "The baseline is still being computed."},
     413: {"model": views.ErrorView, "description": "It can never fit."},
@@ -17,7 +21,7 @@ ERRORS = {
     503: {"model": views.ErrorView, "description": "Not now: loading, out of memory, out of time."},
 }
 
-router = APIRouter(prefix="/api/v1", tags=["core"], responses={**ERRORS})
+router = APIRouter(prefix="/api/v1", tags=["core"], responses=ERRORS)
 
 
 @router.get("/models")
@@ -44,3 +48,7 @@ async def trace(key: str, body: requests.TraceRequest, caller: CallerDep) -> vie
     return await caller.run(key, answers.trace, body)
 
 
+@router.get("/models/{key}/check")
+async def check(key: str, caller: CallerDep) -> CheckView:
+    """The identities that the numbers rest on, tried live on the resident weights."""
+    return await caller.run(key, run_check)

@@ -1,0 +1,5 @@
+"""`python -m app` is `nullscope`."""
+
+from app.cli import main
+
+main()

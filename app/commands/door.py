@@ -1,0 +1,125 @@
+"""How a command asks: the JSON API, of a running server (`--url`) or of the same app in this process.
+
+Either way the answer is the API's own JSON, so a command cannot show another number than the page.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+API = "/api/v1"
+
+
+class Refused(click.ClickException):
+    """One clear sentence and exit code 2."""
+
+    exit_code = 2
+
+
+Ask = Callable[[str, str, Any], Any]  # (method, path below the API, body) -> httpx.Response
+
+
+class Door:
+    """The API with errors as `Refused`. `key` is the model's name there."""
+
+    def __init__(self, ask: Ask, key: str) -> None:
+        self._ask = ask
+        self.key = key
+
+    def get(self, path: str) -> Any:
+        return _checked(self._ask("GET", path, None))
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return _checked(self._ask("POST", path, body))
+
+    def model(self, question: str, body: dict[str, Any]) -> Any:
+        """POST to a question about the model: `trace`, `effects`, ..."""
+        from urllib.parse import quote
+
+        return self.post(f"/models/{quote(self.key, safe='')}/{question}", body)
+
+
+def _checked(response: Any) -> Any:
+    if response.status_code < 400:
+        return response.json()
+    try:
+        error = response.json()["error"]
+        text = " ".join(filter(None, (error["message"], error["hint"])))
+    except (ValueError, KeyError, TypeError):
+        text = f"The server answered {response.status_code}."
+    raise Refused(text)
+
+
+@contextmanager
+def opened(model: str | None, url: str | None) -> Iterator[Door]:
+    """A door to a running server, or to an app of our own with the model loaded."""
+    with refusing(), _remote(url, model) if url else _in_process(model) as door:
+        yield door
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Errors meant for people become one sentence."""
+    from pydantic import ValidationError
+
+    from analysis.types import NullscopeError
+    from app.errors import validation_message
+
+    try:
+        yield
+    except NullscopeError as error:
+        raise Refused(" ".join(filter(None, (error.message, error.hint)))) from None
+    except ValidationError as error:
+        raise Refused(f"{validation_message(error.errors())}.") from None
+
+
+@contextmanager
+def _remote(url: str | None, model: str | None) -> Iterator[Door]:
+    import httpx
+
+    with httpx.Client(base_url=f"{url}".rstrip("/") + API, timeout=300) as client:
+
+        def ask(method: str, path: str, body: Any) -> Any:
+            try:
+                return client.request(method, path, json=body)
+            except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise Refused(f"No answer from {url}: {error}") from None
+
+        key = model
+        if key is None:
+            served = _checked(ask("GET", "/models", None))["models"]
+            if not served:
+                raise Refused(f"{url} serves no model.")
+            key = served[0]["key"]
+        yield Door(ask, key)
+
+
+@contextmanager
+def _in_process(model: str | None) -> Iterator[Door]:
+    import httpx
+
+    from app.main import create_app
+    from app.residency.host import ModelHost
+    from app.settings import Settings
+
+    settings = Settings(models=(model,)) if model else Settings()
+    app = create_app(settings)
+    host: ModelHost = app.state.host
+    key = host.default_key
+    with asyncio.Runner() as runner:
+        lifespan = app.router.lifespan_context(app)
+        runner.run(lifespan.__aenter__())
+        try:
+            entry = host.wait(key)
+            if entry.state == "failed":
+                raise Refused(f"{key} could not be loaded: {entry.error}")
+            entry.means_settled.wait()  # a shell has nothing better to do than to wait for its baseline
+            transport = httpx.ASGITransport(app)
+            client = httpx.AsyncClient(transport=transport, base_url="http://in-process" + API, timeout=None)
+            yield Door(lambda method, path, body: runner.run(client.request(method, path, json=body)), key)
+            runner.run(client.aclose())
+        finally:
+            runner.run(lifespan.__aexit__(None, None, None))

@@ -1,0 +1,78 @@
+"""What several commands have in common: the options for a model and a prompt, and how interventions are written."""
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from app.commands.door import Refused
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_INTERVENTION = re.compile(
+    r"(?P<neuron>\d+\.\d+)(?::(?P<mode>mean|zero|value|scale|clip)(?:=(?P<argument>[^@]+))?)?(?:@(?P<where>[\d,:]+))?"
+)
+
+
+def model_options(function: Command) -> Command:
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="The API's JSON instead of a table."),
+        click.option("--url", help="Ask a running server instead of loading the model here."),
+        click.option("--model", help="Key or folder of the model; the server's first by default."),
+    ):
+        function = option(function)
+    return function
+
+
+def prompt_options(function: Command) -> Command:
+    for decorate in (
+        click.option("--bos/--no-bos", "prepend_bos", default=None, help="BOS in front; by default the model's habit."),
+        click.option("--token-ids", help="The prompt as token ids, comma-separated, instead of TEXT."),
+        click.argument("text", required=False),
+    ):
+        function = decorate(function)
+    return model_options(function)
+
+
+def prompt_body(text: str | None, token_ids: str | None, prepend_bos: bool | None) -> dict[str, Any]:
+    """The prompt's part of a request body. TEXT `-` reads standard input."""
+    if text == "-":
+        text = sys.stdin.read()
+    if token_ids is not None:
+        try:
+            ids = [int(part) for part in token_ids.split(",")]
+        except ValueError:
+            raise Refused(f"--token-ids must be numbers separated by commas, not {token_ids[:40]!r}.") from None
+        return {"token_ids": ids, "text": text, "prepend_bos": prepend_bos}
+    return {"text": text, "prepend_bos": prepend_bos}
+
+
+def intervention_body(text: str) -> dict[str, Any]:
+    """`3.17:mean`, `3.17:value=1.5`, `3.17:scale=0.5`, `3.17:clip=0..1`; `@2,5` or `@2:6` says where."""
+    found = _INTERVENTION.fullmatch(text)
+    if found is None:
+        raise Refused(f"{text[:60]!r} is not an intervention. Write 3.17:zero, 3.17:value=1.5 or 3.17:clip=0..1@2:6.")
+    mode, argument, where = found["mode"] or "mean", found["argument"], found["where"]
+    body: dict[str, Any] = {"neuron": found["neuron"], "mode": mode}
+    try:
+        if mode == "clip":
+            low, dots, high = (argument or "").partition("..")
+            if not dots:
+                raise ValueError
+            body |= {name: float(value) for name, value in (("min", low), ("max", high)) if value}
+        elif argument is not None:
+            body["value"] = float(argument)
+        if where is not None:
+            body["positions"] = _where(where)
+    except ValueError:
+        raise Refused(f"{text[:60]!r} holds something that is not a number.") from None
+    return body
+
+
+def _where(text: str) -> list[int] | dict[str, int]:
+    if ":" in text:
+        start, stop = text.split(":")
+        return {"start": int(start), "stop": int(stop)}
+    return [int(part) for part in text.split(",")]

@@ -1,0 +1,58 @@
+"""nullscope serve: the dashboard and the API on one port."""
+
+import errno
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.commands.door import Refused
+
+
+@click.command("serve")
+@click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one. [default: 8000]")
+@click.option("--model", "models", multiple=True, metavar="KEY_OR_FOLDER", help="Repeatable. [default: demo]")
+@click.option("--device", help="auto, cpu, cuda, mps, or several: cuda:0,cuda:1. [default: auto]")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Of the weights. [default: float32]")
+@click.option("--root-path", help="Path prefix behind a reverse proxy.")
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder for all that is written.")
+def command(**flags: Any) -> None:
+    """Serve the dashboard and the API. Flags win over NULLSCOPE_... variables."""
+    from app.commands.door import refusing
+
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    with refusing():
+        import uvicorn
+
+        from app.main import create_app
+        from app.security import LOOPBACK
+        from app.settings import Settings
+
+        settings = Settings(**given)
+        listening = listen(settings.host, settings.port)
+        address, port = listening.getsockname()[:2]
+        if address in ("127.0.0.1", "::1") and not settings.allowed_hosts:
+            settings = settings.model_copy(update={"allowed_hosts": LOOPBACK})
+        app = create_app(settings)
+    shown = f"[{address}]" if ":" in address else address
+    click.echo(f"Nullscope on http://{shown}:{port}{settings.root_path}  (stop with Ctrl+C)")
+    # No access log: addresses of pages are the users' business.
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, taken before any model is loaded."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(128)
+    except OSError as error:
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror or error})"
+        other = port + 1 if port < 65535 else 8001
+        raise Refused(f"Port {port} on {host} {reason}. Try: nullscope serve --port {other}") from None
+    return found

@@ -1,0 +1,78 @@
+"""nullscope trace: a prompt, token by token."""
+
+from typing import Any
+
+import click
+
+from app.commands.door import opened
+from app.commands.options import intervention_body, prompt_body, prompt_options
+from app.commands.output import print_json, print_table
+
+
+@click.command("trace")
+@prompt_options
+@click.option("--intervene", "-i", multiple=True, metavar="SPEC", help="3.17:zero, 3.17:value=1.5, 3.17:clip=0..1@2:6.")
+@click.option("--neuron", "-n", "neurons", multiple=True, metavar="L.I", help="Show its activation; repeatable.")
+@click.option("--top-k", default=3, show_default=True, help="Next tokens to list at each position.")
+def command(
+    text: str | None,
+    token_ids: str | None,
+    prepend_bos: bool | None,
+    model: str | None,
+    url: str | None,
+    as_json: bool,
+    intervene: tuple[str, ...],
+    neurons: tuple[str, ...],
+    top_k: int,
+) -> None:
+    """Run TEXT (- for standard input): entropy, loss, LN scale, KL to the unigram distribution, in nats."""
+    body = {
+        **prompt_body(text, token_ids, prepend_bos),
+        "interventions": [intervention_body(spec) for spec in intervene],
+        "neurons": list(neurons),
+        "top_k": top_k,
+    }
+    check("TraceRequest", body)
+    with opened(model, url) as door:
+        answer = door.model("trace", body)
+    if as_json:
+        print_json(answer)
+    else:
+        print_trace(answer)
+
+
+def check(request: str, body: dict[str, Any]) -> None:
+    """Refuse a bad request before a model is loaded for it."""
+    from app.commands.door import refusing
+    from app.requests import core
+
+    with refusing():
+        getattr(core, request).model_validate(body)
+
+
+def print_trace(answer: dict[str, Any]) -> None:
+    from app.present.text import visible
+
+    clean, changed = answer["clean"], answer["intervened"]
+    columns = ["pos", "token", "entropy", "loss", "ln_scale", "kl_unigram", "top1_prob", "rank"]
+    columns += [*clean["activations"], *(["d_entropy", "d_loss"] if changed else []), "next tokens"]
+    rows = []
+    for t, token in enumerate(answer["tokens"]):
+        row = [t, visible(token["text"]), *(at(clean[name], t) for name in columns[2:8])]
+        row += [values[t] for values in clean["activations"].values()]
+        if changed:
+            row += [difference(changed[name][t], clean[name][t]) for name in ("entropy", "loss")]
+        rows.append([*row, " ".join(f"{visible(item['text'])} {item['prob']:.3f}" for item in clean["top"][t])])
+    print_table(columns, rows)
+    source = answer["provenance"]
+    baseline = f"; mean: {source['baseline']}" if source["baseline"] else ""
+    weights = f"{source['model']} {source['weights_sha256'][:12]}"
+    click.echo(f"{weights} {source['dtype']} on {source['device']}; nats{baseline}")
+
+
+def at(values: list[Any] | None, position: int) -> Any:
+    return None if values is None else values[position]
+
+
+def difference(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
