@@ -51,7 +51,7 @@ def check(request: str, body: dict[str, Any]) -> None:
 
 
 def print_trace(answer: dict[str, Any]) -> None:
-    from app.present.text import visible
+    from app.visible import visible
 
     clean, changed = answer["clean"], answer["intervened"]
     columns = ["pos", "token", "entropy", "loss", "ln_scale", "kl_unigram", "top1_prob", "rank"]
