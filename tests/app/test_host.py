@@ -1,0 +1,264 @@
+"""The host: models load behind the scenes, requests take turns, long work goes in slices, and refusals name numbers."""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from analysis import model as models
+from analysis.types import CapacityError, InputError, NotFoundError, NotReadyError
+from app.errors import UnavailableError
+from app.residency.host import ModelHost, devices
+from app.settings import Settings
+
+KEY = "tiny-gpt2"
+
+
+@pytest.fixture
+def make_host(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., ModelHost]]:
+    made: list[ModelHost] = []
+
+    def make(*, start: bool = True, loader=models.load, **changes: object) -> ModelHost:
+        host = ModelHost(make_settings(**changes), loader=loader)
+        made.append(host)
+        if start:
+            host.start()
+        return host
+
+    yield make
+    for host in made:
+        host.close()
+
+
+def loaded(host: ModelHost) -> ModelHost:
+    for entry in list(host.entries.values()):
+        entry.means_settled.wait()
+    return host
+
+
+def test_start_returns_before_the_model_is_there(make_host: Callable[..., ModelHost]) -> None:
+    go = threading.Event()
+
+    def slow(*args, **more):
+        assert go.wait(60)
+        return models.load(*args, **more)
+
+    host = make_host(loader=slow)
+    assert not host.ready
+    with pytest.raises(UnavailableError) as caught:
+        asyncio.run(host.run(KEY, lambda resident: 1))
+    assert caught.value.code == "model_loading"
+    go.set()
+    assert host.wait(KEY).state == "loaded"
+    assert host.ready
+    assert asyncio.run(host.run(KEY, lambda resident: resident.key)) == KEY
+
+
+def test_an_unknown_model_names_the_known_ones(make_host: Callable[..., ModelHost]) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        asyncio.run(make_host(start=False).run("nope", lambda resident: 1))
+    assert KEY in (caught.value.hint or "")
+
+
+def test_two_models_of_one_name_are_refused(make_host: Callable[..., ModelHost], model_folder: Path) -> None:
+    with pytest.raises(InputError, match="Two models"):
+        make_host(start=False, models=(str(model_folder), str(model_folder)))
+
+
+def test_a_model_that_cannot_be_loaded_keeps_its_reason(make_host, model_folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model_folder, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    host = make_host(models=(str(model_folder), str(broken)))
+    assert host.wait("broken").state == "failed"
+    assert not host.ready
+    with pytest.raises(UnavailableError, match="could not be loaded"):
+        asyncio.run(host.run("broken", lambda resident: 1))
+    assert asyncio.run(host.run(KEY, lambda resident: 1)) == 1
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(make_host: Callable[..., ModelHost]) -> None:
+    def never(*args, **more):
+        raise AssertionError("loaded all the same")
+
+    host = make_host(loader=never, memory_bytes=10_000)
+    entry = host.wait(KEY)
+    assert entry.state == "failed"
+    assert "10.0 kB" in entry.error
+    assert "needs about" in entry.error
+
+
+def test_a_request_that_can_never_fit_names_both_numbers(make_host: Callable[..., ModelHost]) -> None:
+    host = loaded(make_host(memory_bytes=3_000_000))
+
+    def ask(extra: int) -> None:
+        asyncio.run(host.run(KEY, lambda resident: resident.admit(10, extra=extra)))
+
+    ask(0)
+    with pytest.raises(CapacityError, match=r"needs about 1\.0 GB; cpu has 3\.0 MB in all"):
+        ask(10**9)
+    with pytest.raises(UnavailableError, match=r"needs about 2\.9 MB; cpu has 2\.\d MB free of 3\.0 MB"):
+        ask(2_850_000)
+
+
+def test_means_are_computed_once_and_kept_for_these_weights(make_host, make_settings) -> None:
+    first = loaded(make_host()).entry(KEY).means
+    assert first.state == "ready"
+    assert first.value.source == "sample.jsonl"
+    again = make_host()
+    again.wait(KEY)
+    assert again.entry(KEY).means.state == "ready"  # at once: read from the cache, not computed
+    assert (again.entry(KEY).means.value.means == first.value.means).all()
+
+
+def test_without_a_text_there_is_no_mean_and_the_refusal_says_what_to_do(
+    make_host, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(model_folder, bare)
+    (bare / "sample.jsonl").unlink()
+    monkeypatch.setattr("app.residency.means.bundled", lambda: models.ModelSpec("demo"))
+    host = loaded(make_host(models=(str(bare),)))
+    assert host.entry("bare").means.state == "none"
+    with pytest.raises(NotReadyError) as caught:
+        asyncio.run(host.run("bare", lambda resident: resident.require_means()))
+    assert "prompt_mean" in (caught.value.hint or "")
+
+
+def test_a_text_that_cannot_be_read_is_told(make_host, tmp_path: Path) -> None:
+    text = tmp_path / "text.jsonl"
+    text.write_text("not json", encoding="utf-8")
+    host = loaded(make_host(reference_text=text))
+    assert host.entry(KEY).means.state == "failed"
+    with pytest.raises(NotReadyError, match=r"text\.jsonl"):
+        asyncio.run(host.run(KEY, lambda resident: resident.require_means()))
+
+
+def test_slices_let_interactive_work_in_between(make_host: Callable[..., ModelHost]) -> None:
+    host = loaded(make_host())
+    order: list[str] = []
+
+    def steps(resident) -> Iterator[int]:
+        for number in range(3):
+            order.append(f"slice {number}")
+            yield number
+
+    for number in host.slices(KEY, steps):
+        host.submit(KEY, lambda resident, n=number: order.append(f"request {n}"), lane="interactive").result()
+    assert order == ["slice 0", "request 0", "slice 1", "request 1", "slice 2", "request 2"]
+
+
+def test_an_error_in_a_slice_reaches_the_job_and_the_device_goes_on(make_host: Callable[..., ModelHost]) -> None:
+    host = loaded(make_host())
+
+    def steps(resident) -> Iterator[int]:
+        yield 1
+        raise InputError("enough")
+
+    with pytest.raises(InputError, match="enough"):
+        list(host.slices(KEY, steps))
+    assert asyncio.run(host.run(KEY, lambda resident: 1)) == 1
+
+
+class Held:
+    """Keeps the device busy until let go."""
+
+    def __init__(self, host: ModelHost) -> None:
+        self.entered, self.go = threading.Event(), threading.Event()
+        self.future = host.submit(KEY, lambda resident: (self.entered.set(), self.go.wait(60)))
+        assert self.entered.wait(60)
+
+
+def test_identical_requests_in_flight_are_computed_once(make_host: Callable[..., ModelHost]) -> None:
+    host = loaded(make_host())
+    ran: list[int] = []
+
+    async def both() -> list[int]:
+        held = Held(host)
+        asked = [
+            asyncio.create_task(host.run(KEY, lambda resident: ran.append(1) or len(ran), identity="same"))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        asked[0].cancel()  # one of them leaves; the others still get their answer
+        held.go.set()
+        return [await task for task in asked[1:]]
+
+    assert asyncio.run(both()) == [1, 1]
+    assert not host._flights
+
+
+def test_a_cancelled_request_is_taken_out_of_the_queue(make_host: Callable[..., ModelHost]) -> None:
+    host = loaded(make_host())
+    ran: list[int] = []
+
+    async def leave() -> None:
+        held = Held(host)
+        task = asyncio.create_task(host.run(KEY, lambda resident: ran.append(1)))
+        await asyncio.sleep(0)
+        assert host.workers["cpu"].depth == 2
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert host.workers["cpu"].depth == 1
+        held.go.set()
+
+    asyncio.run(leave())
+    assert asyncio.run(host.run(KEY, lambda resident: list(ran))) == []
+
+
+def test_a_request_past_its_time_is_503(make_host: Callable[..., ModelHost]) -> None:
+    host = loaded(make_host(request_seconds=0.01))
+
+    async def late() -> None:
+        held = Held(host)
+        try:
+            await host.run(KEY, lambda resident: 1)
+        finally:
+            held.go.set()
+
+    with pytest.raises(UnavailableError) as caught:
+        asyncio.run(late())
+    assert caught.value.code == "timeout"
+
+
+def test_an_unloaded_model_is_gone_and_its_memory_free(make_host: Callable[..., ModelHost]) -> None:
+    host = loaded(make_host(memory_bytes=10_000_000))
+    before = host.memory["cpu"].free()
+    host.unload(KEY)
+    assert host.memory["cpu"].free() > before
+    with pytest.raises(NotFoundError):
+        asyncio.run(host.run(KEY, lambda resident: 1))
+
+
+def test_two_devices_hold_a_replica_each_and_share_the_load(make_host: Callable[..., ModelHost]) -> None:
+    host = loaded(make_host(device="cpu, cpu:0"))
+    assert [worker.device for worker, _ in host.entry(KEY).replicas] == ["cpu", "cpu:0"]
+
+    async def both() -> set[int]:
+        together = threading.Barrier(2)  # passed only when both run at the same time
+
+        def meet(resident) -> int:
+            together.wait(60)
+            return threading.get_ident()
+
+        return set(await asyncio.gather(host.run(KEY, meet), host.run(KEY, meet)))
+
+    assert len(asyncio.run(both())) == 2
+
+
+def test_what_follows_from_the_weights_is_built_once(make_host: Callable[..., ModelHost]) -> None:
+    host = loaded(make_host())
+    built: list[int] = []
+    for _ in range(3):
+        asyncio.run(host.run(KEY, lambda resident: resident.memo("thing", lambda: built.append(1) or 5)))
+    assert built == [1]
+
+
+def test_device_names() -> None:
+    assert devices("cuda:0, cuda:1,cuda:0") == ["cuda:0", "cuda:1"]
+    assert devices("auto")[0] in ("cuda", "mps", "cpu")
