@@ -17,7 +17,8 @@ BackendName = Literal["auto", "eager", "compiled", "triton"]
 class Backend(Protocol):
     """Reduces a tile; ``name`` goes into the provenance of a result."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __call__(self, tile: Tile) -> tuple[Sums, ...]: ...
 

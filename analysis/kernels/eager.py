@@ -100,7 +100,7 @@ def repair(tile: Tile, condition: Coefficients, sums: Sums) -> Sums:
     if bool(unsafe.any()):
         step = max(1, CHUNK_ELEMENTS // tile.rows.shape[1])
         for pos in unsafe.any(1).nonzero().flatten().tolist():
-            for rows in unsafe[pos].nonzero().flatten().split(step):
+            for rows in torch.split(unsafe[pos].nonzero().flatten(), step):
                 u = combine(tile, condition, pos, rows)
                 log_p = u.log_softmax(-1)
                 sums.log_partition[pos, rows] = u.logsumexp(-1)

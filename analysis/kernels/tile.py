@@ -5,8 +5,9 @@ The intervened logits of token t, neuron n and one condition are
     pre = base[t] + sum_b coef.bases[b, t, n] * bases[b, t] + coef.row[t, n] * rows[n]
     u   = cap(pre) - shift[t] + coef.direction[t, n] * direction
 
-``base`` holds clean logits and ``shift`` the clean log-partition (0 where it is already taken off ``base``), so the clean
-distribution is exp(u) and exp needs no pass for the maximum: a sum that leaves the safe range is done again with one.
+``base`` holds clean logits and ``shift`` the clean log-partition (None where it is already taken off ``base``), so the
+clean distribution is exp(u) and exp needs no pass for the maximum: a sum that leaves the safe range is done again with
+one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,21 @@
+"""Exact effects of last-layer neurons without another forward pass (paper sections 3 and 4; docs/methods.md)."""
+
+from analysis.effects.ablation import Condition
+from analysis.effects.engine import Engine
+from analysis.effects.outcome import Outcome
+from analysis.effects.stream import Block, baseline_values, next_tokens, stream
+from analysis.effects.table import CleanToken, Effects, Parts, effects
+
+__all__ = [
+    "Block",
+    "CleanToken",
+    "Condition",
+    "Effects",
+    "Engine",
+    "Outcome",
+    "Parts",
+    "baseline_values",
+    "effects",
+    "next_tokens",
+    "stream",
+]

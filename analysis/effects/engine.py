@@ -1,0 +1,115 @@
+"""What is computed once for a model so that every effect afterwards is elementwise work.
+
+Ablating last-layer neuron i moves the logits along m_i = W_Uᵀ w_i (METHODS section 3), a vector that no text changes.
+The engine keeps all of them when the memory budget allows and otherwise makes them in blocks when they are needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.frequency import Unigram
+from analysis.kernels import Backend, BackendName, choose
+from analysis.readout import Readout
+from analysis.types import CapacityError
+
+Neurons = slice | Tensor
+"""Some last-layer neurons: a slice, or indices."""
+
+BLOCK_BYTES = 16 << 20
+"""Rows m worked on together: they stay in the last-level cache while several tokens use them."""
+
+DEFAULT_MEMORY = 2 << 30
+"""Bytes an engine may use beside the model, unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A readout made ready for effects. Immutable; one for each resident model.
+
+    rows: every m_i, or None where they do not fit. p_freq, direction: ``W_U`` times the unigram distribution and times
+    the frequency direction (d_model,), in float64. memory_bytes: what rows and working arrays may take together.
+    """
+
+    readout: Readout
+    unigram: Unigram | None
+    backend: Backend
+    memory_bytes: int
+    rows: Float[Tensor, "d_mlp d_vocab"] | None
+    p_freq: Float[Tensor, " d_model"] | None
+    direction: Float[Tensor, " d_model"] | None
+
+    @classmethod
+    def build(
+        cls,
+        readout: Readout,
+        *,
+        unigram: Unigram | None = None,
+        memory_bytes: int = DEFAULT_MEMORY,
+        backend: BackendName | Backend = "auto",
+    ) -> Engine:
+        """CapacityError when the budget is too small even for single blocks."""
+        W_U = readout.W_U
+        chosen = choose(backend, device=W_U.device) if isinstance(backend, str) else backend
+        needed = 4 * readout.d_vocab * W_U.element_size() * 2
+        if memory_bytes < needed:
+            raise CapacityError(
+                f"Effects need at least {needed:,} bytes beside the model, the budget is {memory_bytes:,}.",
+                hint="Raise the memory budget of the effects.",
+            )
+        with torch.inference_mode():
+            engine = cls(readout, unigram, chosen, memory_bytes, None, None, None)
+            if unigram is not None:
+                engine = replace(
+                    engine, p_freq=_project(W_U, unigram.p_freq), direction=_project(W_U, unigram.direction)
+                )
+            if readout.d_mlp * readout.d_vocab * W_U.element_size() <= memory_bytes // 2:
+                engine = replace(engine, rows=engine.directions(slice(None)) @ W_U)
+        return engine
+
+    @property
+    def bytes(self) -> int:
+        """Memory held beside the model's readout."""
+        return 0 if self.rows is None else self.rows.numel() * self.rows.element_size()
+
+    def directions(self, neurons: Neurons) -> Float[Tensor, "n d_model"]:
+        """What the final norm sees of each neuron's unit activation (after the norm behind the MLP, less its scale)."""
+        return self.seen(self.readout.W_out[neurons])
+
+    def seen(self, write: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]:
+        """The same for any write vectors."""
+        post_norm = self.readout.post_norm
+        return write if post_norm is None else self.readout.centre(post_norm.gain.to(write.dtype) * write)
+
+    def vocabulary_rows(self, neurons: Neurons) -> Float[Tensor, "n d_vocab"]:
+        """m of some neurons, kept or computed."""
+        return self.directions(neurons) @ self.readout.W_U if self.rows is None else self.rows[neurons]
+
+    @property
+    def rows_per_block(self) -> int:
+        row_bytes = self.readout.d_vocab * self.readout.W_U.element_size()
+        return max(1, min(BLOCK_BYTES, self._working_bytes // 4) // row_bytes)
+
+    @property
+    def positions_per_chunk(self) -> int:
+        """Positions whose vocabulary vectors are held at once: clean logits, one or two bases, probabilities."""
+        vectors = 6 if self.readout.post_norm is None else 8
+        return max(1, min(256, self._working_bytes // (vectors * self.readout.d_vocab * 8)))
+
+    @property
+    def _working_bytes(self) -> int:
+        return self.memory_bytes - self.bytes
+
+    def without_layer_norm(self, scale: float) -> Engine:
+        """The "no LayerNorm" switch: the same rows, the final scale a constant for every run (identity 8)."""
+        return replace(self, readout=self.readout.with_constant_scale(scale))
+
+
+def _project(W_U: Float[Tensor, "d_model d_vocab"], vector: Float[Tensor, " d_vocab"]) -> Float[Tensor, " d_model"]:
+    """W_U times a vector in float64, a few rows at a time."""
+    exact = vector.to(W_U.device, torch.float64)
+    return torch.cat([rows.double() @ exact for rows in torch.split(W_U, 64)])
