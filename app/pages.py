@@ -25,13 +25,15 @@ from starlette.staticfiles import StaticFiles
 
 from app.errors import Failure, failure_of
 from app.figures.theme import plotly_js
-from app.present import format as shown, text
+from app import visible
+from app.present import format as shown
 
 ROOT = Path(__file__).parent.parent
 TEMPLATES, STATIC = ROOT / "templates", ROOT / "static"
 
-# Request headers of htmx 4, and the one response header in use.
-REQUEST, TARGET, KIND, RESTORE, PUSH = "HX-Request", "HX-Target", "HX-Request-Type", "HX-History-Restore-Request", "HX-Push-Url"
+# Request headers of htmx 4, and the response headers in use.
+REQUEST, TARGET, KIND, RESTORE = "HX-Request", "HX-Target", "HX-Request-Type", "HX-History-Restore-Request"
+PUSH, REPLACE = "HX-Push-Url", "HX-Replace-Url"
 VARY = f"{REQUEST}, {TARGET}, {KIND}, Accept"
 
 Format = Literal["html", "json", "csv"]
@@ -106,8 +108,13 @@ def respond(
     model: str | None = None,
     status: int = 200,
     push: str | None = None,
+    replace: str | None = None,
 ) -> Response:
-    """`view` in the form that the request wants. `push` is the address that an htmx request leaves in the history."""
+    """`view` in the form that the request wants.
+
+    `push` or `replace` is the address that the browser shows after an htmx request, as a new entry of its history or in
+    place of the current one.
+    """
     wanted = format_of(request)
     headers = {"Vary": VARY}
     if wanted == "json":
@@ -115,8 +122,8 @@ def respond(
     if wanted == "csv":
         headers["Content-Disposition"] = f'attachment; filename="{Path(template).stem}.csv"'
         return Response(as_csv(view), status, headers, "text/csv; charset=utf-8")
-    if push is not None and REQUEST in request.headers:
-        headers[PUSH] = push
+    if REQUEST in request.headers:
+        headers |= {name: to for name, to in ((PUSH, push), (REPLACE, replace)) if to is not None}
     page = _page(request, title, figures or {}, model)
     return Response(_render(template, fragment_of(request), view=view, page=page), status, headers, "text/html")
 
@@ -230,7 +237,7 @@ def _environment() -> Environment:
     env = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    env.filters.update(visible=text.visible, num=shown.num, signed=shown.signed, percent=shown.percent, size=shown.size)
+    env.filters.update(visible=visible.visible, num=shown.num, signed=shown.signed, percent=shown.percent, size=shown.size)
     env.globals.update(figure_json=_figure_json, data_json=_data_json)
     # A block rendered alone does not see what its page imports, so the shared macros are a global.
     env.globals["ui"] = env.get_template("macros.html").module

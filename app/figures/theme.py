@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app.present.text import visible
+from app.visible import visible
 
 SERIES = tuple(f"var(--series-{i})" for i in range(1, 7))
 CLEAN, INTERVENED, PINNED = "var(--clean)", "var(--intervened)", "var(--pinned)"

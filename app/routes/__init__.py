@@ -3,4 +3,5 @@
 FAMILIES: tuple[str, ...] = (
     "health",
     "api",
+    "prompt",
 )

@@ -1,0 +1,138 @@
+"""A trace as the prompt page reads it: the selected token's candidates, chips, the code that computes a panel again."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from app.present.format import num
+from app.requests.core import InterventionRequest, SpanRequest
+from app.requests.prompt import PromptState, write_intervention
+from app.views.core import RunView, Token, TraceView
+from app.views.prompt import Chip, NextRow, SelectedView
+
+AT_POSITION = ("entropy", "loss", "ln_scale", "kl_unigram", "top1_prob", "rank")
+
+
+def selected(trace: TraceView, position: int, pinned: TraceView | None = None) -> SelectedView:
+    """What each shown run expects after the token at `position`, most probable in the clean run first.
+
+    The token that really follows is always a row, also outside every top k: its probability is exp(-loss).
+    """
+    following = trace.tokens[position + 1] if position + 1 < len(trace.tokens) else None
+    there = pinned if pinned is not None and position < len(pinned.tokens) else None
+    runs = {"clean": trace.clean, "intervened": trace.intervened, "pinned": there.clean if there else None}
+    if there and there.intervened:
+        runs["pinned"] = there.intervened
+    found = {name: _probabilities(run, position) for name, run in runs.items() if run is not None}
+    texts = {item.id: item.text for run in runs.values() if run is not None for item in run.top[position]}
+    if following is not None:
+        texts[following.id] = following.text
+        _add_next(found, runs, position, following, there)
+    order = list(found["clean"])
+    ids = sorted(texts, key=lambda index: (-(found["clean"].get(index) or 0.0), -max(p.get(index, 0.0) for p in found.values())))
+    return SelectedView(
+        position=position,
+        token=trace.tokens[position],
+        next_token=following,
+        rows=[
+            NextRow(
+                id=index,
+                text=texts[index],
+                is_next=following is not None and index == following.id,
+                rank=_rank(trace.clean, position, index, order, following),
+                **{name: found.get(name, {}).get(index) for name in ("clean", "intervened", "pinned")},
+            )
+            for index in ids
+        ],
+        **{name: None if run is None else at_position(run, position) for name, run in runs.items()},
+    )
+
+
+def _probabilities(run: RunView, position: int) -> dict[int, float]:
+    return {item.id: item.prob for item in run.top[position]}
+
+
+def _add_next(
+    found: dict[str, dict[int, float]],
+    runs: Mapping[str, RunView | None],
+    position: int,
+    following: Token,
+    pinned: TraceView | None,
+) -> None:
+    """The true next token's probability in each run, where it fell outside the top k."""
+    import math
+
+    for name, probabilities in found.items():
+        run = runs[name]
+        same = name != "pinned" or (
+            pinned is not None and position + 1 < len(pinned.tokens) and pinned.tokens[position + 1].id == following.id
+        )
+        loss = run.loss[position] if run is not None and same else None
+        if loss is not None:
+            probabilities.setdefault(following.id, math.exp(-loss))
+
+
+def _rank(run: RunView, position: int, index: int, order: list[int], following: Token | None) -> int | None:
+    if following is not None and index == following.id:
+        return run.rank[position]
+    top = [item.id for item in run.top[position]]
+    return top.index(index) if index in top else None
+
+
+def at_position(run: RunView, position: int) -> dict[str, float | None]:
+    """Each metric of a run at one position."""
+    series = {name: getattr(run, name) for name in AT_POSITION}
+    return {name: None if values is None else values[position] for name, values in series.items()}
+
+
+def chip(item: str, active: bool, intervention: InterventionRequest) -> Chip:
+    what = {
+        "mean": "→ mean",
+        "zero": "→ 0",
+        "value": f"→ {num(intervention.value)}",
+        "scale": f"× {num(intervention.value)}",
+        "clip": _clip(intervention),
+    }[intervention.mode]
+    return Chip(item=item, neuron=intervention.neuron, label=f"{what}{_where(intervention)}", active=active)
+
+
+def _clip(item: InterventionRequest) -> str:
+    low = "" if item.min is None else f"≥ {num(item.min)}"
+    high = "" if item.max is None else f"≤ {num(item.max)}"
+    return " ".join(part for part in ("clip", low, high) if part)
+
+
+def _where(item: InterventionRequest) -> str:
+    match item.positions:
+        case None:
+            return ""
+        case SpanRequest(start=start, stop=stop):
+            return f" at {start}" if stop == start + 1 else f" at {start}–{stop - 1}"
+        case positions:
+            return " at " + ", ".join(map(str, positions))
+
+
+def chips(state: PromptState) -> list[Chip]:
+    return [chip(write_intervention(item), active, item) for active, item in state.interventions]
+
+
+def code(state: PromptState, base: str) -> dict[str, str]:
+    """Python that computes the run and the neuron table again, through the HTTP API of this server."""
+    trace = state.trace_request().model_dump(mode="json", exclude_defaults=True)
+    effects = state.effects_request(state.pos).model_dump(mode="json", exclude_defaults=True)
+    return {
+        "trace": _code(base, state.model, "trace", trace, 'answer["clean"]["entropy"]'),
+        "effects": _code(base, state.model, "effects", effects, 'answer["rows"][0]'),
+    }
+
+
+def _code(base: str, model: str | None, call: str, body: Mapping[str, Any], read: str) -> str:
+    lines = ",\n".join(f"    {json.dumps(key)}: {value!r}" for key, value in body.items())
+    return (
+        "import httpx\n\n"
+        f'url = "{base.rstrip("/")}/api/v1/models/{model}/{call}"\n'
+        f"body = {{\n{lines},\n}}\n"
+        "answer = httpx.post(url, json=body, timeout=120).raise_for_status().json()\n"
+        f"print({read})\n"
+    )
+

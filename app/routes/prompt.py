@@ -1,0 +1,102 @@
+"""The prompt page, its live token count, and the page of models."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request, Response
+
+from analysis.types import NullscopeError
+from app import examples, pages
+from app.answers import core as answers
+from app.answers import prompt as answer
+from app.deps import CallerDep, HostDep, SettingsDep
+from app.errors import failure_of
+from app.figures import core as figures
+from app.present import core as shown
+from app.requests.core import PromptRequest
+from app.requests.prompt import PromptState
+from app.views.core import ErrorBody
+from app.views.prompt import PromptView
+from app.present.prompt import code
+
+router = APIRouter(include_in_schema=False)
+
+# What each fragment shows; a page without JavaScript, JSON and CSV have everything.
+PARTS = {"result": {"selected"}, "selected": {"selected"}, "neurons": {"effects"}}
+
+
+@router.get("/")
+async def first(request: Request, caller: CallerDep) -> Response:
+    """An example, computed beforehand where nothing else is asked for; the address carries the rest of the state."""
+    state = PromptState.read(dict(request.query_params))
+    return await _show(request, caller, state, first_paint=True)
+
+
+@router.post("/")
+async def run(request: Request, caller: CallerDep) -> Response:
+    """The form as it stands, after the pressed button."""
+    form = await request.form()
+    fields: dict[str, Any] = {name: form[name] for name in form}
+    fields["tick"] = tuple(form.getlist("tick"))
+    return await _show(request, caller, PromptState.read(fields))
+
+
+async def _show(request: Request, caller: CallerDep, asked: PromptState, *, first_paint: bool = False) -> Response:
+    host = caller.host
+    key = asked.model or host.default_key
+    status, problem = 200, None
+    state, example = examples.filled(asked.model_copy(update={"model": key}), first=first_paint)
+    frame: dict[str, Any] = {"models": list(host.entries), "examples": examples.refs(), "example": example and example.ref}
+    try:
+        host.entry(key)
+        state = state.acted()
+        ready = examples.stored(state, example, host) if first_paint else None
+        if ready is not None:
+            view = ready.model_copy(update={**frame, "from_file": True})
+        elif not state.text.strip():
+            view = PromptView(state=state.fields(), **frame)
+        else:
+            parts = PARTS.get(pages.fragment_of(request) or "", answer.EVERYTHING)
+            view = await caller.run(key, answer.page, state, parts, frame)
+            state = PromptState.read(view.state)
+    except NullscopeError as error:
+        failure = failure_of(error)
+        status, problem = failure.status, ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
+        view = PromptView(state=state.fields(), problem=problem, effects_problem=problem, **frame)
+    return _render(request, view, state, status)
+
+
+def _render(request: Request, view: PromptView, state: PromptState, status: int) -> Response:
+    whole = pages.fragment_of(request) == "result" and not state.restored
+    query = state.query()
+    address = request.scope.get("root_path", "") + "/" + (f"?{query}" if query else "")
+    if view.trace is not None:
+        view = view.model_copy(update={"code": code(state, str(request.base_url))})
+    return pages.respond(
+        request,
+        view,
+        template="prompt.html",
+        title="Prompt",
+        model=state.model,
+        status=status,
+        figures={"curves": lambda: figures.curves(view)},
+        push=address if whole else None,
+        replace=None if whole or state.restored else address,
+    )
+
+
+@router.post("/count")
+async def count(
+    request: Request, caller: CallerDep, text: Annotated[str, Form()] = "", model: Annotated[str, Form()] = ""
+) -> Response:
+    """How many tokens the text in the box has, beside the limit; counted by the server while one types."""
+    if not text:
+        return Response("", media_type="text/html")
+    key = model or caller.host.default_key
+    view = await caller.run(key, answers.count, PromptRequest(text=text.replace("\r\n", "\n")))
+    return pages.respond(request, view, template="count.html", title="Tokens")
+
+
+@router.get("/models")
+async def models(request: Request, host: HostDep, settings: SettingsDep) -> Response:
+    """What is loaded here."""
+    return pages.respond(request, shown.models(host, settings), template="models.html", title="Models")

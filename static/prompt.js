@@ -1,0 +1,94 @@
+// The prompt page: shortcuts, the mark of the selected token in the charts, and the history (texts never stand in addresses).
+(() => {
+  const form = () => document.getElementById("run");
+  const press = (selector) => { const button = document.querySelector(selector); button?.click(); return button; };
+
+  // --- shortcuts
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && form()) {
+      event.preventDefault();
+      form().requestSubmit(form().querySelector('button[value="run"]'));
+      return;
+    }
+    // Enter in a small field presses its own button, not the first of the form.
+    if (event.key === "Enter" && event.target.dataset?.enter) {
+      event.preventDefault();
+      document.getElementById(event.target.dataset.enter)?.click();
+      return;
+    }
+    if (window.page.typing(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "a") ablate(event.target);
+    if (event.key === "p") press("[data-pin]");
+    if (event.key === "Enter" && event.target.closest?.("#strip .tok")) document.querySelector("#neurons tr[tabindex='0']")?.focus();
+  });
+
+  const ablate = (target) => {
+    if (document.querySelector('#neurons input[name="tick"]:checked')) { press("[data-ablate]"); return; }
+    const row = target.closest?.("#neurons tr[data-neuron]") ?? document.querySelector("#neurons tr[data-neuron]");
+    row?.querySelector('button[value^="ablate:"]')?.click();
+  };
+
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-share]")) return;
+    const own = !document.querySelector('#run input[name="example"]').value;
+    window.page.copy(location.href, own ? "Address (without the text)" : "Address");
+    event.target.textContent = "Copied";
+  });
+
+  // Downloads leave htmx out.
+  document.addEventListener("submit", (event) => {
+    if (event.submitter?.dataset.native !== undefined) event.stopImmediatePropagation();
+  }, true);
+
+  const modes = () => {
+    const mode = document.querySelector("[data-mode]");
+    if (!mode) return;
+    for (const field of document.querySelectorAll("[data-for-mode]")) field.hidden = !field.dataset.forMode.split(" ").includes(mode.value);
+  };
+  document.addEventListener("change", (event) => { if (event.target.matches?.("[data-mode]")) modes(); });
+
+  // --- the selected token in the curves
+
+  const line = (position, range) => [
+    ...(range ? [{ type: "rect", xref: "x", yref: "paper", x0: range[0] - 0.5, x1: range[1] + 0.5, y0: 0, y1: 1, fillcolor: window.plots.css("--accent"), opacity: 0.1, line: { width: 0 }, layer: "below" }] : []),
+    ...(position === null ? [] : [{ type: "line", xref: "x", yref: "paper", x0: position, x1: position, y0: 0, y1: 1, line: { color: window.plots.css("--mark"), width: 1 }, opacity: 0.55, layer: "below" }]),
+  ];
+  let last = { position: null, range: null };
+  const markCurves = () => {
+    const plot = document.querySelector('[data-chart="curves"] [data-drawn]');
+    if (plot) window.Plotly.relayout(plot, { shapes: line(last.position, last.range) });
+  };
+  document.addEventListener("strip:selected", (event) => { last = event.detail; markCurves(); });
+  document.addEventListener("plot:drawn", markCurves);
+  document.addEventListener("plot:click", (event) => {
+    if (!event.detail.element.closest('[data-chart="curves"]')) return;
+    event.preventDefault();
+    window.strip.choose(Math.round(event.detail.x));
+  });
+
+  // --- history: the form rides in history.state, so back, forward and reload show the text again
+
+  const entries = () => Object.fromEntries([...new FormData(form())].filter(([name]) => !["act", "tick", "neuron", "value", "min", "max", "where", "mode"].includes(name)));
+  const stamp = () => { if (form()) history.replaceState({ ...history.state, htmx: true, form: entries() }, ""); };
+  const restore = (fields) => {
+    for (const [name, value] of Object.entries(fields)) {
+      const input = form().querySelector(`.ask [name="${name}"]`);
+      if (input) input.value = value;
+    }
+    return window.htmx.ajax("POST", form().action, { source: "#run", target: "#result", swap: "outerHTML", values: { ...fields, restored: "yes" } });
+  };
+
+  document.addEventListener("htmx:after:swap", () => { stamp(); modes(); });
+  document.addEventListener("htmx:before:history:restore", (event) => {
+    const fields = history.state?.form;
+    if (!fields || !form()) return;
+    event.preventDefault();
+    restore(fields);
+  });
+  document.addEventListener("DOMContentLoaded", () => {
+    modes();
+    const fields = history.state?.form;
+    if (fields?.text && fields.text !== form().elements.text.value) restore(fields);
+  });
+})();
