@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 
@@ -14,6 +14,7 @@ from analysis.types import InputError
 BackendName = Literal["auto", "eager", "compiled", "triton"]
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Reduces a tile; ``name`` goes into the provenance of a result."""
 
