@@ -5,6 +5,7 @@ from analysis.effects.engine import Engine
 from analysis.effects.outcome import Outcome
 from analysis.effects.stream import Block, baseline_values, next_tokens, stream
 from analysis.effects.table import CleanToken, Effects, Parts, effects
+from analysis.effects.temperature import Temperature, temperature_share
 
 __all__ = [
     "Block",
@@ -14,8 +15,10 @@ __all__ = [
     "Engine",
     "Outcome",
     "Parts",
+    "Temperature",
     "baseline_values",
     "effects",
     "next_tokens",
     "stream",
+    "temperature_share",
 ]

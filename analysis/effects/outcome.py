@@ -19,6 +19,7 @@ from torch import Tensor
 from analysis.effects.ablation import Ablation, Condition, Shift, moved
 from analysis.effects.clean import Clean, exact
 from analysis.effects.engine import Engine
+from analysis.effects.ln_only import LnOnly
 from analysis.kernels import Coefficients, Sums, Tile
 from analysis.types import InputError
 
@@ -57,15 +58,20 @@ def outcomes(
     conditions: tuple[Condition, ...],
     *,
     ranks: bool,
+    ln_only: LnOnly,
 ) -> dict[Condition, Outcome]:
-    """Every condition's effects; ``rows`` are the m of the ablation's write vectors."""
+    """Every condition's effects; ``rows`` are the m of the ablation's write vectors, ``ln_only`` the run's curves."""
     capped = engine.readout.soft_cap is not None
     first = [c for c in conditions if c != "frequency" or not capped]
     if capped and "frequency" in conditions and "total" not in first:
         first.append("total")
     marks = torch.stack([clean.top1, clean.targets.clamp_min(0).to(clean.top1.device)])
     moves = {c: _moves(engine, clean, ablation, c, marks) for c in first}
-    sums = _run(engine, clean, ablation, rows, moves, marks, ranks)
+    sums: dict[Condition, Sums] = {}
+    if "ln_only" in first and (on_curve := ln_only.sums(ablation.after)) is not None:
+        sums["ln_only"] = on_curve
+    passes = {c: move for c, move in moves.items() if c not in sums}
+    sums |= _run(engine, clean, ablation, rows, passes, marks, ranks)
     if capped:
         moves = {c: _from_products(engine, clean, moves[c], sums[c]) for c in first}
     if capped and "frequency" in conditions:
@@ -112,14 +118,14 @@ def _from_products(engine: Engine, clean: Clean, moves: Moves, sums: Sums) -> Mo
     assert sums.products is not None
     products = exact(sums.products)
     clean_log_p = exact(engine.readout.cap(clean.pre)) - clean.log_partition[:, None]
-    functionals = _functionals(engine, clean)
+    functionals = capped_functionals(engine, clean)
     change = [
         product - (exact(f) * clean_log_p).sum(-1)[:, None] for product, f in zip(products, functionals, strict=True)
     ]
     return Moves(moves.marks, change[0], *(change[1:] if len(change) > 1 else (None, None)))
 
 
-def _functionals(engine: Engine, clean: Clean) -> Float[Tensor, "f pos vocab"]:
+def capped_functionals(engine: Engine, clean: Clean) -> Float[Tensor, "f pos vocab"]:
     vectors = [clean.p]
     if engine.unigram is not None:
         vectors += [v.to(clean.p).expand_as(clean.p) for v in (engine.unigram.p_freq, engine.unigram.direction)]
@@ -136,6 +142,8 @@ def _run(
     ranks: bool,
 ) -> dict[Condition, Sums]:
     """One call of the backend for the conditions of ``moves``."""
+    if not moves:
+        return {}
     readout, unigram = engine.readout, engine.unigram
     capped = readout.soft_cap is not None
     conditions = tuple(
@@ -149,7 +157,7 @@ def _run(
         direction=unigram.direction.to(rows) if unigram is not None and "frequency" in moves else None,
         cap=readout.soft_cap,
         shift=clean.log_partition.to(rows) if capped else None,
-        functionals=_functionals(engine, clean) if capped and "frequency" not in moves else None,
+        functionals=capped_functionals(engine, clean) if capped and "frequency" not in moves else None,
     )
     return dict(zip(moves, engine.backend(tile), strict=True))
 

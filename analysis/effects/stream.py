@@ -16,7 +16,8 @@ from torch import Tensor
 from analysis.effects.ablation import Condition, ablation
 from analysis.effects.clean import Clean, clean
 from analysis.effects.engine import Engine
-from analysis.effects.outcome import Outcome, outcomes
+from analysis.effects.ln_only import LnOnly
+from analysis.effects.outcome import Outcome, capped_functionals, outcomes
 from analysis.trace import LastLayer
 from analysis.types import Baseline, InputError, reference_not_ready
 
@@ -68,7 +69,8 @@ def stream(
 
     last: the rows of any number of texts, joined; targets: the token that follows each row, -1 where none does.
     positions: rows to work on (default all). neurons: last-layer indices (default all). ranks: also whether the top
-    token changes and how the reciprocal rank of the target does. Blocks come chunk of positions by block of neurons.
+    token changes and how the reciprocal rank of the target does (not under ln_only). Blocks come chunk of positions by
+    block of neurons.
     """
     where = torch.arange(len(targets)) if positions is None else torch.as_tensor(positions)
     which = torch.arange(engine.readout.d_mlp) if neurons is None else torch.as_tensor(list(neurons))
@@ -79,15 +81,18 @@ def stream(
     for chunk in torch.split(where, engine.positions_per_chunk):
         with torch.inference_mode():
             start = clean(engine, last, chunk, targets[chunk])
+            functionals = None if engine.readout.soft_cap is None else capped_functionals(engine, start)
+            ln_only = LnOnly(engine.readout, start, functionals)
         for block in torch.split(which, engine.rows_per_block):
             with torch.inference_mode():
-                made = _block(engine, start, last, chunk, block, baseline, conditions, ranks, neurons is None)
+                made = _block(engine, start, ln_only, last, chunk, block, baseline, conditions, ranks, neurons is None)
             yield made
 
 
 def _block(
     engine: Engine,
     start: Clean,
+    ln_only: LnOnly,
     last: LastLayer,
     chunk: Int[Tensor, " pos"],
     block: Int[Tensor, " n"],
@@ -99,5 +104,5 @@ def _block(
     which = slice(int(block[0]), int(block[-1]) + 1) if contiguous else block
     delta = (baseline[which] - last.activations[chunk][:, which]).double()
     change = ablation(engine, start, engine.readout.W_out[which], delta)
-    made = outcomes(engine, start, change, engine.vocabulary_rows(which), conditions, ranks=ranks)
+    made = outcomes(engine, start, change, engine.vocabulary_rows(which), conditions, ranks=ranks, ln_only=ln_only)
     return Block(chunk, block, change.delta, change.after, made, start)
