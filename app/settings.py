@@ -61,6 +61,13 @@ class Settings(Limits, BaseSettings):
     memory_bytes: int | None = Field(
         None, ge=1, description="Memory that models and requests may use on a device; null measures what is there."
     )
+    effects_backend: Literal["auto", "eager", "compiled", "triton"] = Field(
+        "auto",
+        description="Kernels of the effects: auto takes triton on cuda, compiled where a C++ compiler is, else eager.",
+    )
+    effects_bytes: int = Field(
+        2 << 30, ge=1 << 20, description="Memory that the effects of one model may use beside the model, in bytes."
+    )
     queue_size: int = Field(64, ge=1, description="Requests that may wait for one device; beyond it: 429.")
     queue_per_person: int = Field(64, ge=1, description="Requests that one person may have waiting; beyond it: 429.")
     request_seconds: float = Field(
@@ -69,7 +76,3 @@ class Settings(Limits, BaseSettings):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names a request may be addressed to; empty: any, or loopback for a loopback server."
     )
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(**{name: getattr(self, name) for name in Limits.model_fields})

@@ -3,17 +3,27 @@
 `await caller.run(key, answers.core.trace, request)` gives the view.
 """
 
-from pydantic import BaseModel
+from collections.abc import Sequence
+from typing import Literal, cast
 
+from jaxtyping import Float
+from pydantic import BaseModel
+from torch import Tensor
+
+from analysis import effects as ablations
 from analysis import trace as tracing
+from analysis.effects.temperature import temperature_share
 from analysis.trace import Trace
-from analysis.types import NeuronId
+from analysis.types import Baseline, InputError, NeuronId
 from app.present import core as shown
+from app.present import effects_table as rows
+from app.present.plain import series
+from app.present.table import Columns, select
 from app.requests.canonical import canonical_request, content_hash
-from app.requests.core import PromptRequest, TraceRequest
+from app.requests.core import EffectsRequest, PromptRequest, TraceRequest
 from app.requests.limits import check_prompt, check_tokens, check_trace
 from app.residency.resident import Resident
-from app.views.core import RunView, TokensView, TraceView
+from app.views.core import EffectsView, RunView, TokensView, TraceView
 
 
 def prompt_ids(resident: Resident, request: PromptRequest) -> list[int]:
@@ -74,6 +84,84 @@ def trace(resident: Resident, request: TraceRequest) -> TraceView:
 def _run(resident: Resident, trace: Trace, top_k: int) -> RunView:
     top = tracing.top_tokens(resident.model.readout, trace.last.resid, top_k)
     return shown.run(resident.model, trace, top)
+
+
+def effects(resident: Resident, request: EffectsRequest) -> EffectsView:
+    """Every last-layer neuron ablated by itself at one position: filtered, sorted, one page of rows."""
+    ids = prompt_ids(resident, request)
+    resident.admit(len(ids))
+    clean = tracing.trace(resident.model, ids, unigram=resident.unigram)
+    position = len(ids) - 1 if request.position is None else request.position
+    baseline = baseline_of(resident, request.baseline, clean)
+    table = ablations.effects(
+        resident.engine, clean.last, ids, position, baseline=baseline, neurons=last_layer(resident, request.neurons)
+    )
+    total, picked, columns = _selected(resident, request, clean, table)
+    return EffectsView(
+        total=total,
+        rows=[rows.row(columns, index, resident.model.last_layer) for index in picked],
+        clean=shown.position(resident.model, clean, position),
+        provenance=shown.provenance(
+            resident,
+            ids,
+            prepend_bos=request.prepend_bos,
+            baseline=shown.baseline_name(request.baseline, resident),
+            request_sha256=request_hash("effects", resident, ids, request),
+        ),
+    )
+
+
+def baseline_of(resident: Resident, baseline: float | str, clean: Trace) -> Float[Tensor, " d_mlp"]:
+    """The value that each last-layer neuron is ablated to; NotReadyError while there is no mean."""
+    if baseline == "mean":
+        resident.require_means()
+    return ablations.baseline_values(cast(Baseline, baseline), clean.last.activations, resident.last_means)
+
+
+def last_layer(resident: Resident, names: Sequence[str] | Literal["all"]) -> list[int] | None:
+    """Indices of last-layer neurons, each once; None for all. InputError for another layer: no closed form there."""
+    if names == "all":
+        return None
+    neurons = [resident.model.check_neuron(NeuronId.parse(name)) for name in names]
+    for neuron in neurons:
+        if neuron.layer != resident.model.last_layer:
+            raise InputError(
+                f"Neuron {neuron} is not in the last layer.",
+                code="not_last_layer",
+                hint=f"Effects are exact for layer {resident.model.last_layer}; elsewhere use an intervention in a trace.",
+            )
+    return sorted({neuron.index for neuron in neurons})
+
+
+def _selected(
+    resident: Resident, request: EffectsRequest, clean: Trace, table: ablations.Effects
+) -> tuple[int, list[int], Columns]:
+    """(rows that pass, indices of this page, all columns). Temperatures are fitted for the rows that need one."""
+    every = range(len(table.neurons))
+    by_temperature = any("temperature" in name for name in (request.sort, *request.bounds))
+    columns = _columns(resident, clean, table, every if by_temperature else ())
+    total, picked = select(
+        columns,
+        bounds=request.bounds,
+        sort=request.sort,
+        order=request.order,
+        offset=request.offset,
+        limit=request.limit,
+    )
+    return total, picked, columns if by_temperature else _columns(resident, clean, table, picked)
+
+
+def _columns(resident: Resident, clean: Trace, table: ablations.Effects, fitted: Sequence[int]) -> Columns:
+    """Columns with the temperature of the rows `fitted`, null in the others."""
+    temperature: list[float | None] = [None] * len(table.neurons)
+    share = list(temperature)
+    if len(fitted):
+        which = list(fitted)
+        neurons = table.neurons[which].tolist()
+        fit = temperature_share(resident.engine, clean.last, table.position, neurons, table.delta[which])
+        for index, beta, explained in zip(which, series(fit.temperature), series(fit.share), strict=True):
+            temperature[index], share[index] = beta, explained
+    return rows.columns(table, temperature, share)
 
 
 def request_hash(kind: str, resident: Resident, ids: list[int], request: BaseModel) -> str:

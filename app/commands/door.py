@@ -106,6 +106,8 @@ def _in_process(model: str | None) -> Iterator[Door]:
     from app.settings import Settings
 
     settings = Settings(models=(model,)) if model else Settings()
+    if settings.effects_backend == "auto":  # one answer is sooner there than a compiler is done
+        settings = settings.model_copy(update={"effects_backend": "eager"})
     app = create_app(settings)
     host: ModelHost = app.state.host
     key = host.default_key
@@ -117,7 +119,7 @@ def _in_process(model: str | None) -> Iterator[Door]:
             if entry.state == "failed":
                 raise Refused(f"{key} could not be loaded: {entry.error}")
             entry.means_settled.wait()  # a shell has nothing better to do than to wait for its baseline
-            transport = httpx.ASGITransport(app)
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             client = httpx.AsyncClient(transport=transport, base_url="http://in-process" + API, timeout=None)
             yield Door(lambda method, path, body: runner.run(client.request(method, path, json=body)), key)
             runner.run(client.aclose())

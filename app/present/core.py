@@ -9,14 +9,14 @@ from analysis.model import Model
 from analysis.registry import ModelSpec
 from analysis.trace import TopTokens, Trace
 from analysis.types import Intervention, NeuronId, Span
-from app.present.plain import ranks, series
+from app.present.plain import number, ranks, series
 from app.requests.core import InterventionRequest, SpanRequest
 from app.residency.facts import Facts, read_facts
 from app.residency.host import Entry, ModelHost
 from app.residency.hub import HubModels
 from app.residency.resident import Resident
 from app.settings import Settings
-from app.views.core import ModelRow, ModelsView, NextToken, Provenance, RunView, Token
+from app.views.core import ModelRow, ModelsView, NextToken, PositionView, Provenance, RunView, Token
 
 PACKAGES = ("nullscope", "torch", "transformers", "transformer_lens")
 
@@ -57,6 +57,24 @@ def run(model: Model, trace: Trace, top: TopTokens) -> RunView:
             for ids, log_probs in zip(top.ids.tolist(), top.log_probs.tolist(), strict=True)
         ],
         activations={str(neuron): series(values) for neuron, values in trace.activations.items()},
+    )
+
+
+def position(model: Model, trace: Trace, at: int) -> PositionView:
+    """The clean run at one position."""
+    metrics, target = trace.metrics, trace.target(at)
+    ids = trace.token_ids
+    texts = model.token_texts(ids[at : at + 2])
+    return PositionView(
+        position=at,
+        token=Token(position=at, id=ids[at], text=texts[0]),
+        next_token=None if target is None else Token(position=at + 1, id=target, text=texts[1]),
+        entropy=number(metrics.entropy[at]),
+        loss=number(metrics.loss[at]),
+        ln_scale=number(metrics.ln_scale[at]),
+        kl_unigram=None if metrics.kl_unigram is None else number(metrics.kl_unigram[at]),
+        top1_prob=number(metrics.top1_prob[at]),
+        rank=ranks(metrics.rank)[at],
     )
 
 

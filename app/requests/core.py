@@ -6,13 +6,25 @@ Bounds that an operator can move (tokens, characters, ...) are settings, checked
 import math
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 NEURON_PATTERN = r"^\d{1,4}\.\d{1,7}$"  # analysis.types.NeuronId reads the same
 NeuronName = Annotated[str, Field(pattern=NEURON_PATTERN, description="layer.index", examples=["11.2378"])]
 Position = Annotated[int, Field(ge=0, description="Counted from 0, BOS included.")]
 BaselineName = Literal["mean", "prompt_mean", "zero"]
 Order = Literal["abs_desc", "desc", "asc"]
+
+
+def well_formed(text: str) -> str:
+    """JSON can spell half a surrogate pair, which is no character and cannot be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds half a surrogate pair at character {error.start}") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(well_formed)]
 
 
 class Strict(BaseModel):
@@ -60,7 +72,7 @@ class InterventionRequest(Strict):
 class PromptRequest(Strict):
     """A prompt, as text or as token ids."""
 
-    text: str | None = Field(None, description="The prompt as text; or give token_ids.")
+    text: Text | None = Field(None, description="The prompt as text; or give token_ids.")
     token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(None, description="The prompt as ids; or give text.")
     prepend_bos: bool | None = Field(
         None, description="null: for text what the model was trained with, for token ids false. Never two."

@@ -288,8 +288,9 @@ class ModelHost:
             memory.admit(needed, f"Loading {entry.spec.key}")
             model = self._loader(entry.spec, folder=folder, device=device, dtype=getattr(torch, self.settings.dtype))
             memory.models[entry.spec.key] = needed
-            limits, counts = self.settings.limits, self._counts(model)
-            replicas.append((worker, Resident(model, counts, entry.means, limits, memory, entry.revision)))
+            resident = Resident(model, self._counts(model), entry.means, self.settings, memory, entry.revision)
+            memory.models[entry.spec.key] += resident.engine.bytes
+            replicas.append((worker, resident))
         if (found := means.stored(self.settings, replicas[0][1].model, folder)) is not None:
             entry.means.value, entry.means.state = found, "ready"
         entry.replicas = replicas

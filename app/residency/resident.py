@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.effects import Engine
 from analysis.frequency import Unigram
 from analysis.model import Model
 from analysis.reference import ReferenceMeans
 from analysis.types import NotReadyError
 from app.residency.memory import Memory, forward_bytes, metrics_bytes
-from app.settings import Limits
+from app.settings import Limits, Settings
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class Resident:
     model: Model
     unigram: Unigram | None
     means_status: MeansStatus
-    limits: Limits
+    settings: Settings
     memory: Memory
     revision: str | None = None
     _memo: dict[str, Any] = field(default_factory=dict)
@@ -48,6 +49,10 @@ class Resident:
     @property
     def key(self) -> str:
         return self.model.key
+
+    @property
+    def limits(self) -> Limits:
+        return self.settings
 
     @property
     def max_tokens(self) -> int:
@@ -76,6 +81,23 @@ class Resident:
             code="baseline_not_ready",
             hint="Choose the baseline 'zero' or 'prompt_mean'"
             + (" or name a text: NULLSCOPE_REFERENCE_TEXT." if status.state in ("none", "failed") else ", or wait."),
+        )
+
+    @property
+    def last_means(self) -> Float[Tensor, " d_mlp"] | None:
+        """The last layer's row of `means`."""
+        return None if self.means is None else self.means[-1]
+
+    @property
+    def engine(self) -> Engine:
+        """What every effect of this model needs, made once; built when the model is loaded."""
+        settings = self.settings
+        budget = min(settings.effects_bytes, max(self.memory.free() // 2, 1 << 20))
+        return self.memo(
+            "engine",
+            lambda: Engine.build(
+                self.model.readout, unigram=self.unigram, memory_bytes=budget, backend=settings.effects_backend
+            ),
         )
 
     def memo(self, name: str, build: Callable[[], T]) -> T:

@@ -52,3 +52,9 @@ async def trace(key: str, body: requests.TraceRequest, caller: CallerDep) -> vie
 async def check(key: str, caller: CallerDep) -> CheckView:
     """The identities that the numbers rest on, tried live on the resident weights."""
     return await caller.run(key, run_check)
+
+
+@router.post("/models/{key}/effects")
+async def effects(key: str, body: requests.EffectsRequest, caller: CallerDep) -> views.EffectsView:
+    """Every last-layer neuron ablated by itself at one token: the exact effect and its parts."""
+    return await caller.run(key, answers.effects, body)

@@ -31,8 +31,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_settings(model_folder: Path, tmp_path: Path) -> Callable[..., Settings]:
     def make(**changes: object) -> Settings:
-        given = {"data_dir": tmp_path / "data", "models": (str(model_folder),), "device": "cpu", **changes}
-        return Settings(**given)  # type: ignore[arg-type]
+        given = {
+            "data_dir": tmp_path / "data",
+            "models": (str(model_folder),),
+            "device": "cpu",
+            "effects_backend": "eager",
+        }
+        return Settings(**{**given, **changes})  # type: ignore[arg-type]
 
     return make
 
@@ -62,7 +67,12 @@ def make_client(make_settings: Callable[..., Settings]) -> Iterator[Callable[...
 def client(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """One app for the tests that only read."""
     settings = Settings(
-        data_dir=tmp_path_factory.mktemp("data"), models=(str(model_folder),), device="cpu", max_tokens=40, max_top_k=20
+        data_dir=tmp_path_factory.mktemp("data"),
+        models=(str(model_folder),),
+        device="cpu",
+        effects_backend="eager",
+        max_tokens=40,
+        max_top_k=20,
     )
     with TestClient(create_app(settings)) as opened:
         for entry in opened.app.state.host.entries.values():  # type: ignore[attr-defined]

@@ -78,7 +78,9 @@ def test_without_network_or_permission_the_reason_is_named(hub: StandIn, tmp_pat
 
 
 def test_a_snapshot_with_a_missing_shard_is_not_complete(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}')
+    (tmp_path / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}'
+    )
     (tmp_path / "1.safetensors").touch()
     assert not complete(tmp_path)
     (tmp_path / "2.safetensors").touch()
