@@ -41,4 +41,4 @@ def row(columns: Columns, index: int, layer: int) -> EffectRow:
     """One neuron's row; the numbers are those of the columns."""
     plain = {name: values[index] for name, values in columns.items() if "." not in name and name != "neuron"}
     parts = {metric: Parts(**{part: columns[f"{metric}.{part}"][index] for part in PARTS}) for metric in METRICS}
-    return EffectRow(neuron=str(NeuronId(layer, int(columns["neuron"][index] or 0))), **plain, **parts)  # type: ignore[arg-type]
+    return EffectRow(neuron=str(NeuronId(layer, int(columns["neuron"][index] or 0))), **plain, **parts)

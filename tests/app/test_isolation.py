@@ -166,8 +166,8 @@ def test_a_client_that_leaves_is_dropped_from_the_queue(make_settings: Callable[
 
         headers = [(b"content-type", b"application/json"), (b"host", b"test")]
         scope = {
-            "type": "http", "method": "POST", "path": f"{URL}/trace", "raw_path": b"", "query_string": b"", "headers": headers,
-            "http_version": "1.1", "scheme": "http", "client": ("10.0.0.1", 1), "server": ("test", 80), "root_path": "",
+            "type": "http", "method": "POST", "path": f"{URL}/trace", "query_string": b"", "headers": headers,
+            "raw_path": b"", "http_version": "1.1", "scheme": "http", "client": ("10.0.0.1", 1), "server": ("test", 80), "root_path": "",
         }  # fmt: skip
         request = asyncio.ensure_future(app(scope, receive, send))
         while host.workers["cpu"].depth < 2:

@@ -76,8 +76,20 @@ def test_every_column_can_be_a_bound_and_a_sort_key(column: str, value: float) -
 
 
 @pytest.mark.parametrize(
-    "change", [{"min_nope": 1}, {"nope": 1}, {"min_activation": math.nan}, {"min_activation": "x"}, {"sort": "nope"}, {"limit": 0}, {"limit": 1001}, {"baseline": "median"}, {"baseline": math.inf}, {"neurons": []}]
-)  # fmt: skip
+    "change",
+    [
+        {"min_nope": 1},
+        {"nope": 1},
+        {"min_activation": math.nan},
+        {"min_activation": "x"},
+        {"sort": "nope"},
+        {"limit": 0},
+        {"limit": 1001},
+        {"baseline": "median"},
+        {"baseline": math.inf},
+        {"neurons": []},
+    ],
+)
 def test_effects_refuse_what_they_do_not_know(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         EffectsRequest.model_validate({"text": "a", **change})
