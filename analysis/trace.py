@@ -202,39 +202,31 @@ def position_metrics(
     unigram: Unigram | None = None,
 ) -> PositionMetrics:
     """Every per-position number from the last residual stream; logits are held for a chunk of positions at a time."""
-    chunk = metrics.positions_per_chunk(readout.d_vocab)
     targets = torch.cat([token_ids[1:], token_ids[:1]])  # the last one is a placeholder, taken back below
-    log_freq = None if unigram is None else unigram.log_p.to(resid)
-    parts = []
-    for start in range(0, resid.shape[0], chunk):
-        rows = slice(start, start + chunk)
-        log_probs = readout.log_probs(resid[rows])
-        parts.append(
-            (
-                metrics.entropy(log_probs),
-                metrics.loss(log_probs, targets[rows]),
-                log_probs.amax(-1).exp(),
-                metrics.rank(log_probs, targets[rows]),
-                metrics.kl(log_freq, log_probs) if log_freq is not None else None,
-            )
-        )
-    entropy, loss, top1, rank, kl = zip(*parts, strict=True)
-    joined_loss, joined_rank = torch.cat(loss), torch.cat(rank)
-    joined_loss[-1], joined_rank[-1] = float("nan"), -1
+    p_freq = None if unigram is None else unigram.p_freq.to(resid)
+    chunk = metrics.positions_per_chunk(readout.d_vocab)
+    parts = [
+        metrics.summary(readout.logits(resid[start : start + chunk]), targets[start : start + chunk], p_freq)
+        for start in range(0, resid.shape[0], chunk)
+    ]
+    loss, rank = (torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "rank"))
+    loss[-1], rank[-1] = float("nan"), -1
+    cross = [part.cross_entropy for part in parts if part.cross_entropy is not None]
     return PositionMetrics(
-        entropy=torch.cat(entropy),
-        loss=joined_loss,
+        entropy=torch.cat([part.entropy for part in parts]),
+        loss=loss,
         ln_scale=readout.scale(resid),
-        top1_prob=torch.cat(top1),
-        rank=joined_rank,
-        kl_unigram=None if log_freq is None else torch.cat([part for part in kl if part is not None]),
+        top1_prob=torch.cat([part.top1_prob for part in parts]),
+        rank=rank,
+        kl_unigram=torch.cat(cross) - unigram.entropy if unigram is not None else None,
     )
 
 
 def top_tokens(readout: Readout, resid: Float[Tensor, "pos d_model"], k: int) -> TopTokens:
     """The k most probable next tokens at every position."""
     chunk = metrics.positions_per_chunk(readout.d_vocab)
-    best = [readout.log_probs(rows).topk(min(k, readout.d_vocab), dim=-1) for rows in resid.split(chunk)]
+    starts = range(0, resid.shape[0], chunk)
+    best = [readout.log_probs(resid[i : i + chunk]).topk(min(k, readout.d_vocab), dim=-1) for i in starts]
     return TopTokens(torch.cat([top.indices for top in best]), torch.cat([top.values for top in best]))
 
 

@@ -192,6 +192,24 @@ def test_bounds_of_entropy_kl_and_rank(v, scale):
     assert math.isclose(float(metrics.entropy(uniform)), math.log(v), rel_tol=1e-12)
 
 
+@given(v=st.integers(2, 400), n=st.integers(1, 9), scale=st.sampled_from([1e-3, 1.0, 30.0, 1e3]))
+@settings(max_examples=40, deadline=None)
+def test_the_summary_equals_the_separate_metrics(v, n, scale):
+    g = torch.Generator().manual_seed(v * n)
+    logits = scale * torch.randn(n, v, generator=g, dtype=torch.float64)
+    target = torch.randint(v, (n,), generator=g)
+    p_freq = torch.randn(v, generator=g, dtype=torch.float64).softmax(-1)
+    log_p = logits.log_softmax(-1)
+    found = metrics.summary(logits, target, p_freq)
+    close = {"atol": 1e-9 * max(scale, 1), "rtol": 1e-9}
+    torch.testing.assert_close(found.entropy, metrics.entropy(log_p), **close)
+    torch.testing.assert_close(found.loss, metrics.loss(log_p, target), **close)
+    torch.testing.assert_close(found.top1_prob, log_p.exp().amax(-1), **close)
+    assert torch.equal(found.rank, metrics.rank(logits, target))
+    expected = metrics.kl(p_freq.log(), log_p) - (p_freq * p_freq.log()).sum()
+    torch.testing.assert_close(found.cross_entropy, expected, **close)
+
+
 def test_entropy_of_a_certain_distribution_is_zero_not_nan():
     log_p = torch.tensor([0.0, -torch.inf, -torch.inf])
     assert float(metrics.entropy(log_p)) == 0.0
