@@ -149,3 +149,15 @@ def _joined(
             ln_scale=float(clean.s[0]),
         ),
     )
+
+
+def warm_up(engine: Engine) -> None:
+    """Show the backend the tiles that tables and sweeps will bring: a compiled one starts compiling, and returns."""
+    readout = engine.readout
+    n = min(readout.d_mlp, engine.rows_per_block)
+    resid = torch.linspace(-1, 1, readout.d_model).to(readout.W_U)[None]
+    mlp_out = None if readout.post_norm is None else resid
+    with torch.inference_mode():
+        nothing = torch.zeros(1, readout.d_mlp).to(resid)
+        last = LastLayer(resid, nothing, mlp_out)
+        effects(engine, last, [0, 0], 0, baseline=nothing[0] + 0.1, neurons=range(n))
