@@ -1,8 +1,8 @@
 """Worked examples: prompts whose page was computed beforehand, so that the first paint needs no model.
 
-One file each in the model's folder: `examples/<order>-<key>.json`. It holds the request, one sentence that says what to look at, the
-sentence's claim as data (`checks`), and the computed page. `nullscope examples` computes the pages again and refuses to write one whose
-claim does not hold; a test does the same with the committed files.
+One file each in the model's folder: `examples/<order>-<key>.json`. It holds the request, one sentence that says what to
+look at, the sentence's claim as data (`checks`), and the computed page. `nullscope examples` computes the pages again
+and refuses to write one whose claim does not hold; a test does the same with the committed files.
 """
 
 import json
@@ -21,7 +21,10 @@ from app.views.prompt import ExampleRef, PromptView
 
 BUNDLED = Path(__file__).parent.parent / "models" / "demo" / "examples"
 # The fields of the state that decide what is computed; all others only change how it is shown.
-COMPUTED = ("text", "bos", "pos", "to", "do", "watch", "baseline", "sort", "order", "offset", "limit", "find", "fcol", "fmin", "fmax", "pin")
+COMPUTED = (
+    *("text", "bos", "pos", "to", "do", "watch", "pin"),
+    *("baseline", "sort", "order", "offset", "limit", "find", "fcol", "fmin", "fmax"),
+)
 
 
 class Quantity(BaseModel):
@@ -38,7 +41,8 @@ class Quantity(BaseModel):
         values = getattr(getattr(trace, self.run), self.series)
         start, stop = self.over or (1, len(values))
         kept = [value for value in values[start:stop] if value is not None]
-        return {"mean": sum(kept) / len(kept), "max": max(kept), "min": min(kept)}[self.take]
+        found: dict[str, float] = {"mean": sum(kept) / len(kept), "max": max(kept), "min": min(kept)}
+        return found[self.take]
 
 
 class Check(BaseModel):
@@ -124,7 +128,8 @@ def stored(state: PromptState, example: Example | None, host: ModelHost) -> Prom
     if any(getattr(state, name) != getattr(kept, name) for name in COMPUTED):
         return None
     shown = {name: str(getattr(state, name)) for name in ("metric", "show", "scale", "by", "at")}
-    return view.model_copy(update={"state": {**view.state, **shown, "example": example.key, "model": state.model or ""}})
+    here = {**view.state, **shown, "example": example.key, "model": state.model or ""}
+    return view.model_copy(update={"state": here})
 
 
 def failures(example: Example, view: PromptView) -> Sequence[str]:

@@ -1,7 +1,8 @@
 """A view rendered as page, fragment, JSON or CSV; an error likewise. The only place that knows htmx's headers.
 
-One URL gives all four: `?format=json|csv` or an Accept header chooses data; a request of htmx whose target is `#spectrum` gets the
-block `spectrum` of the page's template alone; everything else gets the page. So a fragment cannot differ from its page.
+One URL gives all four: `?format=json|csv` or an Accept header chooses data; a request of htmx whose target is
+`#spectrum` gets the block `spectrum` of the page's template alone; everything else gets the page. So a fragment cannot
+differ from its page.
 """
 
 import csv
@@ -18,15 +19,16 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from app.errors import Failure, failure_of
 from app.figures.theme import plotly_js
-from app import visible
 from app.present import format as shown
+from app.visible import visible
 
 ROOT = Path(__file__).parent.parent
 TEMPLATES, STATIC = ROOT / "templates", ROOT / "static"
@@ -81,14 +83,12 @@ class Page:
 
     def url(self, path: str, **query: Any) -> str:
         """A link inside the program, with the proxy's prefix and without empty parameters."""
-        kept = [(k, v) for k, vs in query.items() for v in (vs if isinstance(vs, list | tuple) else [vs]) if v is not None]
-        return self.root + path + ("?" + urlencode(kept) if kept else "")
+        pairs = _pairs(query)
+        return self.root + path + ("?" + urlencode(pairs) if pairs else "")
 
     def here(self, **changes: Any) -> str:
         """This page's address with some parameters changed (None removes one)."""
-        kept = [(k, v) for k, v in self.query if k not in changes]
-        new = [(k, v) for k, vs in changes.items() for v in (vs if isinstance(vs, list | tuple) else [vs]) if v is not None]
-        pairs = kept + new
+        pairs = [(name, value) for name, value in self.query if name not in changes] + _pairs(changes)
         return self.root + self.path + ("?" + urlencode(pairs) if pairs else "")
 
     def static(self, name: str) -> str:
@@ -209,20 +209,28 @@ def _plotly(request: Request) -> Response:
     return Response(plotly_js()[0].read_bytes(), 200, headers, "text/javascript")
 
 
-def _page(
-    request: Request, title: str, figures: Mapping[str, Callable[[], Figure]], model: str | None
-) -> Page:
+def _page(request: Request, title: str, figures: Mapping[str, Callable[[], Figure]], model: str | None) -> Page:
     root = request.scope.get("root_path", "").rstrip("/")
-    known = {route.path for route in request.app.routes if "GET" in (getattr(route, "methods", None) or ())}
     return Page(
         title=title,
         path=request.scope["path"].removeprefix(root) or "/",
         query=tuple(request.query_params.multi_items()),
         root=root,
-        nav=tuple(entry for entry in NAV if entry.path in known),
+        nav=_nav(request.app),
         figures=figures,
         model=model or request.query_params.get("model"),
     )
+
+
+@cache
+def _nav(app: Starlette) -> tuple[NavEntry, ...]:
+    """The entries whose page this app has. Asked by matching, since included routers do not list their paths."""
+
+    def found(path: str) -> bool:
+        scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+        return any(route.matches(scope)[0] is Match.FULL for route in app.routes if not isinstance(route, Mount))
+
+    return tuple(entry for entry in NAV if found(entry.path))
 
 
 def _render(template: str, block: str | None, **context: Any) -> str:
@@ -235,9 +243,14 @@ def _render(template: str, block: str | None, **context: Any) -> str:
 @cache
 def _environment() -> Environment:
     env = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    env.filters.update(visible=visible.visible, num=shown.num, signed=shown.signed, percent=shown.percent, size=shown.size)
+    env.filters.update({name: getattr(shown, name) for name in ("num", "signed", "percent", "size")})
+    env.filters["visible"] = visible
     env.globals.update(figure_json=_figure_json, data_json=_data_json)
     # A block rendered alone does not see what its page imports, so the shared macros are a global.
     env.globals["ui"] = env.get_template("macros.html").module
@@ -256,6 +269,12 @@ def _data_json(value: Any) -> Markup:
 def _script_safe(text: str) -> Markup:
     """JSON that may stand inside a script element: no `<`, so nothing can close it or open a comment."""
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _pairs(query: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Query parameters, a list's items one by one, without what is None."""
+    many = ((name, values if isinstance(values, list | tuple) else [values]) for name, values in query.items())
+    return [(name, value) for name, values in many for value in values if value is not None]
 
 
 def _flatten(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

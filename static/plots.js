@@ -73,7 +73,8 @@
   const drawAll = (root) => {
     const found = [...(root.querySelectorAll?.("[data-plotly]") ?? [])];
     if (root.matches?.("[data-plotly]")) found.push(root);
-    for (const element of found) if (!element.dataset.drawn) draw(element);
+    // What is hidden has no size yet; whoever reveals it calls `plots.drawAll`.
+    for (const element of found) if (!element.dataset.drawn && element.offsetParent !== null) draw(element);
     for (const button of root.querySelectorAll?.(".chart-tools button") ?? []) button.hidden = false;
   };
 
@@ -106,5 +107,5 @@
   });
 
   // For the scripts of single pages: draw a changed figure again with the same look.
-  window.plots = { draw, css };
+  window.plots = { draw, drawAll, css };
 })();

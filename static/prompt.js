@@ -52,19 +52,31 @@
 
   const line = (position, range) => [
     ...(range ? [{ type: "rect", xref: "x", yref: "paper", x0: range[0] - 0.5, x1: range[1] + 0.5, y0: 0, y1: 1, fillcolor: window.plots.css("--accent"), opacity: 0.1, line: { width: 0 }, layer: "below" }] : []),
-    ...(position === null ? [] : [{ type: "line", xref: "x", yref: "paper", x0: position, x1: position, y0: 0, y1: 1, line: { color: window.plots.css("--mark"), width: 1 }, opacity: 0.55, layer: "below" }]),
+    ...(position === null ? [] : [{ type: "line", xref: "x", yref: "paper", x0: position, x1: position, y0: 0, y1: 1, line: { color: window.plots.css("--mark"), width: 1 }, opacity: 0.5 }]),
   ];
   let last = { position: null, range: null };
-  const markCurves = () => {
-    const plot = document.querySelector('[data-chart="curves"] [data-drawn]');
-    if (plot) window.Plotly.relayout(plot, { shapes: line(last.position, last.range) });
+  const markCurves = () => document.querySelectorAll("#curves [data-drawn]").forEach(markCurve);
+  const markCurve = (plot) => {
+    if (plot.offsetParent === null) return;
+    // Token labels need about 13 px each; on a narrow screen numbers stand there instead.
+    const labels = plot._figure.layout.xaxis.tickvals;
+    const roomy = labels && plot.clientWidth - 90 > 13 * labels.length;
+    window.Plotly.relayout(plot, { shapes: line(last.position, last.range), "xaxis.tickmode": roomy ? "array" : "auto", "xaxis.tickangle": roomy ? -60 : 0 });
   };
   document.addEventListener("strip:selected", (event) => { last = event.detail; markCurves(); });
   document.addEventListener("plot:drawn", markCurves);
   document.addEventListener("plot:click", (event) => {
-    if (!event.detail.element.closest('[data-chart="curves"]')) return;
+    if (!event.detail.element.closest("#curves")) return;
     event.preventDefault();
     window.strip.choose(Math.round(event.detail.x));
+  });
+
+  // The strip's choice of run (clean, intervened, change) decides which chart is to be seen.
+  document.addEventListener("change", (event) => {
+    if (!event.target.matches?.('input[name="show"]')) return;
+    for (const element of document.querySelectorAll("[data-show]")) element.hidden = !element.dataset.show.split(" ").includes(event.target.value);
+    window.plots.drawAll(document.getElementById("curves"));
+    markCurves();
   });
 
   // --- history: the form rides in history.state, so back, forward and reload show the text again

@@ -28,7 +28,7 @@
   const fmt = (v, digits = 3) => {
     if (v === null || v === undefined) return "–";
     if (v === 0) return "0";
-    const text = Math.abs(v) >= 1e5 || Math.abs(v) < 10 ** -(digits - 1) ? v.toExponential(2) : v.toFixed(digits);
+    const text = Math.abs(v) >= 1e5 || Math.abs(v) < 10 ** -digits ? v.toExponential(2) : v.toFixed(digits);
     return text.replace("-", "−");
   };
   const visible = (text) => [...text].map((c) => ({ " ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥" })[c] ?? (/[\p{C}\p{Z}]/u.test(c) ? `⟨${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩` : c)).join("");

@@ -65,7 +65,8 @@ def _pinned(resident: Resident, state: PromptState) -> PinView | None:
     if pin is None:
         return None
     trace = core.trace(resident, pin.trace_request())
-    label = " · ".join([pin.text.strip().replace("\n", " ")[:48], *(f"{chip.neuron} {chip.label}" for chip in shown.chips(pin) if chip.active)])
+    interventions = (f"{chip.neuron} {chip.label}" for chip in shown.chips(pin) if chip.active)
+    label = " · ".join([pin.text.strip().replace("\n", " ")[:48], *interventions])
     return PinView(label=label, trace=trace, facts=_facts(resident, trace))
 
 
@@ -74,8 +75,9 @@ def _beside(resident: Resident, state: PromptState, effects: EffectsView) -> dic
     pin = state.of_pin()
     if pin is None or not effects.rows:
         return None
+    names = [row.neuron for row in effects.rows]
     request: EffectsRequest = pin.effects_request(state.pos).model_copy(
-        update={"baseline": state.baseline, "neurons": [row.neuron for row in effects.rows], "offset": 0, "limit": len(effects.rows)}
+        update={"baseline": state.baseline, "neurons": names, "offset": 0, "limit": len(names)}
     )
     try:
         return {row.neuron: row.model_dump() for row in core.effects(resident, request).rows}

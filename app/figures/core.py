@@ -5,10 +5,12 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app.figures import theme
-from app.views.core import RunView, Token
+from app.views.core import RunView, Series, Token, TraceView
 from app.views.prompt import PromptView
 
-ROWS = (
+Row = tuple[str, str, str | None]
+ACTIVATION = "activation "
+ROWS: tuple[Row, ...] = (
     ("entropy", "Entropy", "nats"),
     ("loss", "Loss", "nats"),
     ("ln_scale", "LN scale", None),
@@ -21,37 +23,97 @@ LABELLED = 56  # up to here each position carries its token as tick label
 
 def curves(view: PromptView) -> go.Figure:
     """One row a metric, one line a run, positions shared. Watched neurons follow as rows of their own."""
-    assert view.trace is not None
-    assert view.facts is not None
-    skip = 1 if view.facts.starts_with_bos else 0
-    runs = [("clean", view.trace.clean, view.trace.tokens, theme.CLEAN, "solid")]
-    if view.trace.intervened is not None:
-        runs.append(("intervened", view.trace.intervened, view.trace.tokens, theme.INTERVENED, "solid"))
+    trace, skip = _prompt(view)
+    runs = [("clean", trace.clean, trace.tokens, theme.CLEAN, "solid")]
+    if trace.intervened is not None:
+        runs.append(("intervened", trace.intervened, trace.tokens, theme.INTERVENED, "solid"))
     if view.pinned is not None:
         pinned = view.pinned.trace
         runs.append(("pinned", pinned.intervened or pinned.clean, pinned.tokens, theme.PINNED, "dot"))
-    rows = [row for row in ROWS if getattr(view.trace.clean, row[0]) is not None]
-    rows += [(f"activation {name}", name, None) for name in view.trace.clean.activations]
+    rows = _rows(trace)
     traces = [
-        _line(run, row[0], name, tokens, colour, dash, axis, skip)
+        _line(_series(run, row[0]), name, tokens, colour, dash, axis, skip)
         for axis, row in enumerate(rows, 1)
         for name, run, tokens, colour, dash in runs
     ]
+    return _stack(traces, rows, trace.tokens, skip, legend=len(runs) > 1)
+
+
+def changes(view: PromptView) -> go.Figure:
+    """One row a metric: intervened minus clean at each position, on the diverging colours."""
+    trace, skip = _prompt(view)
+    assert trace.intervened is not None
+    rows = [row for row in _rows(trace) if _differs(_difference(trace, row[0]))] or list(ROWS[:1])
+    bars = [_bars(_difference(trace, row[0]), trace.tokens, axis, skip) for axis, row in enumerate(rows, 1)]
+    titled = [(key, f"Δ {title}", unit) for key, title, unit in rows]
+    return _stack(bars, titled, trace.tokens, skip, legend=False)
+
+
+def _prompt(view: PromptView) -> tuple[TraceView, int]:
+    assert view.trace is not None
+    assert view.facts is not None
+    return view.trace, 1 if view.facts.starts_with_bos else 0
+
+
+def _rows(trace: TraceView) -> list[Row]:
+    return [row for row in ROWS if getattr(trace.clean, row[0]) is not None] + [
+        (f"{ACTIVATION}{name}", name, None) for name in trace.clean.activations
+    ]
+
+
+def _series(run: RunView, key: str) -> Series:
+    if key.startswith(ACTIVATION):
+        return run.activations.get(key.removeprefix(ACTIVATION), [])
+    found: Series = getattr(run, key) or []
+    return found
+
+
+def _difference(trace: TraceView, key: str) -> Series:
+    assert trace.intervened is not None
+    pairs = zip(_series(trace.clean, key), _series(trace.intervened, key), strict=True)
+    return [None if a is None or b is None else b - a for a, b in pairs]
+
+
+def _differs(values: Series) -> bool:
+    return any(value for value in values if value is not None)
+
+
+def _stack(traces: list[Any], rows: list[Row], tokens: list[Token], skip: int, *, legend: bool) -> go.Figure:
     figure = go.Figure(data=traces)
-    figure.update_layout(template=None, height=ROW_HEIGHT * len(rows) + 96, margin={"l": 64, "r": 12, "t": 30, "b": 40}, hovermode="x")
-    figure.update_layout(showlegend=len(runs) > 1, legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"})
-    figure.update_layout({**_axes(rows, view.trace.tokens, skip)})
+    figure.update_layout(
+        template=None,
+        height=ROW_HEIGHT * len(rows) + 72,
+        margin={"l": 64, "r": 12, "t": 26 if legend else 8, "b": 44},
+        hovermode="x",
+        showlegend=legend,
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        bargap=0.25,
+    )
+    figure.update_layout(_axes(rows, tokens, skip))
     return figure
 
 
-def _line(
-    run: RunView, key: str, name: str, tokens: list[Token], colour: str, dash: str, axis: int, skip: int
-) -> go.Scatter:
-    values = run.activations.get(key.removeprefix("activation ")) if key.startswith("activation ") else getattr(run, key)
+def _bars(values: Series, tokens: list[Token], axis: int, skip: int) -> go.Bar:
+    return go.Bar(
+        x=[token.position for token in tokens[skip:]],
+        y=values[skip:],
+        customdata=[theme.label(token.text, 24) for token in tokens[skip:]],
+        marker={
+            "color": [theme.DOWN if (value or 0) < 0 else theme.UP for value in values[skip:]],
+            "line": {"width": 0},
+        },
+        showlegend=False,
+        xaxis="x",
+        yaxis="y" if axis == 1 else f"y{axis}",
+        hovertemplate="%{y:+.4f}<extra>%{x} %{customdata}</extra>",
+    )
+
+
+def _line(values: Series, name: str, tokens: list[Token], colour: str, dash: str, axis: int, skip: int) -> go.Scatter:
     return go.Scatter(
         x=[token.position for token in tokens[skip:]],
         y=(values or [None] * len(tokens))[skip:],
-        text=[theme.label(token.text, 24) for token in tokens[skip:]],
+        customdata=[theme.label(token.text, 24) for token in tokens[skip:]],
         name=name,
         legendgroup=name,
         showlegend=axis == 1,
@@ -61,11 +123,11 @@ def _line(
         connectgaps=False,
         xaxis="x",
         yaxis="y" if axis == 1 else f"y{axis}",
-        hovertemplate="%{y:.4f} " + name + "<extra>%{x} %{text}</extra>",
+        hovertemplate="%{y:.4f} " + name + "<extra>%{x} %{customdata}</extra>",
     )
 
 
-def _axes(rows: list[tuple[str, str, str | None]], tokens: list[Token], skip: int) -> dict[str, Any]:
+def _axes(rows: list[Row], tokens: list[Token], skip: int) -> dict[str, Any]:
     """Rows from top to bottom with a gap between; one x axis below the last."""
     gap = 0.035
     height = (1 - gap * (len(rows) - 1)) / len(rows)
@@ -79,7 +141,7 @@ def _axes(rows: list[tuple[str, str, str | None]], tokens: list[Token], skip: in
             "title": {"text": text, "font": {"size": 11}},
             "nticks": 4,
             "fixedrange": True,
-            "rangemode": "normal" if key.startswith("activation ") or key == "ln_scale" else "tozero",
+            "rangemode": "normal" if key.startswith(ACTIVATION) or key == "ln_scale" else "tozero",
         }
     last = "y" if len(rows) == 1 else f"y{len(rows)}"
     axes["xaxis"] = {"anchor": last, "title": {"text": "Position (token)"}, "range": [skip - 0.5, len(tokens) - 0.5]}
@@ -90,5 +152,6 @@ def _axes(rows: list[tuple[str, str, str | None]], tokens: list[Token], skip: in
             "tickangle": -60,
             "tickfont": {"size": 10, "family": "monospace"},
             "title": {"text": ""},
+            "showgrid": False,
         }
     return axes

@@ -1,7 +1,7 @@
 """The look that all charts share: colours by name, scales, sizes, axis titles, safe text.
 
-Colours are CSS variables of static/app.css, so that a chart follows the page's theme without a new request; LIGHT holds their
-values for where there is no page (a test keeps the two equal).
+Colours are CSS variables of static/app.css, so that a chart follows the page's theme without a new request; LIGHT holds
+their values for where there is no page (a test keeps the two equal).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ MARK, QUIET, GRID, INK = "var(--mark)", "var(--quiet)", "var(--grid)", "var(--in
 
 # Magnitudes: luminance carries the value. Changes: symmetric about zero, never red against green.
 SEQUENTIAL = "Cividis"
-DIVERGING = ((0.0, "var(--down)"), (0.5, "var(--zero)"), (1.0, "var(--up)"))
+DOWN, ZERO, UP = "var(--down)", "var(--zero)", "var(--up)"
+DIVERGING = ((0.0, DOWN), (0.5, ZERO), (1.0, UP))
 
 LIGHT = {
     "--series-1": "#1f4e9c",

@@ -10,8 +10,8 @@ def num(value: float | None, digits: int = 3) -> str:
     if value == 0:
         return "0"
     size = abs(value)
-    if size >= 1e5 or size < 10 ** -(digits - 1):
-        return _minus(f"{value:.{max(digits - 1, 1)}e}")
+    if size >= 1e5 or size < 10**-digits:
+        return _minus(f"{value:.2e}")
     return _minus(f"{value:.{digits}f}")
 
 

@@ -29,7 +29,11 @@ def selected(trace: TraceView, position: int, pinned: TraceView | None = None) -
         texts[following.id] = following.text
         _add_next(found, runs, position, following, there)
     order = list(found["clean"])
-    ids = sorted(texts, key=lambda index: (-(found["clean"].get(index) or 0.0), -max(p.get(index, 0.0) for p in found.values())))
+
+    def place(index: int) -> tuple[float, float]:
+        return -found["clean"].get(index, 0.0), -max(run.get(index, 0.0) for run in found.values())
+
+    ids = sorted(texts, key=place)
     return SelectedView(
         position=position,
         token=trace.tokens[position],
@@ -135,4 +139,3 @@ def _code(base: str, model: str | None, call: str, body: Mapping[str, Any], read
         "answer = httpx.post(url, json=body, timeout=120).raise_for_status().json()\n"
         f"print({read})\n"
     )
-

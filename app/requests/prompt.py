@@ -1,7 +1,7 @@
 """The state of the prompt page: one flat form, the same in the address (without texts) and in the body of a POST.
 
-Every control of the page is a field or a button of one form, so the page works without JavaScript; `acted` applies the pressed
-button. Interventions are written compactly, items separated by spaces, positions inclusive as people write them:
+Every control of the page is a field or a button of one form, so the page works without JavaScript; `acted` applies the
+pressed button. Interventions are written compactly, separated by spaces, positions inclusive as people write them:
 
     3.17:mean   3.20:zero@4-9   3.5:value=1.5@3,7   3.8:scale=0.5   3.9:clip=0..2   !3.17:mean (paused)
 """
@@ -32,7 +32,8 @@ METRIC_PATTERN = r"^(entropy|loss|ln_scale|kl_unigram|top1_prob|\d{1,3}\.\d{1,6}
 TOP_K = 12
 ITEM = re.compile(r"(?P<off>!?)(?P<neuron>\d{1,3}\.\d{1,6}):(?P<mode>\w+)(=(?P<args>[^@\s]+))?(@(?P<where>[\d,-]+))?")
 # Fields that never stand in an address: texts, and what only a button press needs.
-BODY_ONLY = {"text", "pin", "act", "tick", "neuron", "mode", "value", "min", "max", "where", "restored"}
+SPENT = ("act", "tick", "neuron", "mode", "value", "min", "max", "where")
+BODY_ONLY = {"text", "pin", "restored", *SPENT}
 
 
 class PinnedRun(BaseModel):
@@ -63,7 +64,7 @@ class PromptState(BaseModel):
     show: Literal["clean", "intervened", "change"] = "clean"
     scale: Literal["prompt", "fixed"] = "prompt"
     baseline: BaselineName | float = "mean"
-    by: Literal["entropy", "loss", "kl_unigram"] = Field("entropy", description="Whose change the table splits into parts.")
+    by: Literal["entropy", "loss", "kl_unigram"] = Field("entropy", description="Whose change the table splits.")
     sort: str = "d_entropy.total"
     order: Order = "abs_desc"
     at: Literal["all", "token", "range"] = Field("all", description="Where the table's buttons ablate.")
@@ -135,9 +136,8 @@ class PromptState(BaseModel):
         )
 
     def effects_request(self, position: int | None) -> EffectsRequest:
-        bounds = {}
-        if self.fcol:
-            bounds = {f"{side}_{self.fcol}": value for side, value in (("min", self.fmin), ("max", self.fmax)) if value is not None}
+        limits = {f"min_{self.fcol}": self.fmin, f"max_{self.fcol}": self.fmax} if self.fcol else {}
+        bounds = {name: value for name, value in limits.items() if value is not None}
         return _request(
             EffectsRequest,
             text=self.text,
@@ -159,12 +159,14 @@ class PromptState(BaseModel):
         try:
             return PinnedRun.model_validate_json(self.pin)
         except ValidationError:
-            raise InputError("The pinned run cannot be read.", code="invalid_pin", hint="Unpin it and pin again.") from None
+            raise InputError("The pinned run cannot be read.", code="invalid_pin", hint="Pin it again.") from None
 
     def of_pin(self) -> "PromptState | None":
         """The pinned run as a state with this page's watched neurons."""
         pin = self.pinned
-        return None if pin is None else PromptState(model=pin.model, text=pin.text, bos=pin.bos, do=pin.do, watch=self.watch)
+        if pin is None:
+            return None
+        return PromptState(model=pin.model, text=pin.text, bos=pin.bos, do=pin.do, watch=self.watch)
 
     # buttons
 
@@ -207,13 +209,13 @@ class PromptState(BaseModel):
                 changes = {"pin": pinned.model_dump_json()}
             case "unpin":
                 changes = {"pin": ""}
-        spent = {name: PromptState.model_fields[name].get_default() for name in ("act", "tick", "neuron", "value", "min", "max", "where")}
+        spent = {name: PromptState.model_fields[name].get_default() for name in SPENT}
         return self.model_copy(update={**spent, **changes})
 
     def _with(self, new: list[str]) -> dict[str, Any]:
         """A neuron's new item takes the place of an old one at the same positions."""
-        added = {item.split(":")[0] + "@" + item.partition("@")[2] for item in new}
-        old = [item for item in self.do.split() if item.lstrip("!").split(":")[0] + "@" + item.partition("@")[2] not in added]
+        places = {_place(item) for item in new}
+        old = [item for item in self.do.split() if _place(item) not in places]
         return {"do": " ".join(old + new), "show": "change"} if new else {}
 
     def _ablation(self, row: str) -> str:
@@ -256,7 +258,7 @@ class PromptState(BaseModel):
 
     def fields(self) -> dict[str, str]:
         """The state as form fields: what a hidden input or the browser's history keeps."""
-        values = self.model_dump(exclude={"act", "tick", "neuron", "mode", "value", "min", "max", "where", "restored"})
+        values = self.model_dump(exclude={"restored", *SPENT})
         return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
@@ -306,9 +308,15 @@ def _positions(where: str) -> list[int] | dict[str, int]:
     return [int(part) for part in where.split(",") if part]
 
 
+def _place(item: str) -> str:
+    """The neuron and the positions of a compact item, whatever happens there."""
+    return item.lstrip("!").partition(":")[0] + "@" + item.partition("@")[2]
+
+
 def _neuron(name: str) -> str:
     if re.fullmatch(NEURON_PATTERN, name) is None:
-        raise InputError(f"{name[:40]!r} is not a neuron.", code="invalid_neuron", hint="Write layer.index, for example 3.17.")
+        hint = "Write layer.index, for example 3.17."
+        raise InputError(f"{name[:40]!r} is not a neuron.", code="invalid_neuron", hint=hint)
     return name
 
 

@@ -12,11 +12,11 @@ from app.deps import CallerDep, HostDep, SettingsDep
 from app.errors import failure_of
 from app.figures import core as figures
 from app.present import core as shown
+from app.present.prompt import code
 from app.requests.core import PromptRequest
 from app.requests.prompt import PromptState
 from app.views.core import ErrorBody
 from app.views.prompt import PromptView
-from app.present.prompt import code
 
 router = APIRouter(include_in_schema=False)
 
@@ -45,7 +45,11 @@ async def _show(request: Request, caller: CallerDep, asked: PromptState, *, firs
     key = asked.model or host.default_key
     status, problem = 200, None
     state, example = examples.filled(asked.model_copy(update={"model": key}), first=first_paint)
-    frame: dict[str, Any] = {"models": list(host.entries), "examples": examples.refs(), "example": example and example.ref}
+    frame: dict[str, Any] = {
+        "models": list(host.entries),
+        "examples": examples.refs(),
+        "example": example and example.ref,
+    }
     try:
         host.entry(key)
         state = state.acted()
@@ -73,12 +77,12 @@ def _render(request: Request, view: PromptView, state: PromptState, status: int)
         view = view.model_copy(update={"code": code(state, str(request.base_url))})
     return pages.respond(
         request,
-        view,
+        view.effects if view.effects and request.query_params.get("table") == "neurons" else view,
         template="prompt.html",
         title="Prompt",
         model=state.model,
         status=status,
-        figures={"curves": lambda: figures.curves(view)},
+        figures={"curves": lambda: figures.curves(view), "changes": lambda: figures.changes(view)},
         push=address if whole else None,
         replace=None if whole or state.restored else address,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.views.core import EffectsView, ErrorBody, NextToken, Token, TraceView, View
+from app.views.core import EffectsView, ErrorBody, Token, TraceView, View
 
 
 class ModelFacts(View):
@@ -73,7 +73,7 @@ class PromptView(View):
     examples: list[ExampleRef]
     example: ExampleRef | None = None
     facts: ModelFacts | None = None
-    chips: list[Chip] = []
+    chips: list[Chip] = Field([], description="The interventions, paused ones too.")
     trace: TraceView | None = None
     selected: SelectedView | None = None
     effects: EffectsView | None = None
@@ -119,6 +119,3 @@ def curve_rows(trace: TraceView) -> list[dict[str, Any]]:
             for row, value in zip(rows, values or [None] * len(rows), strict=True):
                 row[f"{name}.{key}"] = value
     return rows
-
-
-__all__ = ["Chip", "ExampleRef", "ModelFacts", "NextRow", "NextToken", "PinView", "PromptView", "SelectedView", "curve_rows"]
