@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import no_type_check
 
 import torch
 from jaxtyping import Float
@@ -83,13 +84,15 @@ class Compiled:
 
     def _compile(self, form: Form, sample: Tile) -> None:
         """Compile by running once; a failure is kept as text and the fallback goes on answering."""
-        reduction = _reduction(tuple(_parts(c) for c in sample.conditions), sample.cap, sample.shift is not None)
+        reduction: Function = _reduction(
+            tuple(_parts(c) for c in sample.conditions), sample.cap, sample.shift is not None
+        )
         function = torch.compile(reduction, fullgraph=True)
         try:
             with torch.inference_mode():
                 base, bases, rows, scalars, direction = _arguments(sample, 0)
-                torch._dynamo.mark_dynamic(rows, 0)
-                torch._dynamo.mark_dynamic(scalars, 1)
+                torch._dynamo.mark_dynamic(rows, 0)  # type: ignore[no-untyped-call]
+                torch._dynamo.mark_dynamic(scalars, 1)  # type: ignore[no-untyped-call]
                 function(base, bases, rows, scalars, direction)
         except Exception as error:  # the compiler's own failures have no common type
             self.failure = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -143,6 +146,10 @@ def _arguments(tile: Tile, pos: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Te
     return tile.base[pos], tile.bases[:, pos], tile.rows, _pack(tile, pos), tile.direction
 
 
+# The functions below are traced by torch.compile, which cannot follow a run-time type checker: hence no_type_check.
+
+
+@no_type_check
 def _reduction(conditions: tuple[Parts, ...], cap: float | None, shifted: bool) -> Function:
     """The arithmetic of ``eager.combine`` and its sums at one position, as one function to fuse.
 
@@ -164,6 +171,7 @@ def _reduction(conditions: tuple[Parts, ...], cap: float | None, shifted: bool) 
     return reduce
 
 
+@no_type_check
 def _sums(
     conditions: tuple[Parts, ...], cap: float | None, shifted: bool, vectors: list[Tensor], scalars: Tensor
 ) -> list[Tensor]:
@@ -189,11 +197,13 @@ def _sums(
     return sums
 
 
+@no_type_check
 def _blockwise(x: Tensor) -> Tensor:
     """The sum over everything but the rows, within blocks first."""
     return x.sum(-1) if x.ndim == 2 else x.sum(-1).sum(-1)
 
 
+@no_type_check
 def _exp(x: Tensor) -> Tensor:
     """exp in float32 to 2e-7 relative, as 2^n times a polynomial: inlined by the compiler, where a call for each vector
     of a library exp is a third slower. Below 2^-126 and above 2^126 it saturates."""
