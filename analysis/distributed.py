@@ -1,0 +1,204 @@
+"""Shards on several workers: local processes, or a Ray cluster. The interface and the bytes are those of `InProcess`.
+
+Workers get a shard's rows with the task and send its bytes back, so
+machines of a cluster need no common disk beside the model's files. A worker that dies costs its shard, which is done again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from analysis import frequency, model as models
+from analysis.registry import ModelSpec
+from analysis.sweep.baselines import Baselines
+from analysis.sweep.config import SweepConfig
+from analysis.sweep.executor import Event, ShardDone, finish
+from analysis.sweep.plan import Work
+from analysis.sweep.worker import Worker
+from analysis.types import InputError, NullscopeError
+
+MAX_ATTEMPTS = 5
+"""How often a shard is tried before a dying worker is taken for the shard's own fault."""
+
+
+class ExecutorError(NullscopeError):
+    """Workers keep dying, or the cluster cannot be used."""
+
+    code = "executor_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a worker elsewhere builds its `Worker`: the model's folder must exist there too."""
+
+    spec: ModelSpec
+    folder: Path
+    config: SweepConfig
+    dtype: str = "float32"
+    device: str = "cpu"
+    counts: Path | None = None
+
+    def build(self) -> Worker:
+        model = models.load(self.spec, folder=self.folder, device=self.device, dtype=getattr(torch, self.dtype))
+        unigram = frequency.load_counts(self.counts, d_vocab=model.d_vocab) if self.counts else None
+        return Worker.build(model, unigram, self.config)
+
+
+# local processes
+
+_worker: Worker | None = None  # of a worker process: built once, by `_start`
+
+
+def _start(recipe: Recipe) -> None:
+    global _worker
+    torch.set_num_threads(recipe.config.threads)
+    _worker = recipe.build()
+
+
+def _compute(work: Work, baselines: Baselines | None) -> bytes:
+    assert _worker is not None
+    return finish(_worker, work, baselines)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalProcesses:
+    """``n`` processes on this machine, each with the model; a process that is killed is replaced."""
+
+    recipe: Recipe
+    n: int
+
+    def run(self, works: Iterable[Work], baselines: Baselines | None) -> Iterator[Event]:
+        queue = iter(works)
+        lost: list[Work] = []
+        for _ in range(MAX_ATTEMPTS):
+            in_flight: dict[Future[bytes], Work] = {}
+            try:
+                yield from self._round(chain(lost, queue), in_flight, baselines)
+                return
+            except BrokenProcessPool:
+                lost = list(in_flight.values())
+        raise ExecutorError(
+            f"Worker processes died {MAX_ATTEMPTS} times.",
+            hint="Look for a lack of memory, and resume with fewer workers.",
+        )
+
+    def _round(
+        self, works: Iterator[Work], in_flight: dict[Future[bytes], Work], baselines: Baselines | None
+    ) -> Iterator[ShardDone]:
+        """Until all is done or a process dies; what was not finished then stands in ``in_flight``."""
+        if (first := next(works, None)) is None:
+            return
+        works = chain([first], works)
+        context = multiprocessing.get_context("spawn")  # a forked torch may hang
+        pool = ProcessPoolExecutor(self.n, context, initializer=_start, initargs=(self.recipe,))
+        try:
+            while True:
+                while len(in_flight) < 2 * self.n and (work := next(works, None)) is not None:
+                    in_flight[pool.submit(_compute, work, baselines)] = work
+                if not in_flight:
+                    return
+                for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+                    content = future.result()
+                    yield ShardDone(in_flight.pop(future).shard, content)
+        finally:
+            _end(pool)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Stop at once: what is running is not wanted any more."""
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()
+
+
+# Ray
+
+
+@dataclass(frozen=True, slots=True)
+class OnRay:
+    """A Ray cluster: one actor a device holds the model, shards are its tasks, a dead actor is started again.
+
+    address: ``auto`` (the cluster this machine belongs to), ``ray://host:10001``, ``host:6379``, or ``local`` to start
+    one here. n: actors; None: one for each GPU of the cluster, or each CPU where the recipe's device is one.
+    """
+
+    recipe: Recipe
+    address: str = "auto"
+    n: int | None = None
+
+    def run(self, works: Iterable[Work], baselines: Baselines | None) -> Iterator[Event]:
+        ray = _ray(self.address, self.n)
+        on_gpu = self.recipe.device.startswith("cuda")
+        n = self.n or max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
+        # An actor may restart for ever; what bounds it is how often one task is tried.
+        remote = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_restarts=-1, max_task_retries=MAX_ATTEMPTS)(_Actor)
+        actors = [remote.remote(self.recipe) for _ in range(n)]
+        shared = ray.put(baselines)
+        try:
+            yield from self._share_out(ray, actors, iter(works), shared)
+        finally:
+            for actor in actors:
+                ray.kill(actor)
+
+    @staticmethod
+    def _share_out(ray: Any, actors: list[Any], works: Iterator[Work], shared: Any) -> Iterator[Event]:
+        """Two tasks in line at every actor, so that none waits for the network."""
+        running: dict[Any, tuple[Work, Any]] = {}
+
+        def give(actor: Any) -> None:
+            if (work := next(works, None)) is not None:
+                running[actor.compute.remote(work, shared)] = (work, actor)
+
+        for actor in actors * 2:
+            give(actor)
+        while running:
+            done, _ = ray.wait(list(running), num_returns=1)
+            work, actor = running.pop(done[0])
+            try:
+                content = ray.get(done[0])
+            except ray.exceptions.RayActorError as error:
+                raise ExecutorError(f"A Ray worker could not be kept alive: {error}"[:300]) from None
+            give(actor)
+            yield ShardDone(work.shard, content)
+
+
+class _Actor:
+    """A worker in the cluster."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        torch.set_num_threads(recipe.config.threads)
+        self.worker = recipe.build()
+
+    def compute(self, work: Work, baselines: Baselines | None) -> bytes:
+        return finish(self.worker, work, baselines)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+def _ray(address: str, n: int | None) -> Any:
+    """ray, connected; imported only here because it is an optional extra."""
+    try:
+        import ray
+    except ImportError:
+        raise InputError("This executor needs Ray.", code="no_ray", hint="pip install 'nullscope[ray]'") from None
+    if not ray.is_initialized():
+        where = {"num_cpus": n or os.cpu_count(), "include_dashboard": False} if address == "local" else {"address": address}
+        try:
+            ray.init(log_to_driver=False, **where)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ExecutorError(f"No Ray cluster answers at {address!r}: {error}"[:300]) from None
+    return ray
