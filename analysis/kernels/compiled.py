@@ -91,8 +91,8 @@ class Compiled:
         try:
             with torch.inference_mode():
                 base, bases, rows, scalars, direction = _arguments(sample, 0)
-                torch._dynamo.mark_dynamic(rows, 0)  # type: ignore[no-untyped-call]
-                torch._dynamo.mark_dynamic(scalars, 1)  # type: ignore[no-untyped-call]
+                torch._dynamo.mark_dynamic(rows, 0)
+                torch._dynamo.mark_dynamic(scalars, 1)
                 function(base, bases, rows, scalars, direction)
         except Exception as error:  # the compiler's own failures have no common type
             self.failure = f"{type(error).__name__}: {error}".splitlines()[0]

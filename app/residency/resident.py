@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.effects import Engine
+from analysis.effects import Engine, warm_up
 from analysis.frequency import Unigram
 from analysis.model import Model
 from analysis.reference import ReferenceMeans
@@ -91,14 +91,16 @@ class Resident:
     @property
     def engine(self) -> Engine:
         """What every effect of this model needs, made once; built when the model is loaded."""
+        return self.memo("engine", self._build_engine)
+
+    def _build_engine(self) -> Engine:
         settings = self.settings
         budget = min(settings.effects_bytes, max(self.memory.free() // 2, 1 << 20))
-        return self.memo(
-            "engine",
-            lambda: Engine.build(
-                self.model.readout, unigram=self.unigram, memory_bytes=budget, backend=settings.effects_backend
-            ),
+        engine = Engine.build(
+            self.model.readout, unigram=self.unigram, memory_bytes=budget, backend=settings.effects_backend
         )
+        warm_up(engine)  # a compiling backend starts now, in the background, not with the first request
+        return engine
 
     def memo(self, name: str, build: Callable[[], T]) -> T:
         """Something that follows from the weights alone, built once per replica: a spectrum, a neuron table."""
