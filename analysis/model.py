@@ -205,9 +205,29 @@ class Model:
     def W_out(self, layer: int) -> Float[Tensor, "d_mlp d_model"]:
         return self._weight(layer, "W_out")
 
+    def write_rows(self, layer: int) -> Float[Tensor, "d_mlp d_model"]:
+        """What the final norm sees of each neuron's unit activation: ``W_out`` centred for LayerNorm, times the gain of
+        the norm after the MLP where there is one (whose scale depends on the activations and is left out)."""
+        rows = wide(self.W_out(layer))
+        post = getattr(self._bridge.blocks[layer], "ln2_post", None)
+        if post is not None:
+            rows = rows * (wide(_norm_parameters(post)["weight"]) + self._gain_offset)
+        return self.readout.centre(rows)
+
+    @property
+    def _gain_offset(self) -> float:
+        return 1.0 if self._bridge.cfg.rmsnorm_uses_offset else 0.0
+
     def mlp_bias(self, layer: int, name: Literal["b_in", "b_out"]) -> Tensor | None:
         found: Tensor | None = getattr(self._bridge.blocks[layer].mlp, name)
         return None if found is None else found.detach()
+
+    def mlp_norm(self, layer: int) -> tuple[Float[Tensor, " d_model"] | None, Float[Tensor, " d_model"] | None]:
+        """Gain (with the architecture's offset, if any) and bias of the norm that an MLP reads through."""
+        block = self._bridge.blocks[layer]
+        norm = _norm_parameters(getattr(block, "ln2", None) or block.ln1)  # one norm for both in Phi
+        gain = norm.get("weight")
+        return None if gain is None else gain + self._gain_offset, norm.get("bias")
 
     def W_O(self, layer: int) -> Float[Tensor, "n_heads d_head d_model"]:
         found: Tensor = self._bridge.blocks[layer].attn.W_O
@@ -238,7 +258,7 @@ class Model:
 
     def _fold(self) -> Readout:
         bridge = self._bridge
-        offset = 1.0 if bridge.cfg.rmsnorm_uses_offset else 0.0
+        offset = self._gain_offset
         norm = _norm_parameters(bridge.ln_final)
         post = getattr(bridge.blocks[self.last_layer], "ln2_post", None)
         head = bridge.original_model.get_output_embeddings()
@@ -324,7 +344,9 @@ def load(
     safetensors only, no remote code, no network. UnsupportedModelError when the closed form does not hold for it.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a library does not write to the terminal
     path = folder or spec.folder
     if path is None:
         raise InputError(f"{spec.key} has not been downloaded.", hint="Serve it once with the network on.")
