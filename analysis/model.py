@@ -214,6 +214,11 @@ class Model:
             rows = rows * (wide(_norm_parameters(post)["weight"]) + self._gain_offset)
         return self.readout.centre(rows)
 
+    def post_attention_gain(self, layer: int) -> Float[Tensor, " d_model"] | None:
+        """The gain of the norm between a layer's attention and the residual stream, where there is one."""
+        post = getattr(self._bridge.blocks[layer], "ln1_post", None)
+        return None if post is None else wide(_norm_parameters(post)["weight"]) + self._gain_offset
+
     @property
     def _gain_offset(self) -> float:
         return 1.0 if self._bridge.cfg.rmsnorm_uses_offset else 0.0
