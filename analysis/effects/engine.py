@@ -53,6 +53,7 @@ class Engine:
         backend: BackendName | Backend = "auto",
     ) -> Engine:
         """CapacityError when the budget is too small even for single blocks."""
+        readout = _with_float64(readout)
         W_U = readout.W_U
         chosen = choose(backend, device=W_U.device) if isinstance(backend, str) else backend
         needed = 4 * readout.d_vocab * W_U.element_size() * 2
@@ -113,3 +114,12 @@ def _project(W_U: Float[Tensor, "d_model d_vocab"], vector: Float[Tensor, " d_vo
     """W_U times a vector in float64, a few rows at a time."""
     exact = vector.to(W_U.device, torch.float64)
     return torch.cat([rows.double() @ exact for rows in torch.split(W_U, 64)])
+
+
+def _with_float64(readout: Readout) -> Readout:
+    """The readout on a device that has float64: mps has none, so effects are computed on the processor there."""
+    if readout.W_U.device.type != "mps":
+        return readout
+    moved = {name: getattr(readout, name).cpu() for name in ("W_U", "b_U", "W_out", "vocab_mean_W", "vocab_mean_b")}
+    post_norm = readout.post_norm and replace(readout.post_norm, gain=readout.post_norm.gain.cpu())
+    return replace(readout, **moved, post_norm=post_norm)

@@ -102,7 +102,7 @@ def _block(
     contiguous: bool,
 ) -> Block:
     which = slice(int(block[0]), int(block[-1]) + 1) if contiguous else block
-    delta = (baseline[which] - last.activations[chunk][:, which]).double()
+    delta = baseline[which] - last.activations[chunk][:, which]
     change = ablation(engine, start, engine.readout.W_out[which], delta)
     made = outcomes(engine, start, change, engine.vocabulary_rows(which), conditions, ranks=ranks, ln_only=ln_only)
     return Block(chunk, block, change.delta, change.after, made, start)
