@@ -1,0 +1,188 @@
+"""The table as a whole: steps, cache, labels of a model in which neurons were planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from analysis import atlas, nullspace
+from analysis.atlas import Atlas
+from analysis.frequency import Unigram, unigram
+from analysis.labels import Columns, Evidence, Thresholds, assign
+from analysis.model import Model, from_objects
+from analysis.registry import ModelSpec
+from tests import tiny
+
+D_MODEL, D_MLP, SLOTS = 48, 60, 6
+PLANTED = {
+    "entropy": {3, 17},
+    "token-frequency": {20, 21},
+    "prediction": {30},
+    "suppression": {31, 32},
+    "partition": {40},
+}
+
+
+def zipf(d_vocab: int) -> Unigram:
+    counts = torch.from_numpy((1e6 / np.arange(1, d_vocab + 1)).astype(np.int64))
+    shuffled = counts[torch.randperm(d_vocab, generator=torch.Generator().manual_seed(1))]
+    return unigram(shuffled, d_vocab=d_vocab, source="made up")
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def planted(request: pytest.FixtureRequest) -> tuple[Model, Unigram]:
+    """A random model whose last layer holds two entropy neurons, two frequency neurons and so on, and nothing else."""
+    sizes = (
+        {"n_embd": D_MODEL, "n_inner": D_MLP}
+        if request.param == "gpt2"
+        else {"hidden_size": D_MODEL, "intermediate_size": D_MLP}
+    )
+    hf = tiny.hf_model(request.param, tie_word_embeddings=False, **sizes)
+    freq = zipf(tiny.D_VOCAB)
+    g = torch.Generator().manual_seed(7)
+    body = hf.transformer if request.param == "gpt2" else hf.model
+    norm = body.ln_f if request.param == "gpt2" else body.norm
+    with torch.no_grad():
+        norm.weight.fill_(1.0)
+        head = 0.5 * torch.randn(tiny.D_VOCAB, D_MODEL, generator=g, dtype=torch.float64)
+        head[:, -SLOTS:] *= 1e-3
+        head[:, 0] = freq.direction * tiny.D_VOCAB**0.5 * 0.5
+        head[:, 1] = 0.02 * head[:, 1]
+        head[[5, 90, 200], 1] = 4
+        head[:, 2] = torch.where(torch.rand(tiny.D_VOCAB, generator=g) < 0.5, 1.2, -1.2)
+        hf.lm_head.weight.copy_(head)
+        last = body.h[-1].mlp.c_proj.weight if request.param == "gpt2" else body.layers[-1].mlp.down_proj.weight.T
+        rows = torch.randn(D_MLP, D_MODEL, generator=g, dtype=torch.float64) / D_MODEL**0.5
+        rows[:, :3] = 0  # nobody else writes along the planted axes
+        rows[:, -SLOTS:] *= 0.5
+        for index, name in ((i, name) for name, members in PLANTED.items() for i in members):
+            rows[index] = 0
+            axis = {"token-frequency": 0, "prediction": 1, "suppression": 1, "partition": 2}.get(name)
+            if axis is None:
+                write = torch.randn(SLOTS, generator=g, dtype=torch.float64)
+                rows[index, -SLOTS:] = 3 * (write - write.mean())
+            else:
+                rows[index, axis] = -1.2 if name == "suppression" or index == 21 else 1.2
+        last.copy_(rows)
+    model = from_objects(ModelSpec("planted", prepend_bos=True), hf, tiny.tokenizer(), weights_sha256="0" * 64)
+    return model, freq
+
+
+def finished(model: Model, freq: Unigram | None) -> Atlas:
+    *_, last = atlas.compute(model, freq)
+    assert last.result is not None
+    return last.result
+
+
+def found(model: Model, made: Atlas, layer: int, **more: object) -> dict[str, set[int]]:
+    k = made.spectrum.k
+    rho = nullspace.rho(model.write_rows(layer), made.spectrum.basis(k))
+    chance = nullspace.chance(model.d_model, k, model.d_mlp, trivial=made.spectrum.trivial)
+    labels = made.labels(layer, rho, chance.maximum, **more)  # type: ignore[arg-type]
+    return {label.name: set(label.holds.nonzero()[:, 0].tolist()) for label in labels}
+
+
+def test_planted_neurons_are_found_and_nothing_else(planted: tuple[Model, Unigram]) -> None:
+    """Precision and recall 1 in the layer where they were planted; no causal label anywhere else."""
+    model, freq = planted
+    made = finished(model, freq)
+    assert made.spectrum.k == SLOTS + (1 if model.norm == "LN" and made.spectrum.k != SLOTS else 0)
+    assert found(model, made, model.last_layer) == PLANTED
+    elsewhere = found(model, made, 0)
+    assert not elsewhere["entropy"]
+    assert not elsewhere["token-frequency"]
+
+
+def test_steps_report_progress_and_end_with_the_result(tiny_model: Callable[..., Model]) -> None:
+    steps = list(atlas.compute(tiny_model("gpt2"), None))
+    assert [step.done for step in steps] == list(range(1, len(steps) + 1))
+    assert {step.total for step in steps} == {len(steps)}
+    assert [step.result is not None for step in steps] == [False] * (len(steps) - 1) + [True]
+
+
+@pytest.mark.parametrize("name", [*tiny.ARCHITECTURES, *tiny.POST_NORM])
+def test_saved_and_loaded_it_is_the_same(tiny_model: Callable[..., Model], tmp_path: Path, name: str) -> None:
+    model = tiny_model(name)
+    made = finished(model, zipf(model.d_vocab))
+    path = tmp_path / "atlas" / f"{atlas.cache_key(model, None)}.safetensors"
+    atlas.save(made, path)
+    again = atlas.load(path)
+    assert again is not None
+    for column, values in atlas._present(made.table).items():
+        torch.testing.assert_close(getattr(again.table, column), values, equal_nan=True, rtol=0, atol=0)
+    assert (again.spectrum.knee, again.spectrum.trivial) == (made.spectrum.knee, made.spectrum.trivial)
+    assert torch.equal(again.uncentred.S, made.uncentred.S)
+    assert (made.table.norm_gate is not None) == model.gated
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_broken_cache_is_no_atlas(tmp_path: Path) -> None:
+    path = tmp_path / "broken.safetensors"
+    assert atlas.load(path) is None
+    path.write_bytes(b"half a file")
+    assert atlas.load(path) is None
+
+
+def test_the_key_depends_on_counts_and_code(tiny_model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("gpt2")
+    plain, counted = atlas.cache_key(model, None), atlas.cache_key(model, zipf(model.d_vocab))
+    assert plain != counted
+    monkeypatch.setattr(atlas, "code_version", lambda: "another")
+    assert atlas.cache_key(model, None) != plain
+
+
+def column(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def layer_of_four() -> Columns:
+    """Neuron 0 looks like an entropy neuron, neuron 1 like a frequency neuron, the others like nothing."""
+    return Columns(
+        norm=column(2, 1, 1, 1),
+        logit_var=column(0.1, 1, 1, 1),
+        skew=column(0, 0, 0, 0),
+        kurtosis=column(3, 3, 3, 3),
+        rho=column(0.95, 0.2, 0.2, 0.2),
+        frequency_alignment=column(0, -0.9, 0.1, float("nan")),
+        chance_rho=0.4,
+        chance_alignment=0.3,
+    )
+
+
+def swept(ln: float, freq: float, entropy: float, kl: float) -> Evidence:
+    return Evidence(0.1, 0.05, ln, freq, entropy, kl)
+
+
+def test_labels_say_weights_only_until_a_sweep_has_spoken() -> None:
+    entropy, frequency, *_ = assign(layer_of_four())
+    assert entropy.holds.tolist() == [True, False, False, False]
+    assert frequency.holds.tolist() == [False, True, False, False]
+    assert entropy.basis(0) == "weights only"
+
+
+def test_a_sweep_confirms_or_refutes() -> None:
+    evidence = {0: swept(0.5, 0.0, 0.9, 0.1), 1: swept(0.0, 0.1, 0.1, 0.9), 2: swept(0.0, 0.0, 0.1, 0.1)}
+    entropy, frequency, *_ = assign(layer_of_four(), evidence=evidence)
+    assert entropy.holds.tolist() == [True, False, False, False]
+    assert entropy.basis(0) == "weights and sweep"
+    assert frequency.holds.tolist() == [False] * 4  # its effect does not run along the frequency direction
+    failing = [c.name for c in frequency.conditions if not bool(c.holds[1])]
+    assert failing == ["frequency_mediated"]
+    assert entropy.basis(3) == "weights only"  # not swept
+
+
+def test_a_small_norm_does_not_take_the_label_away() -> None:
+    columns = layer_of_four()
+    columns.norm[0] = 0.1
+    entropy = assign(columns)[0]
+    assert bool(entropy.holds[0])
+    assert [c.name for c in entropy.conditions if not bool(c.holds[0]) and not c.causal] == ["norm"]
+
+
+def test_thresholds_are_arguments() -> None:
+    strict = assign(layer_of_four(), thresholds=Thresholds(entropy_rho=0.99))[0]
+    assert not bool(strict.holds.any())
