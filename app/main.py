@@ -11,22 +11,27 @@ from starlette.exceptions import HTTPException
 
 from analysis.types import NullscopeError
 from app import pages
+from app.db import Database
 from app.present.core import versions
 from app.residency.host import ModelHost
 from app.routes import FAMILIES
 from app.security import Guard
 from app.settings import Settings
+from app.views.core import ERRORS
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Models begin to load; the app answers at once. On the way out the running request is finished."""
     host: ModelHost = app.state.host
+    database: Database = app.state.database
+    database.open()
     host.start()
     try:
         yield
     finally:
         host.close()
+        database.close()
 
 
 def create_app(settings: Settings | None = None, *, host: ModelHost | None = None) -> FastAPI:
@@ -40,9 +45,11 @@ def create_app(settings: Settings | None = None, *, host: ModelHost | None = Non
         docs_url=None,
         redoc_url=None,
         root_path=settings.root_path,
+        responses=ERRORS,
         lifespan=lifespan,
     )
     app.state.settings = settings
+    app.state.database = Database.of(settings)
     app.state.host = host or ModelHost(settings)
     for kind in (NullscopeError, RequestValidationError, ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, pages.handle_error)

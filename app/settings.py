@@ -6,7 +6,7 @@ Each field can be set by a variable `NULLSCOPE_<NAME>` or by the flag of `nullsc
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -40,8 +40,13 @@ class Settings(Limits, BaseSettings):
     data_dir: Path = Field(
         default_factory=default_data_dir, description="Folder for all that the program writes: database, caches, runs."
     )
+    database_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of the database; null: nullscope.sqlite in the data folder."
+    )
     models: tuple[str, ...] = Field(
-        ("demo",), description="Models to load at start: keys of the allow-list, or folders. The first is the default."
+        ("demo",),
+        min_length=1,
+        description="Models to load at start: keys of the allow-list, or folders. The first is the default.",
     )
     device: str = Field(
         "auto", description="Devices of the models, comma-separated (cuda:0,cuda:1); auto: cuda, then mps, then cpu."
