@@ -31,7 +31,8 @@ class Clean:
     """Clean logits and what they are made of.
 
     targets: the next token, -1 where there is none. pre: logits before the cap less, where nothing is capped, their
-    log-partition (so that ``pre`` is log p). bases: W_Uᵀ(A), W_Uᵀ(B). entropy: nats. kl_unigram: None without counts.
+    log-partition (so that ``pre`` is log p). bases: W_Uᵀ(A), W_Uᵀ(B). entropy, loss, kl_unigram: nats.
+    marks: the clean argmax and the target (0 where there is none); at_marks, at_p: W_U at these tokens and W_U P.
     """
 
     targets: Int[Tensor, " pos"]
@@ -47,7 +48,13 @@ class Clean:
     entropy: Float[Tensor, " pos"]
     loss: Float[Tensor, " pos"]
     kl_unigram: Float[Tensor, " pos"] | None
-    top1: Int[Tensor, " pos"]
+    marks: Int[Tensor, "2 pos"]
+    at_marks: Float[Tensor, "2 pos d_model"]
+    at_p: Float[Tensor, "pos d_model"]
+
+    @property
+    def top1(self) -> Int[Tensor, " pos"]:
+        return self.marks[0]
 
 
 def exact(x: Tensor) -> Tensor:
@@ -76,16 +83,34 @@ def clean(engine: Engine, last: LastLayer, positions: Int[Tensor, " pos"], targe
     log_partition = readout.cap(pre).logsumexp(-1)
     if readout.soft_cap is None:
         pre -= log_partition[:, None]
-    log_p = [_log_p(engine, row, total) for row, total in zip(pre, log_partition, strict=True)]
-    entropy = torch.stack([-(row.exp() * row).sum() for row in log_p])
-    loss = torch.stack([-row[target] for row, target in zip(log_p, targets.clamp_min(0), strict=True)])
-    kl = None
-    if engine.unigram is not None:
-        freq = exact(engine.unigram.log_p)
-        kl = torch.stack([(freq.exp() * (freq - row)).sum() for row in log_p])
-    p = torch.stack([row.exp().to(W_U) for row in log_p])
-    loss = loss.where(targets.to(loss.device) >= 0, torch.nan)
-    return Clean(targets, A, B, u, s, r, pre, bases, p, exact(log_partition), entropy, loss, kl, pre.argmax(-1))
+    p, entropy, loss, kl = _metrics(engine, pre, log_partition, targets)
+    marks = torch.stack([pre.argmax(-1), targets.to(pre.device).clamp_min(0)])
+    at_marks = exact(W_U[:, marks].permute(1, 2, 0))
+    return Clean(
+        targets, A, B, u, s, r, pre, bases, p, exact(log_partition), entropy, loss, kl, marks, at_marks,
+        exact(p @ W_U.T),
+    )  # fmt: skip
+
+
+def _metrics(
+    engine: Engine,
+    pre: Float[Tensor, "pos vocab"],
+    log_partition: Float[Tensor, " pos"],
+    targets: Int[Tensor, " pos"],
+) -> tuple[Float[Tensor, "pos vocab"], Float[Tensor, " pos"], Float[Tensor, " pos"], Float[Tensor, " pos"] | None]:
+    """P, entropy, loss and KL to the unigram distribution; one position at a time in float64."""
+    p_freq = None if engine.unigram is None else exact(engine.unigram.p_freq)
+    p, entropy, loss, cross = torch.empty_like(pre), [], [], []
+    for pos, target in enumerate(targets.tolist()):
+        log_p = _log_p(engine, pre[pos], log_partition[pos])
+        one = log_p.exp()
+        p[pos] = one
+        entropy.append(-one @ log_p)
+        loss.append(-log_p[target] if target >= 0 else log_p.new_tensor(torch.nan))
+        if p_freq is not None:
+            cross.append(-p_freq @ log_p)
+    kl = None if engine.unigram is None else torch.stack(cross) - engine.unigram.entropy
+    return p, torch.stack(entropy), torch.stack(loss), kl
 
 
 def _log_p(engine: Engine, pre: Float[Tensor, " vocab"], log_partition: Float[Tensor, ""]) -> Float[Tensor, " vocab"]:

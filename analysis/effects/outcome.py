@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.effects.ablation import Ablation, Condition, Shift, moved
@@ -65,48 +65,45 @@ def outcomes(
     first = [c for c in conditions if c != "frequency" or not capped]
     if capped and "frequency" in conditions and "total" not in first:
         first.append("total")
-    marks = torch.stack([clean.top1, clean.targets.clamp_min(0).to(clean.top1.device)])
-    moves = {c: _moves(engine, clean, ablation, c, marks) for c in first}
+    moves = {c: _moves(engine, clean, ablation, c) for c in first}
     sums: dict[Condition, Sums] = {}
     if "ln_only" in first and (on_curve := ln_only.sums(ablation.after)) is not None:
         sums["ln_only"] = on_curve
     passes = {c: move for c, move in moves.items() if c not in sums}
-    sums |= _run(engine, clean, ablation, rows, passes, marks, ranks)
+    sums |= _run(engine, clean, ablation, rows, passes, ranks)
     if capped:
         moves = {c: _from_products(engine, clean, moves[c], sums[c]) for c in first}
     if capped and "frequency" in conditions:
-        moves["frequency"] = _freeze(engine, clean, moves["total"], marks)
-        sums |= _run(engine, clean, ablation, rows, {"frequency": moves["frequency"]}, marks, ranks)
+        moves["frequency"] = _freeze(engine, clean, moves["total"])
+        sums |= _run(engine, clean, ablation, rows, {"frequency": moves["frequency"]}, ranks)
     unchanged = ablation.delta == 0
-    return {c: _outcome(engine, clean, moves[c], sums[c], marks, unchanged) for c in conditions}
+    return {c: _outcome(engine, clean, moves[c], sums[c], unchanged) for c in conditions}
 
 
-def _moves(
-    engine: Engine, clean: Clean, ablation: Ablation, condition: Condition, marks: Int[Tensor, "2 pos"]
-) -> Moves:
+def _moves(engine: Engine, clean: Clean, ablation: Ablation, condition: Condition) -> Moves:
     """From d_model-sized products. With a cap only the marks are right, the rest waits for the kernel's products."""
     shift = ablation.shift(clean, condition)
-    W_U, cap = engine.readout.W_U, engine.readout.cap
-    at = torch.stack([moved(clean, ablation, shift, exact(W_U[:, mark]).T) for mark in marks])
+    cap = engine.readout.cap
+    at = torch.stack([moved(clean, ablation, shift, vector) for vector in clean.at_marks])
     if engine.readout.soft_cap is not None:
-        before = torch.stack([exact(clean.pre.gather(1, mark[:, None])) for mark in marks])
+        before = torch.stack([exact(clean.pre.gather(1, mark[:, None])) for mark in clean.marks])
         nothing = torch.zeros_like(ablation.delta)
         return Moves(cap(before + at) - cap(before), nothing, None, None)
-    p = moved(clean, ablation, shift, exact(clean.p @ W_U.T))
+    p = moved(clean, ablation, shift, clean.at_p)
     p_freq = None if engine.p_freq is None else moved(clean, ablation, shift, engine.p_freq)
     direction = None if engine.direction is None else moved(clean, ablation, shift, engine.direction)
     moves = Moves(at, p, p_freq, direction)
-    return _freeze(engine, clean, moves, marks) if condition == "frequency" else moves
+    return _freeze(engine, clean, moves) if condition == "frequency" else moves
 
 
-def _freeze(engine: Engine, clean: Clean, moves: Moves, marks: Int[Tensor, "2 pos"]) -> Moves:
+def _freeze(engine: Engine, clean: Clean, moves: Moves) -> Moves:
     """The same with the frequency component put back: z'_f = z' - (v^·(z' - z)) v^; ``direction`` is what was taken."""
     unigram, along = engine.unigram, moves.direction
     if unigram is None or along is None or moves.p_freq is None:
         raise InputError("The frequency condition needs token counts.", code="no_counts")
     v = exact(unigram.direction).to(along.device)
     return Moves(
-        marks=moves.marks - along * v[marks][..., None],
+        marks=moves.marks - along * v[clean.marks][..., None],
         p=moves.p - along * (exact(clean.p) @ v)[:, None],
         p_freq=moves.p_freq - along * (exact(unigram.p_freq).to(v.device) @ v),
         direction=along,
@@ -138,7 +135,6 @@ def _run(
     ablation: Ablation,
     rows: Float[Tensor, "n vocab"],
     moves: dict[Condition, Moves],
-    marks: Int[Tensor, "2 pos"],
     ranks: bool,
 ) -> dict[Condition, Sums]:
     """One call of the backend for the conditions of ``moves``."""
@@ -146,9 +142,7 @@ def _run(
         return {}
     readout, unigram = engine.readout, engine.unigram
     capped = readout.soft_cap is not None
-    conditions = tuple(
-        _coefficients(engine, clean, ablation, c, rows, moves[c], marks if ranks else None) for c in moves
-    )
+    conditions = tuple(_coefficients(engine, clean, ablation, c, rows, moves[c], ranks) for c in moves)
     tile = Tile(
         base=clean.pre,
         bases=clean.bases,
@@ -169,11 +163,11 @@ def _coefficients(
     condition: Condition,
     rows: Float[Tensor, "n vocab"],
     moves: Moves,
-    marks: Int[Tensor, "2 pos"] | None,
+    ranks: bool,
 ) -> Coefficients:
     shift = ablation.shift(clean, condition)
     along = -moves.direction if condition == "frequency" and moves.direction is not None else None
-    thresholds = None if marks is None else _thresholds(engine, clean, shift, rows, moves, marks, along)
+    thresholds = _thresholds(engine, clean, shift, rows, moves, along) if ranks else None
     return Coefficients(
         bases=None if shift.bases is None else torch.stack(shift.bases).to(rows),
         row=None if shift.row is None else shift.row.to(rows),
@@ -188,19 +182,18 @@ def _thresholds(
     shift: Shift,
     rows: Float[Tensor, "n vocab"],
     moves: Moves,
-    marks: Int[Tensor, "2 pos"],
     along: Float[Tensor, "pos n"] | None,
 ) -> Float[Tensor, "2 pos n"]:
     """u at the marked tokens plus four roundings of its largest term: only what is really greater counts as above."""
-    pre = torch.stack([clean.pre.gather(1, mark[:, None]) for mark in marks])
+    pre = torch.stack([clean.pre.gather(1, mark[:, None]) for mark in clean.marks])
     u = exact(pre) if engine.readout.soft_cap is None else exact(engine.readout.cap(pre)) - clean.log_partition[:, None]
     terms = exact(pre).abs() + exact(clean.log_partition).abs()[:, None]
     if shift.bases is not None:
         for coefficient, base in zip(shift.bases, clean.bases, strict=True):
-            at = torch.stack([exact(base.gather(1, mark[:, None])) for mark in marks])
+            at = torch.stack([exact(base.gather(1, mark[:, None])) for mark in clean.marks])
             terms = terms + (coefficient * at).abs()
     if shift.row is not None:
-        terms = terms + (shift.row * exact(rows.T[marks])).abs()
+        terms = terms + (shift.row * exact(rows.T[clean.marks])).abs()
     return (u + moves.marks + 4 * torch.finfo(rows.dtype).eps * terms).to(rows)
 
 
@@ -209,7 +202,6 @@ def _outcome(
     clean: Clean,
     moves: Moves,
     sums: Sums,
-    marks: Int[Tensor, "2 pos"],
     unchanged: Bool[Tensor, "pos n"],
 ) -> Outcome:
     log_partition, mean = exact(sums.log_partition), exact(sums.mean)
@@ -222,7 +214,7 @@ def _outcome(
     changes = rank = None
     if sums.above is not None:
         changes = (sums.above[0] > 0) & ~unchanged.to(sums.above.device)
-        before = _clean_rank(engine, clean, marks[1])
+        before = _clean_rank(clean)
         rank = settle(1 / (1 + exact(sums.above[1])) - 1 / (1 + before)[:, None]).where(has_target, torch.nan)
     return Outcome(
         d_entropy=settle(log_partition - mean - clean.entropy[:, None]),
@@ -234,9 +226,9 @@ def _outcome(
     )
 
 
-def _clean_rank(engine: Engine, clean: Clean, target: Int[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+def _clean_rank(clean: Clean) -> Float[Tensor, " pos"]:
     """How many tokens exceed the target before anything is changed, with the same allowance for rounding."""
     u = clean.pre
-    at = u.gather(1, target[:, None])
+    at = u.gather(1, clean.marks[1][:, None])
     allowance = 4 * torch.finfo(u.dtype).eps * (at.abs() + clean.log_partition.to(u).abs()[:, None])
     return exact((u > at + allowance).sum(-1))
