@@ -1,19 +1,20 @@
 """Worked examples: prompts whose page was computed beforehand, so that the first paint needs no model.
 
-One file each in the model's folder: `examples/<order>-<key>.json`. It holds the request, one sentence that says what to
-look at, the sentence's claim as data (`checks`), and the computed page. `nullscope examples` computes the pages again
-and refuses to write one whose claim does not hold; a test does the same with the committed files.
+One file each in the model's folder: `examples/<order>-<key>.json`. It holds what is asked (a text, the token to select,
+which neuron to intervene on), one sentence that says what to look at, the sentence's claim as data (`checks`), and the
+computed page. `nullscope examples` computes the pages again and refuses to write one whose claim does not hold; a test
+does the same with the committed files. Places in a text are named by its words, so that another tokenizer changes nothing.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from app.requests.core import Order
 from app.requests.prompt import PromptState
 from app.residency.host import ModelHost
 from app.views.core import TraceView
@@ -28,21 +29,35 @@ COMPUTED = (
 
 
 class Quantity(BaseModel):
-    """A mean (or extreme) of one series over some positions, in one run."""
+    """A series' mean or extreme over part of the text, or its value here; or a value (absolute) of the neuron's row."""
 
     model_config = ConfigDict(extra="forbid")
 
-    run: str = "clean"
+    run: Literal["clean", "intervened", "row"] = "clean"
     series: str
-    over: tuple[int, int] | None = None
-    take: str = "mean"
+    part: tuple[float, float] = (0.0, 1.0)
+    take: Literal["mean", "max", "min", "here"] = "mean"
 
-    def of(self, trace: TraceView) -> float:
-        values = getattr(getattr(trace, self.run), self.series)
-        start, stop = self.over or (1, len(values))
-        kept = [value for value in values[start:stop] if value is not None]
+    def of(self, view: PromptView) -> float:
+        if self.run == "row":
+            return abs(_in_row(view, self.series))
+        assert view.trace is not None
+        values = getattr(view.trace.intervened if self.run == "intervened" else view.trace.clean, self.series)
+        if self.take == "here":
+            return float(values[int(view.state["pos"])])
+        start, stop = (round(end * len(values)) for end in self.part)
+        kept = [value for value in values[max(start, 1) : stop] if value is not None]
         found: dict[str, float] = {"mean": sum(kept) / len(kept), "max": max(kept), "min": min(kept)}
         return found[self.take]
+
+
+def _in_row(view: PromptView, series: str) -> float:
+    """`d_entropy.total` of the first intervened neuron (its row is in the table, since it was picked from there)."""
+    assert view.effects is not None
+    row: Any = next(row for row in view.effects.rows if row.neuron == view.chips[0].neuron)
+    for name in series.split("."):
+        row = getattr(row, name)
+    return float(row)
 
 
 class Check(BaseModel):
@@ -51,18 +66,26 @@ class Check(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     left: Quantity
-    relation: str
-    right: Quantity | float
+    relation: Literal["below", "above"]
+    right: Quantity
     factor: float = 1.0
 
-    def holds(self, trace: TraceView) -> bool:
-        left = self.left.of(trace)
-        right = self.factor * (self.right if isinstance(self.right, float) else self.right.of(trace))
+    def holds(self, view: PromptView) -> bool:
+        left, right = self.left.of(view), self.factor * self.right.of(view)
         return left < right if self.relation == "below" else left > right
 
-    def figures(self, trace: TraceView) -> str:
-        right = self.right if isinstance(self.right, float) else self.right.of(trace)
-        return f"{self.left.of(trace):.4f} {self.relation} {self.factor:g} x {right:.4f}"
+    def figures(self, view: PromptView) -> str:
+        return f"{self.left.of(view):.4f} {self.relation} {self.factor:g} x {self.right.of(view):.4f}"
+
+
+class Pick(BaseModel):
+    """The last-layer neuron that comes first by a column at the selected token, and what happens to it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    column: str
+    order: Order = "abs_desc"
+    intervention: str = "mean"
 
 
 class Example(BaseModel):
@@ -72,14 +95,38 @@ class Example(BaseModel):
 
     key: str
     title: str
-    claim: str
-    state: PromptState
+    sentence: str
+    text: str
+    at: str
+    pick: Pick | None = None
+    shown: dict[str, str] = {}
     checks: list[Check]
     view: PromptView | None = None
 
     @property
     def ref(self) -> ExampleRef:
-        return ExampleRef(key=self.key, title=self.title, claim=self.claim)
+        neuron = self.view.chips[0].neuron if self.view and self.view.chips else ""
+        return ExampleRef(key=self.key, title=self.title, claim=self.sentence.format(neuron=neuron))
+
+    @property
+    def state(self) -> PromptState:
+        """The state that its page shows."""
+        return PromptState.read(dict(self.view.state)) if self.view else PromptState(text=self.text)
+
+    def position(self, trace: TraceView) -> int:
+        """The token that ends the first occurrence of `at`."""
+        end = self.text.index(self.at) + len(self.at)
+        length = 0
+        for token in trace.tokens[_first(trace, self.text) :]:
+            length += len(token.text)
+            if length >= end:
+                return token.position
+        raise ValueError(f"{self.at!r} is not in the text of {self.key}")
+
+
+def _first(trace: TraceView, text: str) -> int:
+    """Where the text begins: after BOS, whose own text is no part of it."""
+    return 0 if text.startswith(trace.tokens[0].text) else 1
 
 
 @dataclass(frozen=True)
@@ -110,38 +157,36 @@ def filled(state: PromptState, *, first: bool) -> tuple[PromptState, Example | N
     """
     items = shelf()
     example = items.named(state.example) or (items.items[0] if first and items.items and not state.text else None)
-    if example is None or (state.text and state.text != example.state.text):
+    if example is None or (state.text and state.text != example.text):
         return state.model_copy(update={"example": None}), None
-    given = state.model_fields_set if first else set(PromptState.model_fields)
-    own = {name: getattr(example.state, name) for name in example.state.model_fields_set if name not in given}
-    return state.model_copy(update={**own, "example": example.key, "text": example.state.text}), example
+    own = {}
+    if first:
+        kept = example.state
+        own = {name: getattr(kept, name) for name in PromptState.model_fields if name not in state.model_fields_set}
+    return state.model_copy(update={**own, "model": state.model, "example": example.key, "text": example.text}), example
 
 
 def stored(state: PromptState, example: Example | None, host: ModelHost) -> PromptView | None:
     """The page computed beforehand, if it is what `state` asks for on the model that it was computed with."""
-    if example is None or example.view is None or example.view.trace is None:
+    if example is None or example.view is None:
         return None
     if host.entry(state.model or host.default_key).spec.folder != shelf().folder.parent:
         return None
-    view = example.view
-    kept = PromptState.read(dict(view.state))
+    kept = example.state
     if any(getattr(state, name) != getattr(kept, name) for name in COMPUTED):
         return None
-    shown = {name: str(getattr(state, name)) for name in ("metric", "show", "scale", "by", "at")}
-    here = {**view.state, **shown, "example": example.key, "model": state.model or ""}
-    return view.model_copy(update={"state": here})
+    here = {name: value for name, value in state.fields().items() if name not in COMPUTED}
+    return example.view.model_copy(update={"state": {**example.view.state, **here}})
 
 
-def failures(example: Example, view: PromptView) -> Sequence[str]:
+def failures(example: Example, view: PromptView) -> list[str]:
     """The checks that do not hold on `view`, with their figures."""
-    assert view.trace is not None
-    return [check.figures(view.trace) for check in example.checks if not check.holds(view.trace)]
+    return [check.figures(view) for check in example.checks if not check.holds(view)]
 
 
 def write(example: Example, view: PromptView, file: Path) -> None:
-    """The file with a newly computed page; numbers to six digits, which is more than a first look can see."""
-    plain: dict[str, Any] = json.loads(example.model_dump_json(exclude={"view", "state"}))
-    plain["state"] = json.loads(example.state.model_dump_json(exclude_unset=True))
+    """The file with a newly computed page; six digits, more than a first look can see."""
+    plain = json.loads(example.model_dump_json(exclude={"view"}, exclude_defaults=True))
     plain["view"] = rounded(json.loads(view.model_dump_json()))
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(plain, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")

@@ -9,4 +9,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("app.commands.trace", "Run a prompt: per-token entropy, loss, LN scale, KL to the unigram distribution."),
     "effects": ("app.commands.effects", "Ablate every last-layer neuron at one token and rank them."),
     "check": ("app.commands.check", "Check a model: its readout against its logits, closed form against hooks."),
+    "examples": (
+        "app.commands.examples",
+        "Compute the worked examples of the first page again and check their claims.",
+    ),
 }

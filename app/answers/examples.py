@@ -1,0 +1,21 @@
+"""A worked example's page, computed on the device thread."""
+
+from app.answers import core, prompt
+from app.examples import Example
+from app.requests.prompt import PromptState
+from app.residency.resident import Resident
+from app.views.prompt import PromptView
+
+
+def page(resident: Resident, example: Example) -> PromptView:
+    """Find the token and the neuron that the example speaks of, then compute its page."""
+    state = PromptState(text=example.text)
+    position = example.position(core.trace(resident, state.trace_request()))
+    state = PromptState.read({"text": example.text, "pos": position, **example.shown})
+    if example.pick is not None:
+        by = example.pick.column.partition(".")[0].removeprefix("d_")
+        state = state.model_copy(update={"sort": example.pick.column, "order": example.pick.order, "by": by})
+        first = core.effects(resident, state.effects_request(position)).rows[0].neuron
+        state = state.model_copy(update={"do": f"{first}:{example.pick.intervention}", "show": "change"})
+    frame = {"models": [resident.key], "examples": []}
+    return prompt.page(resident, state, prompt.EVERYTHING, frame)

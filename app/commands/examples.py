@@ -1,0 +1,39 @@
+"""nullscope examples: the worked examples of the first paint, computed again and their claims checked."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+
+@click.command("examples")
+@click.option("--check", is_flag=True, help="Only say whether the claims hold; write nothing.")
+def command(check: bool) -> None:
+    """Compute the worked examples of the bundled model again and write them where every claim holds."""
+    from app import examples
+    from app.answers.examples import page
+    from app.commands.door import refusing
+    from app.residency.host import ModelHost
+    from app.settings import Settings
+
+    failed = 0
+    with refusing(), tempfile.TemporaryDirectory() as scratch:
+        host = ModelHost(Settings(models=("demo",), data_dir=Path(scratch)))
+        host.start()
+        try:
+            host.wait("demo", 120)
+            host.entry("demo").means_settled.wait(600)
+            for file in sorted(examples.BUNDLED.glob("*.json")):
+                example = examples.Example.model_validate_json(file.read_text("utf-8"))
+                view = host.submit("demo", page, example).result()
+                wrong = examples.failures(example, view)
+                failed += bool(wrong)
+                click.echo(f"{example.key}: " + ("; ".join(wrong) if wrong else "holds"))
+                for item in example.checks:
+                    click.echo(f"    {item.figures(view)}")
+                if not check and not wrong:
+                    examples.write(example, view, file)
+        finally:
+            host.close()
+    sys.exit(1 if failed else 0)
