@@ -13,6 +13,7 @@ from analysis.types import NullscopeError
 from app import pages
 from app.db import Database
 from app.present.core import versions
+from app.residency.atlas import Atlases
 from app.residency.host import ModelHost
 from app.routes import FAMILIES
 from app.security import Guard
@@ -30,6 +31,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        app.state.atlases.close()
         host.close()
         database.close()
 
@@ -51,6 +53,7 @@ def create_app(settings: Settings | None = None, *, host: ModelHost | None = Non
     app.state.settings = settings
     app.state.database = Database.of(settings)
     app.state.host = host or ModelHost(settings)
+    app.state.atlases = Atlases(app.state.host)
     for kind in (NullscopeError, RequestValidationError, ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, pages.handle_error)
     for family in FAMILIES:

@@ -74,6 +74,9 @@ class Settings(Limits, BaseSettings):
     effects_bytes: int = Field(
         2 << 30, ge=1 << 20, description="Memory that the effects of one model may use beside the model, in bytes."
     )
+    label_thresholds: dict[str, float] = Field(
+        {}, description="Thresholds of the neuron labels that differ from analysis.labels.Thresholds, as JSON."
+    )
     queue_size: int = Field(64, ge=1, description="Requests that may wait for one device; beyond it: 429.")
     queue_per_person: int = Field(64, ge=1, description="Requests that one person may have waiting; beyond it: 429.")
     request_seconds: float = Field(

@@ -4,4 +4,7 @@ FAMILIES: tuple[str, ...] = (
     "health",
     "api",
     "prompt",
+    "atlas_api",
+    "atlas",
+    "induction",
 )

@@ -1,0 +1,122 @@
+"""Requests over the weights of a model: the table of neurons, one neuron, the spectrum, token frequency."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.requests.core import NEURON_PATTERN, Filtered, Order, Strict, Text
+
+NEURON_COLUMNS = (
+    "neuron",
+    "layer",
+    "norm",
+    "norm_in",
+    "cost",
+    "cos_in_out",
+    "norm_gate",
+    "cos_gate_in",
+    "cos_gate_out",
+    "logit_var",
+    "norm_over_logit_var",
+    "skew",
+    "kurtosis",
+    "rho",
+    "frequency_alignment",
+    "te",
+    "de",
+    "ln_mediated_fraction",
+    "frequency_mediated_fraction",
+    "mean_abs_d_entropy",
+    "mean_abs_d_kl",
+)
+LabelName = Literal["entropy", "token-frequency", "prediction", "suppression", "partition"]
+NEURON_LIST = r"^\s*(\d{1,4}\.\d{1,7}([\s,]+|$))*$"
+K = Annotated[int | None, Field(ge=1, description="Dimension of the null space; null: the knee's, else 1 % of d_model.")]
+
+
+class NeuronsQuery(Filtered):
+    """Which neurons to list. `min_<column>` and `max_<column>` filter."""
+
+    columns: ClassVar[tuple[str, ...]] = NEURON_COLUMNS
+
+    layer: int | None = Field(None, ge=0, description="null: every layer.")
+    k: K = None
+    label: LabelName | None = Field(None, description="Only neurons that carry this label.")
+    neurons: str = Field("", max_length=12_000, pattern=NEURON_LIST, description="Only these, separated by commas.")
+    sort: str = Field("norm_over_logit_var", description=f"One of: {', '.join(NEURON_COLUMNS)}.")
+    order: Order = Field("desc", description="Nulls come last, ties by neuron.")
+    offset: int = Field(0, ge=0)
+    limit: int = Field(50, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _known_sort(self) -> Self:
+        if self.sort not in self.columns:
+            raise ValueError(f"sort: no column {self.sort[:40]!r}; there are: {', '.join(self.columns)}")
+        return self
+
+    @property
+    def named(self) -> list[str]:
+        return self.neurons.replace(",", " ").split()
+
+
+class NeuronQuery(Strict):
+    k: K = None
+
+
+class SpectrumQuery(Strict):
+    k: K = None
+    vocab_centred: bool = Field(True, description="Whether W_U is centred over the vocabulary first.")
+
+
+class FrequencyQuery(Strict):
+    pass
+
+
+# pages
+
+
+class PageQuery(Strict):
+    """What every page of the atlas understands."""
+
+    model: str | None = None
+    format: Literal["html", "json", "csv"] = "html"
+
+
+class AtlasState(NeuronsQuery, PageQuery):
+    """The atlas page. Axes, colour and size take any column."""
+
+    all_layers: bool = Field(False, description="Every layer; else `layer`, by default the last.")
+    x: str = "norm"
+    y: str = "logit_var"
+    color: str = "rho"
+    size: str = ""
+    limit: int = Field(25, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _known_axes(self) -> Self:
+        for name in (self.x, self.y, self.color, self.size):
+            if name and name not in self.columns:
+                raise ValueError(f"no column {name[:40]!r} to draw; there are: {', '.join(self.columns)}")
+        return self
+
+
+class NeuronState(NeuronQuery, PageQuery):
+    text: Text = Field("", max_length=4000, description="A text to watch the neuron on; empty: the bundled sample.")
+
+
+class NullspaceState(SpectrumQuery, PageQuery):
+    layer: int | None = Field(None, ge=0, description="The layer whose rho is drawn; null: the last.")
+    log: bool = Field(True, description="Singular values on a logarithmic axis.")
+    direction: int | None = Field(None, ge=0, description="Singular vector of the test walk; null: the last informative.")
+    reach: float = Field(8.0, gt=0, le=100, description="How far to walk, in lengths of the residual stream.")
+    text: Text = Field("", max_length=4000, description="The text of the test walk.")
+
+
+class FrequencyState(PageQuery):
+    text: Text = Field("", max_length=4000)
+    neuron: str | None = Field(None, pattern=NEURON_PATTERN, description="The neuron whose effect is drawn.")
+
+
+class CompareState(PageQuery):
+    b: str | None = Field(None, description="The other model.")
+    k: K = None
