@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +29,8 @@ from analysis.readout import Readout
 from analysis.weights import Vocabulary
 
 __all__ = ["Atlas", "Controls", "Evidence", "NeuronTable", "Progress", "cache_key", "compute", "load", "save"]
+
+Step = TypeVar("Step")
 
 CONTROLS = 4096
 """Random directions at most that stand beside a layer."""
@@ -127,21 +130,18 @@ class Progress:
 def compute(model: Model, unigram: Unigram | None = None) -> Iterator[Progress]:
     """The atlas of a model, a short step at a time, under inference mode. Streams over ``W_U``."""
     readout = model.readout
-    blocks = -(-readout.d_vocab // max(2 * readout.d_model, 512))
-    with torch.inference_mode():
-        vocabulary = Vocabulary.of(readout, unigram)
-        chunks = list(weights.steps(model.d_mlp, weights.neurons_per_step(vocabulary)))
-    total = blocks + 1 + model.n_layers * len(chunks)
-    done, R = 0, None
-    triangles = nullspace.triangle(readout.W_U)
-    while True:
-        with torch.inference_mode():
-            found = next(triangles, None)
-        if found is None:
-            break
-        R, done = found, done + 1
+    widths = (max(2 * readout.d_model, 512), readout.d_vocab), (weights.vocabulary_width(readout.d_model), readout.n_tokens)
+    chunks = list(weights.steps(model.d_mlp, weights.neurons_per_step(readout)))
+    total = sum(-(-n // width) for width, n in widths) + 2 + model.n_layers * len(chunks)
+    done, R, vocabulary = 0, None, None
+    for R in _inferred(nullspace.triangle(readout.W_U)):  # noqa: B007, the last one is used
+        done += 1
         yield Progress(done, total, "spectrum of W_U")
+    for vocabulary in _inferred(Vocabulary.steps(readout, unigram)):  # noqa: B007, likewise
+        done += 1
+        yield Progress(done, total, "second moments of W_U")
     assert R is not None
+    assert vocabulary is not None
     with torch.inference_mode():
         centred = nullspace.decompose(R, trivial=readout.centred)
         uncentred = (
@@ -166,9 +166,20 @@ def compute(model: Model, unigram: Unigram | None = None) -> Iterator[Progress]:
     yield Progress(total, total, "done", Atlas(table, centred, uncentred, controls))
 
 
+def _inferred(steps: Iterator[Step]) -> Iterator[Step]:
+    """Each step under inference mode, but not what the caller does between them."""
+    while True:
+        with torch.inference_mode():
+            try:
+                made = next(steps)
+            except StopIteration:
+                return
+        yield made
+
+
 def _columns(model: Model, layer: int, chunk: slice, vocabulary: Vocabulary) -> dict[str, Tensor]:
     """Every column of some neurons of one layer, on the CPU."""
-    rows = model.write_rows(layer)[chunk]
+    rows = model.write_rows(layer, chunk)
     norm = rows.double().norm(dim=1)
     unit = torch.where(norm[:, None] > 0, rows.double() / norm[:, None], 0)
     moments = weights.moments(rows, vocabulary)

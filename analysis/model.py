@@ -205,10 +205,10 @@ class Model:
     def W_out(self, layer: int) -> Float[Tensor, "d_mlp d_model"]:
         return self._weight(layer, "W_out")
 
-    def write_rows(self, layer: int) -> Float[Tensor, "d_mlp d_model"]:
+    def write_rows(self, layer: int, neurons: slice = slice(None)) -> Float[Tensor, "n d_model"]:
         """What the final norm sees of each neuron's unit activation: ``W_out`` centred for LayerNorm, times the gain of
         the norm after the MLP where there is one (whose scale depends on the activations and is left out)."""
-        rows = wide(self.W_out(layer))
+        rows = wide(self.W_out(layer)[neurons])
         post = getattr(self._bridge.blocks[layer], "ln2_post", None)
         if post is not None:
             rows = rows * (wide(_norm_parameters(post)["weight"]) + self._gain_offset)

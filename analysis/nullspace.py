@@ -70,14 +70,19 @@ def triangle(W_U: Float[Tensor, "d_model d_vocab"]) -> Iterator[Float[Tensor, "r
     d_model = W_U.shape[0]
     R = W_U.new_zeros(0, d_model, dtype=torch.float64)
     for part in torch.split(W_U, max(2 * d_model, 512), dim=1):
-        R = torch.linalg.qr(torch.cat([R, part.T.double()]), mode="r").R
+        R = _triangular(torch.cat([R, part.T.double()]))
         yield R
+
+
+def _triangular(rows: Float[Tensor, "n d_model"]) -> Float[Tensor, "rank d_model"]:
+    R: Tensor = torch.linalg.qr(rows, mode="r").R
+    return R
 
 
 def uncentred_triangle(R: Float[Tensor, "rank d_model"], readout: Readout) -> Float[Tensor, "rank2 d_model"]:
     """R of the same unembedding without centring over the vocabulary: W Wᵀ gains d_vocab m mᵀ, m the mean column."""
     extra = readout.vocab_mean_W.to(R)[None] * readout.d_vocab**0.5
-    return torch.linalg.qr(torch.cat([R, extra]), mode="r").R
+    return _triangular(torch.cat([R, extra]))
 
 
 def decompose(R: Float[Tensor, "rank d_model"], *, trivial: bool) -> Spectrum:
@@ -111,13 +116,15 @@ def knee(S: Float[Tensor, " d_model"], *, trivial: bool) -> int | None:
 def rho(rows: Float[Tensor, "n d_model"], basis: Float[Tensor, "d_model k"]) -> Float[Tensor, " n"]:
     """Share of each row's length in the null space, float64; NaN for a zero row."""
     exact = rows.double()
-    return (exact @ basis.to(rows.device)).norm(dim=1) / exact.norm(dim=1)
+    inside: Tensor = (exact @ basis.to(rows.device)).norm(dim=1)
+    return inside / exact.norm(dim=1)
 
 
 def cosines(row: Float[Tensor, " d_model"], spectrum: Spectrum) -> Float[Tensor, " d_model"]:
     """abs(Uᵀ w) / ‖w‖: one number a singular vector, whose squares sum to 1."""
     exact = row.double().cpu()
-    return (exact @ spectrum.U).abs() / exact.norm()
+    found: Tensor = (exact @ spectrum.U).abs() / exact.norm()
+    return found
 
 
 def share(matrix: Float[Tensor, "n d_model"], basis: Float[Tensor, "d_model k"]) -> float:

@@ -55,12 +55,21 @@ class Vocabulary:
     @classmethod
     def of(cls, readout: Readout, unigram: Unigram | None = None, *, padded: bool = False) -> Vocabulary:
         """padded: keep ids that the tokenizer does not know (the published convention, for `reproduce`)."""
+        *_, found = cls.steps(readout, unigram, padded=padded)
+        assert found is not None
+        return found
+
+    @classmethod
+    def steps(
+        cls, readout: Readout, unigram: Unigram | None = None, *, padded: bool = False
+    ) -> Iterator[Vocabulary | None]:
+        """`of` in short steps; the last one yields it."""
         W_U = readout.W_U if padded else readout.W_U[:, : readout.n_tokens]
         d_model, n = W_U.shape
         gram = torch.zeros(d_model, d_model, dtype=torch.float64, device=W_U.device)
         second, first = torch.zeros_like(gram), torch.zeros_like(gram[0])
         inverse = []
-        for part in torch.split(W_U, 4096, dim=1):
+        for part in torch.split(W_U, vocabulary_width(d_model), dim=1):
             exact = part.double()
             norms = exact.norm(dim=0)
             inverse.append(torch.where(norms > 0, 1 / norms, 0))
@@ -68,9 +77,10 @@ class Vocabulary:
             gram += exact @ exact.T
             second += unit @ unit.T
             first += unit.sum(1)
+            yield None
         mean = first / n
         v = None if unigram is None else unigram.direction[:n].to(W_U.device, torch.float64)
-        return cls(
+        yield cls(
             W_U,
             gram,
             mean,
@@ -95,9 +105,15 @@ class Vocabulary:
         return torch.where(length > floor, cosine, float("nan"))
 
 
+def vocabulary_width(d_model: int) -> int:
+    """Tokens a step of `Vocabulary.steps`: two products in float64 that take a fraction of a second."""
+    return max(256, int(FLOPS_PER_STEP / 8 / d_model**2))
+
+
 def quadratic(form: Float[Tensor, "d d"], rows: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     """rᵀ A r of each row, never below 0."""
-    return torch.linalg.vecdot(rows @ form, rows).clamp_min(0)
+    squares: Tensor = torch.linalg.vecdot(rows @ form, rows)
+    return squares.clamp_min(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +191,9 @@ def _block_elements(device: torch.device) -> int:
     return CUDA_BLOCK_ELEMENTS if device.type == "cuda" else CPU_BLOCK_ELEMENTS
 
 
-def neurons_per_step(vocabulary: Vocabulary) -> int:
+def neurons_per_step(readout: Readout) -> int:
     """How many neurons one step of a long computation takes on."""
-    d_model, n_tokens = vocabulary.W_U.shape
-    return int(min(1024, max(32, FLOPS_PER_STEP / (2 * d_model * n_tokens))))
+    return int(min(1024, max(32, FLOPS_PER_STEP / (2 * readout.d_model * readout.n_tokens))))
 
 
 def logit_effect(row: Float[Tensor, " d_model"], readout: Readout) -> Float[Tensor, " d_vocab"]:
@@ -216,11 +231,13 @@ def shape(model: Model, layer: int, chunk: slice = slice(None)) -> Shape:
 
 
 def _norms(rows: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-    return rows.double().norm(dim=1)
+    norms: Tensor = rows.double().norm(dim=1)
+    return norms
 
 
 def _cosines(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-    return torch.linalg.vecdot(a.double(), b.double()) / (_norms(a) * _norms(b))
+    dots: Tensor = torch.linalg.vecdot(a.double(), b.double())
+    return dots / (_norms(a) * _norms(b))
 
 
 def steps(n_rows: int, per_step: int) -> Iterator[slice]:

@@ -125,7 +125,7 @@ class Atlases:
             job.done, job.total, job.stage = step.done, step.total, step.stage
             if step.result is not None:
                 numerics.save(step.result, path)
-                return step.result
+                return step.result  # type: ignore[no-any-return]
             if self._closing.is_set():
                 raise NotReadyError("The server is shutting down.", code="shutting_down")
         raise AssertionError("the last step has the result")
