@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
+from pydantic import BaseModel
 from starlette.requests import Request
 
 from app.errors import ClientGoneError
 from app.residency.host import ANYONE, ModelHost
+from app.residency.resident import Resident
 from app.settings import Settings
 
 T = TypeVar("T")
+R = TypeVar("R", bound=BaseModel)
 
 
 def settings_of(request: Request) -> Settings:
@@ -43,6 +46,11 @@ class Caller:
         """`host.run` as this person; ClientGoneError (and the work is taken out of the queue) once they are gone."""
         work = self.host.run(key, function, *args, who=self.person, **options)
         return await while_connected(self.request, work)
+
+    async def answer(self, key: str, function: Callable[[Resident, R], T], body: R) -> T:
+        """`run` for an answer that follows from the request alone: equal ones in flight are computed once."""
+        identity = f"{function.__module__}.{function.__qualname__} {key} {body.model_dump_json()}"
+        return await self.run(key, function, body, identity=identity)
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:

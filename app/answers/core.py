@@ -21,7 +21,7 @@ from app.present.plain import series
 from app.present.table import Columns, select
 from app.requests.canonical import canonical_request, content_hash
 from app.requests.core import EffectsRequest, PromptRequest, TraceRequest
-from app.requests.limits import check_prompt, check_tokens, check_trace
+from app.requests.limits import check_known, check_prompt, check_tokens, check_trace
 from app.residency.resident import Resident
 from app.views.core import EffectsView, RunView, TokensView, TraceView
 
@@ -43,6 +43,7 @@ def all_ids(resident: Resident, request: PromptRequest) -> list[int]:
     if request.text is not None:
         return model.encode(request.text, prepend_bos=request.prepend_bos)
     assert request.token_ids is not None
+    check_known(request.token_ids, model.d_vocab)
     return model.with_bos(request.token_ids, bool(request.prepend_bos))
 
 
@@ -128,7 +129,7 @@ def last_layer(resident: Resident, names: Sequence[str] | Literal["all"]) -> lis
             raise InputError(
                 f"Neuron {neuron} is not in the last layer.",
                 code="not_last_layer",
-                hint=f"Effects are exact for layer {resident.model.last_layer}; elsewhere use an intervention in a trace.",
+                hint=f"Effects are exact for layer {resident.model.last_layer}; elsewhere intervene in a trace.",
             )
     return sorted({neuron.index for neuron in neurons})
 

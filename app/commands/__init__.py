@@ -8,6 +8,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("app.commands.models", "Which models are here, their size, and the memory that loading needs."),
     "trace": ("app.commands.trace", "Run a prompt: per-token entropy, loss, LN scale, KL to the unigram distribution."),
     "effects": ("app.commands.effects", "Ablate every last-layer neuron at one token and rank them."),
+    "induction": ("app.commands.induction", "Repeat a text: confidence, heads that copy, clipped ablation."),
     "check": ("app.commands.check", "Check a model: its readout against its logits, closed form against hooks."),
     "examples": (
         "app.commands.examples",

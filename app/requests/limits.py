@@ -1,5 +1,7 @@
 """The operator's limits on one request, checked before any work is done. Each refusal names both numbers."""
 
+from collections.abc import Sequence
+
 from analysis.types import InputError
 from app.requests.core import PromptRequest, TraceRequest
 from app.settings import Limits
@@ -25,6 +27,16 @@ def check_trace(request: TraceRequest, limits: Limits) -> None:
 def check_tokens(n_tokens: int, limit: int) -> None:
     """Once the prompt is cut into tokens; the limit is the lower of the operator's and the model's context."""
     _within(n_tokens, limit, "tokens", "prompt")
+
+
+def check_known(token_ids: Sequence[int], d_vocab: int) -> None:
+    """Every id is in the vocabulary."""
+    if (largest := max(token_ids)) >= d_vocab:
+        raise InputError(
+            f"Token id {largest} is outside the vocabulary.",
+            code="unknown_token",
+            hint=f"Ids run from 0 to {d_vocab - 1}.",
+        )
 
 
 def _within(count: int, limit: int, what: str, where: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 RMS_TYPES = frozenset(
     {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3_text", "olmo2", "mixtral", "phi3"}
 )
+# Their query, key and value weights are stored interleaved, and the hooks' bridge keeps a second copy, taken apart.
+COPIED_QKV_TYPES = frozenset({"gpt_neox"})
 MAX_HEADER_BYTES = 100_000_000  # the bound of the safetensors format itself
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 OVERHEAD = 1.15  # module wrappers, tokenizer, allocator
@@ -27,13 +29,14 @@ class Facts:
     d_vocab: int
     n_ctx: int
     norm: Literal["LN", "RMS"]
-    n_parameters: int
+    n_parameters: int  # in the files
+    n_copied: int  # held a second time once loaded
     bytes_on_disk: int
 
     def bytes_needed(self, dtype: str) -> int:
         """Weights in their dtype, and the folded readout (W_U twice while it is made, W_out) in float32."""
         readout = 4 * (2 * self.d_model * self.d_vocab + self.d_model * self.d_mlp)
-        return math.ceil(OVERHEAD * (self.n_parameters * ITEM_BYTES[dtype] + readout))
+        return math.ceil(OVERHEAD * ((self.n_parameters + self.n_copied) * ITEM_BYTES[dtype] + readout))
 
 
 def read_facts(folder: Path) -> Facts:
@@ -41,16 +44,19 @@ def read_facts(folder: Path) -> Facts:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     files = sorted(folder.glob("*.safetensors"))
     d_model = _first(config, "hidden_size", "n_embd", "d_model")
+    n_layers = _first(config, "num_hidden_layers", "n_layer", "num_layers")
+    kind = config.get("model_type")
     return Facts(
         architecture=(config.get("architectures") or [None])[0],
         d_model=d_model,
-        n_layers=_first(config, "num_hidden_layers", "n_layer", "num_layers"),
+        n_layers=n_layers,
         n_heads=_first(config, "num_attention_heads", "n_head", "num_heads"),
         d_mlp=_first(config, "intermediate_size", "n_inner", "ffn_dim", default=4 * d_model),
         d_vocab=_first(config, "vocab_size"),
         n_ctx=_first(config, "max_position_embeddings", "n_positions", "n_ctx"),
-        norm="RMS" if config.get("model_type") in RMS_TYPES else "LN",
+        norm="RMS" if kind in RMS_TYPES else "LN",
         n_parameters=sum(_parameters(file) for file in files),
+        n_copied=3 * n_layers * (d_model**2 + d_model) if kind in COPIED_QKV_TYPES else 0,
         bytes_on_disk=sum(file.stat().st_size for file in files),
     )
 

@@ -1,7 +1,5 @@
 """The JSON API of the instrument itself: models, tokens, trace, effects."""
 
-from typing import Any
-
 from fastapi import APIRouter
 
 from app.answers import core as answers
@@ -12,16 +10,7 @@ from app.requests import core as requests
 from app.views import core as views
 from app.views.check import CheckView
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    404: {"model": views.ErrorView, "description": "No such model or neuron."},
-    409: {"model": views.ErrorView, "description": "The baseline is still being computed."},
-    413: {"model": views.ErrorView, "description": "It can never fit."},
-    422: {"model": views.ErrorView, "description": "The request cannot be carried out as it stands."},
-    429: {"model": views.ErrorView, "description": "Too much at once; see Retry-After."},
-    503: {"model": views.ErrorView, "description": "Not now: loading, out of memory, out of time."},
-}
-
-router = APIRouter(prefix="/api/v1", tags=["core"], responses=ERRORS)
+router = APIRouter(prefix="/api/v1", tags=["core"])
 
 
 @router.get("/models")
@@ -39,13 +28,13 @@ async def model(key: str, host: HostDep, settings: SettingsDep) -> views.ModelRo
 @router.post("/models/{key}/tokens")
 async def tokens(key: str, body: requests.PromptRequest, caller: CallerDep) -> views.TokensView:
     """The prompt cut into tokens, beside the limit."""
-    return await caller.run(key, answers.count, body)
+    return await caller.answer(key, answers.count, body)
 
 
 @router.post("/models/{key}/trace")
 async def trace(key: str, body: requests.TraceRequest, caller: CallerDep) -> views.TraceView:
     """Per-token entropy, loss, LN scale, KL to the unigram distribution; clean and intervened."""
-    return await caller.run(key, answers.trace, body)
+    return await caller.answer(key, answers.trace, body)
 
 
 @router.get("/models/{key}/check")
@@ -57,4 +46,4 @@ async def check(key: str, caller: CallerDep) -> CheckView:
 @router.post("/models/{key}/effects")
 async def effects(key: str, body: requests.EffectsRequest, caller: CallerDep) -> views.EffectsView:
     """Every last-layer neuron ablated by itself at one token: the exact effect and its parts."""
-    return await caller.run(key, answers.effects, body)
+    return await caller.answer(key, answers.effects, body)

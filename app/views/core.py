@@ -3,7 +3,7 @@
 Numbers are unrounded, in nats where they are entropies, losses or divergences; null where undefined.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +24,23 @@ class ErrorView(View):
     """The shape of every error."""
 
     error: ErrorBody
+
+
+# What any call may answer instead of its result; the OpenAPI document shows them at every operation.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorView, "description": description}
+    for status, description in {
+        400: "The body is not what its headers say.",
+        401: "No valid identity where one is needed.",
+        403: "Refused for this person, origin or host name.",
+        404: "There is no such model, neuron or result.",
+        409: "Not in this state: a mean that is still being computed, for example.",
+        413: "It can never fit; the message has both numbers.",
+        422: "The request cannot be carried out as it stands.",
+        429: "Too much at once; see Retry-After.",
+        503: "Not now: loading, out of memory, out of time; see Retry-After.",
+    }.items()
+}
 
 
 class Health(View):

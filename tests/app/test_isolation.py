@@ -53,6 +53,13 @@ def serving(settings: Settings, talk: Callable[[httpx.AsyncClient, ModelHost], A
     return asyncio.run(run())
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the other tasks run until something is so; fails rather than hangs."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0)
+
+
 def count_hooks(resident: Resident) -> int:
     """Every hook that a module of the resident model still carries beyond those the bridge itself installs."""
     modules = resident.model._bridge.modules()
@@ -126,11 +133,10 @@ def test_a_full_queue_is_429_with_a_delay_and_drains(make_settings: Callable[...
     async def talk(client: httpx.AsyncClient, host: ModelHost) -> None:
         go = threading.Event()
         busy = asyncio.ensure_future(host.run("tiny-gpt2", lambda resident: go.wait(60)))
-        while host.workers["cpu"].running is None:
-            await asyncio.sleep(0)
-        asked = [asyncio.ensure_future(client.post(f"{URL}/trace", json=CLEAN)) for _ in range(3)]
-        while host.workers["cpu"].depth < 4:
-            await asyncio.sleep(0)
+        await until(lambda: host.workers["cpu"].running is not None)
+        bodies = [{"token_ids": [5, 6 + n]} for n in range(3)]  # different: equal ones would be computed once
+        asked = [asyncio.ensure_future(client.post(f"{URL}/trace", json=body)) for body in bodies]
+        await until(lambda: host.workers["cpu"].depth >= 4)
         refused = await client.post(f"{URL}/trace", json=CLEAN)
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
@@ -150,8 +156,7 @@ def test_a_client_that_leaves_is_dropped_from_the_queue(make_settings: Callable[
         app = client._transport.app  # type: ignore[attr-defined]
         go, left = threading.Event(), asyncio.Event()
         busy = asyncio.ensure_future(host.run("tiny-gpt2", lambda resident: go.wait(60)))
-        while host.workers["cpu"].running is None:
-            await asyncio.sleep(0)
+        await until(lambda: host.workers["cpu"].running is not None)
         body = iter([b'{"token_ids": [5, 6]}'])
         sent = []
 
@@ -167,11 +172,11 @@ def test_a_client_that_leaves_is_dropped_from_the_queue(make_settings: Callable[
         headers = [(b"content-type", b"application/json"), (b"host", b"test")]
         scope = {
             "type": "http", "method": "POST", "path": f"{URL}/trace", "query_string": b"", "headers": headers,
-            "raw_path": b"", "http_version": "1.1", "scheme": "http", "client": ("10.0.0.1", 1), "server": ("test", 80), "root_path": "",
+            "raw_path": b"", "http_version": "1.1", "scheme": "http", "root_path": "",
+            "client": ("10.0.0.1", 1), "server": ("test", 80),
         }  # fmt: skip
         request = asyncio.ensure_future(app(scope, receive, send))
-        while host.workers["cpu"].depth < 2:
-            await asyncio.sleep(0)
+        await until(lambda: host.workers["cpu"].depth >= 2)
         left.set()
         await request
         assert sent[0]["status"] == 499

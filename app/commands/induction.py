@@ -1,0 +1,160 @@
+"""nullscope induction: confidence on repeated text, the heads that copy, and who tells a neuron."""
+
+from typing import Any
+
+import click
+
+from app.commands.door import opened, refusing
+from app.commands.options import model_options
+from app.commands.output import print_json, print_table
+
+METRICS = ("entropy", "loss", "ln_scale", "top1_prob", "kl_unigram")
+
+
+@click.command("induction")
+@model_options
+@click.argument("text", required=False)
+@click.option("--kind", type=click.Choice(["natural", "random"]), default="natural", show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--rows", type=int, help="Rows of text; the API's default otherwise.")
+@click.option("--length", type=int, help="Tokens of one copy; the paper's 99 or what fits.")
+@click.option("--copies", default=2, show_default=True, help="2 to 8.")
+@click.option("--separator", default="", help="Text between two copies.")
+@click.option("--corrupt", default=0, show_default=True, help="Tokens of the second copy to replace.")
+@click.option("--neuron", "-n", "neurons", multiple=True, metavar="L.I", help="Show its activation; repeatable.")
+@click.option("--clip", multiple=True, metavar="L.I", help="Clip these last-layer neurons together; repeatable.")
+@click.option("--controls", default=20, show_default=True, help="Norm-matched random sets beside the clipped one.")
+@click.option("--limit", default=10, show_default=True, help="Rows of the ranking.")
+@click.option("--heads", "scores", is_flag=True, help="Induction scores of every attention head instead.")
+@click.option("--who", metavar="L.I", help="Split this neuron's pre-activation over heads, MLPs, embedding instead.")
+@click.option("--ablate", multiple=True, metavar="L.H", help="Take these heads out and read --neuron instead.")
+@click.option("--mode", type=click.Choice(["bos", "mean", "zero"]), default="bos", show_default=True)
+@click.option("--natural-repeats", is_flag=True, help="6-grams that occur twice in the sample text instead.")
+def command(model: str | None, url: str | None, as_json: bool, **options: Any) -> None:
+    """What happens to confidence when TEXT (or the sample text, or random ids) is repeated; nats."""
+    question, body = asked(options)
+    with opened(model, url) as door:
+        answer = door.model(question, body)
+    (print_json if as_json else PRINTED[question])(answer)
+
+
+def asked(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Which question of the API, and its body, checked before a model is loaded."""
+    from app.requests import induction as requests
+
+    rows = {} if options["rows"] is None else {"rows": options["rows"]}
+    repeat = {name: options[name] for name in ("seed", "length", "copies", "separator", "corrupt")} | rows
+    repeat["kind"] = "text" if options["text"] is not None else options["kind"]
+    if options["text"] is not None:
+        repeat["text"] = click.get_text_stream("stdin").read() if options["text"] == "-" else options["text"]
+    neurons, clip = list(options["neurons"]), list(options["clip"])
+    request: type[requests.Strict]
+    if options["scores"]:
+        question, request = "heads", requests.HeadsRequest
+        body: dict[str, Any] = {"seed": options["seed"], "length": options["length"], **rows}
+    elif options["who"] is not None:
+        question, request = "induction/attribution", requests.AttributionRequest
+        body = {**repeat, "neuron": options["who"]}
+    elif options["ablate"]:
+        question, request = "induction/ablation", requests.HeadAblationRequest
+        body = {**repeat, "heads": list(options["ablate"]), "neurons": neurons, "mode": options["mode"]}
+    elif options["natural_repeats"]:
+        question, request = "induction/natural", requests.NaturalRequest
+        body = {"clip": clip}
+    else:
+        question, request = "induction", requests.InductionRequest
+        body = {**repeat, "neurons": neurons, "clip": clip, **{k: options[k] for k in ("controls", "limit")}}
+    with refusing():
+        request.model_validate(body)
+    return question, body
+
+
+def print_induction(answer: dict[str, Any]) -> None:
+    print_layout(answer["repeat"])
+    print_table(["mean over", "first copy", "second copy"], ([n, h["first"], h["second"]] for n, h in halves(answer)))
+    click.echo("")
+    columns = ["neuron", "first", "second", "weighted", "natural", "norm", "rho"]
+    print_table(columns, ([row[name] for name in columns] for row in answer["ranking"]))
+    click.echo(f"{len(answer['ranking'])} of {answer['total']} neurons by |weighted activation difference|")
+    if answer["clip"]:
+        print_clip(answer["clip"])
+
+
+def halves(answer: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    found = answer["halves"]
+    return sorted(found.items(), key=lambda item: METRICS.index(item[0]) if item[0] in METRICS else len(METRICS))
+
+
+def print_clip(clip: dict[str, Any]) -> None:
+    click.echo("\nclipped: " + ", ".join(f"{r['neuron']} {r['direction']} {r['m']:.4g}" for r in clip["rules"]))
+    print_table(
+        ["on the repeats", "total", "LN scale frozen"],
+        [
+            ["H_post / H", clip["repeat_ratio"], clip["repeat_ratio_frozen"]],
+            ["change of loss", clip["repeat_loss_change"], clip["repeat_loss_change_frozen"]],
+        ],
+    )
+    ratios = sorted(row["ratio"] for row in clip["controls"])
+    if ratios:
+        click.echo(f"{len(ratios)} norm-matched random sets: H_post / H from {ratios[0]:.4f} to {ratios[-1]:.4f}")
+
+
+def print_heads(answer: dict[str, Any]) -> None:
+    columns = ["head", "induction", "duplicate", "previous", "first"]
+    rows = sorted(answer["rows"], key=lambda row: -row["induction"])
+    print_table(columns, ([row[name] for name in columns] for row in rows))
+    print_note(answer["note"])
+    click.echo(f"{answer['n_rows']} rows of {answer['length']} random ids twice; threshold {answer['threshold']}")
+
+
+def print_attribution(answer: dict[str, Any]) -> None:
+    print_layout(answer["repeat"])
+    columns = ["component", "first", "second", "change"]
+    print_table(columns, ([row[name] for name in columns] for row in answer["rows"]))
+    click.echo(f"parts sum to the pre-activation of {answer['neuron']} within {answer['residual']:.1e}")
+
+
+def print_ablation(answer: dict[str, Any]) -> None:
+    print_layout(answer["repeat"])
+    columns = ["role", "heads", *(f"d {name}" for name in answer["neurons"]), "d entropy", "d LN scale"]
+    print_table(
+        columns,
+        (
+            [row["role"], " ".join(row["heads"]), *row["activation"].values(), row["d_entropy"], row["d_ln_scale"]]
+            for row in answer["rows"]
+        ),
+    )
+    click.echo(f"{answer['mode']} ablation at {len(answer['queries'])} queries of the second copy, each by itself")
+
+
+def print_natural(answer: dict[str, Any]) -> None:
+    from app.visible import visible
+
+    columns = ["first", "second", "goes on", "6-gram"]
+    rows = ([p["first"], p["second"], p["continued"], visible(p["gram"])] for p in answer["passages"])
+    print_table(columns, rows)
+    click.echo(f"{len(answer['passages'])} passages in {answer['searched']} rows of {answer['source']}")
+    if answer["clean"]:
+        first, second = (answer["clean"][name]["entropy"]["mean"] for name in ("first", "second"))
+        print_table(["offset", "H first", "H second"], zip(range(7), first, second, strict=True))
+
+
+def print_layout(repeat: dict[str, Any]) -> None:
+    click.echo(
+        f"{repeat['rows']} rows of {repeat['copies']} x {repeat['length']} tokens; {repeat['source']}, seed {repeat['seed']}"
+    )
+    print_note(repeat["note"])
+
+
+def print_note(note: str | None) -> None:
+    if note:
+        click.echo(note)
+
+
+PRINTED = {
+    "induction": print_induction,
+    "heads": print_heads,
+    "induction/attribution": print_attribution,
+    "induction/ablation": print_ablation,
+    "induction/natural": print_natural,
+}

@@ -1,0 +1,44 @@
+"""Settings: each described, each from the environment, bad ones refused."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Limits, Settings
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+
+
+def test_settings_come_from_the_environment_and_flags_win(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NULLSCOPE_PORT", "9000")
+    monkeypatch.setenv("NULLSCOPE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("NULLSCOPE_MAX_TOKENS", "99")
+    monkeypatch.setenv("NULLSCOPE_MODELS", '["demo", "./other"]')
+    found = Settings()
+    assert (found.port, found.data_dir, found.max_tokens, found.models) == (9000, tmp_path, 99, ("demo", "./other"))
+    assert Settings(port=9001).port == 9001
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"port": 70_000},
+        {"max_tokens": 0},
+        {"dtype": "float16"},
+        {"nonsense": 1},
+        {"request_seconds": 0},
+        {"models": ()},
+    ],
+)
+def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**bad)  # type: ignore[arg-type]
+
+
+def test_every_limit_is_a_setting() -> None:
+    assert set(Limits.model_fields) <= set(Settings.model_fields)
+    assert issubclass(Settings, Limits)
