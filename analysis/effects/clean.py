@@ -32,6 +32,7 @@ class Clean:
 
     targets: the next token, -1 where there is none. pre: logits before the cap less, where nothing is capped, their
     log-partition (so that ``pre`` is log p). bases: W_Uᵀ(A), W_Uᵀ(B). entropy, loss, kl_unigram: nats.
+    rank: how many tokens exceed the target by more than rounding.
     marks: the clean argmax and the target (0 where there is none); at_marks, at_p: W_U at these tokens and W_U P.
     """
 
@@ -51,6 +52,7 @@ class Clean:
     marks: Int[Tensor, "2 pos"]
     at_marks: Float[Tensor, "2 pos d_model"]
     at_p: Float[Tensor, "pos d_model"]
+    rank: Float[Tensor, " pos"]
 
     @property
     def top1(self) -> Int[Tensor, " pos"]:
@@ -85,11 +87,33 @@ def clean(engine: Engine, last: LastLayer, positions: Int[Tensor, " pos"], targe
         pre -= log_partition[:, None]
     p, entropy, loss, kl = _metrics(engine, pre, log_partition, targets)
     marks = torch.stack([pre.argmax(-1), targets.to(pre.device).clamp_min(0)])
-    at_marks = exact(W_U[:, marks].permute(1, 2, 0))
     return Clean(
-        targets, A, B, u, s, r, pre, bases, p, exact(log_partition), entropy, loss, kl, marks, at_marks,
-        exact(p @ W_U.T),
-    )  # fmt: skip
+        targets=targets,
+        A=A,
+        B=B,
+        u=u,
+        s=s,
+        r=r,
+        pre=pre,
+        bases=bases,
+        p=p,
+        log_partition=exact(log_partition),
+        entropy=entropy,
+        loss=loss,
+        kl_unigram=kl,
+        marks=marks,
+        at_marks=exact(W_U[:, marks].permute(1, 2, 0)),
+        at_p=exact(p @ W_U.T),
+        rank=exact((pre > _just_above(pre, log_partition, marks[1])).sum(-1)),
+    )
+
+
+def _just_above(
+    pre: Float[Tensor, "pos vocab"], log_partition: Float[Tensor, " pos"], token: Int[Tensor, " pos"]
+) -> Float[Tensor, "pos 1"]:
+    """A token's logit and the rounding it may carry."""
+    at = pre.gather(1, token[:, None])
+    return at + 4 * torch.finfo(pre.dtype).eps * (at.abs() + log_partition.abs()[:, None])
 
 
 def _metrics(

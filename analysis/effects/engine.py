@@ -90,10 +90,11 @@ class Engine:
         """m of some neurons, kept or computed."""
         return self.directions(neurons) @ self.readout.W_U if self.rows is None else self.rows[neurons]
 
-    @property
-    def rows_per_block(self) -> int:
+    def rows_per_block(self, n_positions: int) -> int:
+        """Neurons whose rows are worked on together. A single position reads each row once: nothing to keep cached."""
         row_bytes = self.readout.d_vocab * self.readout.W_U.element_size()
-        return max(1, min(BLOCK_BYTES, self._working_bytes // 4) // row_bytes)
+        cached = BLOCK_BYTES if n_positions > 1 else self._working_bytes
+        return max(1, min(cached, self._working_bytes // 4) // row_bytes)
 
     @property
     def positions_per_chunk(self) -> int:

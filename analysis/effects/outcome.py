@@ -214,8 +214,7 @@ def _outcome(
     changes = rank = None
     if sums.above is not None:
         changes = (sums.above[0] > 0) & ~unchanged.to(sums.above.device)
-        before = _clean_rank(clean)
-        rank = settle(1 / (1 + exact(sums.above[1])) - 1 / (1 + before)[:, None]).where(has_target, torch.nan)
+        rank = settle(1 / (1 + exact(sums.above[1])) - 1 / (1 + clean.rank)[:, None]).where(has_target, torch.nan)
     return Outcome(
         d_entropy=settle(log_partition - mean - clean.entropy[:, None]),
         d_loss=settle(log_partition - moves.marks[1]).where(has_target, torch.nan),
@@ -224,11 +223,3 @@ def _outcome(
         top1_changes=changes,
         d_reciprocal_rank=rank,
     )
-
-
-def _clean_rank(clean: Clean) -> Float[Tensor, " pos"]:
-    """How many tokens exceed the target before anything is changed, with the same allowance for rounding."""
-    u = clean.pre
-    at = u.gather(1, clean.marks[1][:, None])
-    allowance = 4 * torch.finfo(u.dtype).eps * (at.abs() + clean.log_partition.to(u).abs()[:, None])
-    return exact((u > at + allowance).sum(-1))

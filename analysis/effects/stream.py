@@ -83,7 +83,7 @@ def stream(
             start = clean(engine, last, chunk, targets[chunk])
             functionals = None if engine.readout.soft_cap is None else capped_functionals(engine, start)
             ln_only = LnOnly(engine.readout, start, functionals)
-        for block in torch.split(which, engine.rows_per_block):
+        for block in torch.split(which, engine.rows_per_block(len(chunk))):
             with torch.inference_mode():
                 made = _block(engine, start, ln_only, last, chunk, block, baseline, conditions, ranks, neurons is None)
             yield made

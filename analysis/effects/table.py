@@ -154,7 +154,7 @@ def _joined(
 def warm_up(engine: Engine) -> None:
     """Show the backend the tiles that tables and sweeps will bring: a compiled one starts compiling, and returns."""
     readout = engine.readout
-    n = min(readout.d_mlp, engine.rows_per_block)
+    n = min(readout.d_mlp, engine.rows_per_block(1))
     resid = torch.linspace(-1, 1, readout.d_model).to(readout.W_U)[None]
     mlp_out = None if readout.post_norm is None else resid
     with torch.inference_mode():

@@ -131,7 +131,7 @@ def test_stream_equals_tables_whatever_the_budget(name, tiny_model):
     tight = Engine.build(model.readout, unigram=COUNTS, backend="eager", memory_bytes=60_000)
     assert kept.rows is not None
     assert tight.rows is None
-    assert tight.rows_per_block < model.d_mlp
+    assert tight.rows_per_block(4) < model.d_mlp
     for engine in (kept, tight):
         got = torch.full((len(IDS), model.d_mlp), float("nan"), dtype=torch.float64)
         for block in stream(

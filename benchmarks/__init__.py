@@ -1,0 +1,1 @@
+"""Measurements. Each module prints a table and, last, one line of JSON; ``make bench`` writes docs/performance.md."""
