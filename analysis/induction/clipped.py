@@ -155,7 +155,7 @@ def _entropy_and_loss(
 def check_last_layer(model: Model, neurons: Sequence[NeuronId]) -> None:
     """InputError unless there is at least one neuron and all are in the last layer, each once."""
     if not neurons:
-        raise InputError("No neuron is chosen.", code="no_neurons", hint="Name one, for example the first of the ranking.")
+        raise InputError("No neuron is chosen.", code="no_neurons", hint="Name one, such as the first of the ranking.")
     if len(set(neurons)) < len(neurons):
         raise InputError("A neuron is named twice.", code="duplicate_neuron", hint="Name each neuron once.")
     for neuron in neurons:

@@ -25,7 +25,8 @@ def matched_sets(
     free = len(norms) - len(neurons)
     if free < len(neurons):
         raise InputError(
-            f"{len(neurons)} of {len(norms)} neurons are chosen; too few are left for controls.", code="too_many_neurons"
+            f"{len(neurons)} of {len(norms)} neurons are chosen; too few are left for controls.",
+            code="too_many_neurons",
         )
     distance = (norms[None, :] - norms[list(neurons), None]).abs()
     distance[:, list(neurons)] = torch.inf

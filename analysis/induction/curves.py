@@ -34,4 +34,3 @@ def metric_curves(found: RowMetrics) -> dict[str, Curve]:
     """Every metric that there is."""
     values = {name: getattr(found, name) for name in METRICS}
     return {name: curve(value) for name, value in values.items() if value is not None}
-

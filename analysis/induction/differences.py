@@ -1,6 +1,6 @@
 """Which last-layer neurons change when the text repeats (paper section 5, figure 11).
 
-    weighted activation difference = (mean over the second copy - mean over the first) ‖w_i‖
+weighted activation difference = (mean over the second copy - mean over the first) ‖w_i‖
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ class Differences:
     weighted: Float[Tensor, " d_mlp"]
 
 
-def differences(
-    readout: Readout, activations: Float[Tensor, "row pos d_mlp"], repeated: Repeated
-) -> Differences:
+def differences(readout: Readout, activations: Float[Tensor, "row pos d_mlp"], repeated: Repeated) -> Differences:
     """First against second copy of every last-layer neuron."""
     return weighted(
         readout,
@@ -34,8 +32,6 @@ def differences(
     )
 
 
-def weighted(
-    readout: Readout, first: Float[Tensor, " d_mlp"], second: Float[Tensor, " d_mlp"]
-) -> Differences:
+def weighted(readout: Readout, first: Float[Tensor, " d_mlp"], second: Float[Tensor, " d_mlp"]) -> Differences:
     """Two means as a weighted difference; ‖w_i‖ is of the folded write directions."""
     return Differences(first, second, (second - first) * readout.W_out.double().norm(dim=1))

@@ -53,7 +53,7 @@ def study_heads(
     n_random: int = N_RANDOM,
     seed: int = 0,
 ) -> Steps[HeadStudy]:
-    """Each head, all heads together, ``n_random`` random heads and as many random sets; ``measured`` names the neurons."""
+    """Each head, all together, and as many random heads and sets as asked for; neurons: ``measured.watched``."""
     neurons = tuple(measured.watched)
     planned = plan(model, heads, n_random=n_random, seed=seed)
     tokens: Int[Tensor, "row pos"] = measured.tokens.cpu()
@@ -71,9 +71,7 @@ def study_heads(
     return HeadStudy(mode, tuple(queries), clean_at(measured, queries), tuple(groups))
 
 
-def plan(
-    model: Model, heads: Sequence[HeadId], *, n_random: int, seed: int
-) -> list[tuple[Role, tuple[HeadId, ...]]]:
+def plan(model: Model, heads: Sequence[HeadId], *, n_random: int, seed: int) -> list[tuple[Role, tuple[HeadId, ...]]]:
     """Which heads are ablated together, in what role."""
     chosen = sorted({head.check(model) for head in heads})
     if not chosen:

@@ -40,7 +40,9 @@ class HeadId:
     def parse(cls, text: str) -> HeadId:
         layer, dot, head = text.strip().partition(".")
         if not (dot and layer.isdecimal() and head.isdecimal() and len(text) < 16):
-            raise InputError(f"{text[:40]!r} is not a head.", code="invalid_head", hint="Write layer.head, for example 5.1.")
+            raise InputError(
+                f"{text[:40]!r} is not a head.", code="invalid_head", hint="Write layer.head, such as 5.1."
+            )
         return cls(int(layer), int(head))
 
     def check(self, model: Model) -> HeadId:
@@ -71,7 +73,7 @@ class HeadScores:
 
 def score_rows(model: Model, *, n_rows: int = 8, seed: int = 0, length: int | None = None) -> Repeated:
     """Random ids twice, BOS in front: the rows heads are scored on. Shorter than the paper's where the context is."""
-    bos = model.bos_id if model.prepends_bos() else None
+    bos = model.bos_id
     longest = longest_unit(model.n_ctx, copies=2, separator=0, bos=bos is not None)
     units = random_units(
         model.n_tokens,

@@ -92,9 +92,7 @@ def row_metrics(
     p_freq = None if unigram is None else unigram.p_freq.to(resid)
     chunk = metrics.positions_per_chunk(readout.d_vocab)
     parts = [
-        metrics.summary(
-            readout.logits(x[i : i + chunk], scale=flat[i : i + chunk]), targets[i : i + chunk], p_freq
-        )
+        metrics.summary(readout.logits(x[i : i + chunk], scale=flat[i : i + chunk]), targets[i : i + chunk], p_freq)
         for i in range(0, len(x), chunk)
     ]
     joined = {
@@ -121,7 +119,8 @@ def _joined(parts: list[Measured]) -> Measured:
         found = [value for value in values if value is not None]
         return torch.cat(found) if found else None
 
-    together = {field.name: stack([getattr(part.metrics, field.name) for part in parts]) for field in fields(RowMetrics)}
+    names = [field.name for field in fields(RowMetrics)]
+    together = {name: stack([getattr(part.metrics, name) for part in parts]) for name in names}
     return Measured(
         torch.cat([part.tokens for part in parts]),
         RowMetrics(**together),  # type: ignore[arg-type]

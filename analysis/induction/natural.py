@@ -123,9 +123,7 @@ def _mean_activations(measured: Measured, where: Tensor) -> Float[Tensor, " d_ml
     return measured.activations[rows, where].double().mean((0, 1))
 
 
-def _curves(
-    found: RowMetrics, measured: Measured, rules: Sequence[Intervention], where: Tensor
-) -> dict[str, Curve]:
+def _curves(found: RowMetrics, measured: Measured, rules: Sequence[Intervention], where: Tensor) -> dict[str, Curve]:
     by_rule = {rule.neuron: rule for rule in rules}
     curves = metric_curves(_gathered(found, where))
     for neuron, values in measured.watched.items():

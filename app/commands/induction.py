@@ -1,5 +1,6 @@
 """nullscope induction: confidence on repeated text, the heads that copy, and who tells a neuron."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -35,12 +36,16 @@ def command(model: str | None, url: str | None, as_json: bool, **options: Any) -
     question, body = asked(options)
     with opened(model, url) as door:
         answer = door.model(question, body)
-    (print_json if as_json else PRINTED[question])(answer)
+    if as_json:
+        print_json(answer)
+    else:
+        PRINTED[question](answer)
 
 
 def asked(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Which question of the API, and its body, checked before a model is loaded."""
     from app.requests import induction as requests
+    from app.requests.core import Strict
 
     rows = {} if options["rows"] is None else {"rows": options["rows"]}
     repeat = {name: options[name] for name in ("seed", "length", "copies", "separator", "corrupt")} | rows
@@ -48,7 +53,7 @@ def asked(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if options["text"] is not None:
         repeat["text"] = click.get_text_stream("stdin").read() if options["text"] == "-" else options["text"]
     neurons, clip = list(options["neurons"]), list(options["clip"])
-    request: type[requests.Strict]
+    request: type[Strict]
     if options["scores"]:
         question, request = "heads", requests.HeadsRequest
         body: dict[str, Any] = {"seed": options["seed"], "length": options["length"], **rows}
@@ -140,9 +145,8 @@ def print_natural(answer: dict[str, Any]) -> None:
 
 
 def print_layout(repeat: dict[str, Any]) -> None:
-    click.echo(
-        f"{repeat['rows']} rows of {repeat['copies']} x {repeat['length']} tokens; {repeat['source']}, seed {repeat['seed']}"
-    )
+    size = f"{repeat['copies']} x {repeat['length']} tokens"
+    click.echo(f"{repeat['rows']} rows of {size}; {repeat['source']}, seed {repeat['seed']}")
     print_note(repeat["note"])
 
 
@@ -151,7 +155,7 @@ def print_note(note: str | None) -> None:
         click.echo(note)
 
 
-PRINTED = {
+PRINTED: dict[str, Callable[[dict[str, Any]], None]] = {
     "induction": print_induction,
     "heads": print_heads,
     "induction/attribution": print_attribution,

@@ -28,7 +28,7 @@ def rows(n_rows=3, length=7):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("per_batch", (1, 2, 3))
+@pytest.mark.parametrize("per_batch", [1, 2, 3])
 def test_batched_measures_are_single_traces(name, per_batch, tiny_model, monkeypatch):
     monkeypatch.setattr("analysis.induction.steps.rows_per_batch", lambda model, n: per_batch)
     model, repeated = tiny_model(name), rows()
@@ -83,9 +83,7 @@ def test_clipped_ablation_is_the_hooked_forward_pass(name, tiny_model):
         torch.testing.assert_close(found.total.entropy[row], hooked.metrics.entropy, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(found.total.loss[row], hooked.metrics.loss, atol=1e-6, rtol=1e-5, equal_nan=True)
         frozen = model.readout.logits(hooked.last.resid, scale=measured.metrics.ln_scale[row]).log_softmax(-1)
-        torch.testing.assert_close(
-            found.frozen.entropy[row], -(frozen.exp() * frozen).sum(-1), atol=1e-6, rtol=1e-5
-        )
+        torch.testing.assert_close(found.frozen.entropy[row], -(frozen.exp() * frozen).sum(-1), atol=1e-6, rtol=1e-5)
     assert not torch.allclose(found.total.entropy, found.clean.entropy)
     assert not torch.allclose(found.frozen.entropy, found.total.entropy)
 
@@ -112,7 +110,7 @@ def test_a_clip_that_touches_nothing_changes_nothing(tiny_model):
     assert torch.equal(resid, measured.resid)
 
 
-@pytest.mark.parametrize("name", ("gpt2", "gemma2"))
+@pytest.mark.parametrize("name", ["gpt2", "gemma2"])
 def test_controls_are_clips_of_their_own(name, tiny_model):
     model, repeated = tiny_model(name), rows()
     chosen = [NeuronId(1, 4), NeuronId(1, 9)]
@@ -128,9 +126,12 @@ def test_controls_are_clips_of_their_own(name, tiny_model):
 def test_matched_sets_have_the_norms_of_the_chosen():
     norms = torch.linspace(0, 1, 400)
     sets = matched_sets(norms, [390, 10], n_sets=30, seed=0)
-    assert sets == matched_sets(norms, [390, 10], n_sets=30, seed=0) != matched_sets(norms, [390, 10], n_sets=30, seed=1)
+    assert (
+        sets == matched_sets(norms, [390, 10], n_sets=30, seed=0) != matched_sets(norms, [390, 10], n_sets=30, seed=1)
+    )
     for large, small in sets:
-        assert abs(large - 390) <= 50 and abs(small - 10) <= 50
+        assert abs(large - 390) <= 50
+        assert abs(small - 10) <= 50
         assert {large, small}.isdisjoint({390, 10})
     assert len(set(sets)) > 25
     with pytest.raises(InputError, match="too few are left"):
@@ -140,7 +141,11 @@ def test_matched_sets_have_the_norms_of_the_chosen():
 def test_refusals(tiny_model):
     model, repeated = tiny_model("gpt2"), rows()
     measured = complete(measure(model, repeated.tokens))
-    for neurons, words in (([], "No neuron"), ([NeuronId(0, 1)], "not in the last layer"), ([NeuronId(1, 1)] * 2, "twice")):
+    for neurons, words in (
+        ([], "No neuron"),
+        ([NeuronId(0, 1)], "not in the last layer"),
+        ([NeuronId(1, 1)] * 2, "twice"),
+    ):
         with pytest.raises(InputError, match=words):
             clipped.clip(model, measured, repeated, neurons)
 
@@ -168,7 +173,9 @@ def test_natural_repeats_are_aligned(tiny_model):
     assert found.clipped is not None
     (rule,) = found.rules
     hooked = [trace(model, passage.row, interventions=[rule]) for passage in passages]
-    expected = torch.stack([run.metrics.entropy[p.second : p.second + 7] for run, p in zip(hooked, passages, strict=True)])
+    expected = torch.stack(
+        [run.metrics.entropy[p.second : p.second + 7] for run, p in zip(hooked, passages, strict=True)]
+    )
     torch.testing.assert_close(found.clipped.second["entropy"].mean, expected.mean(0))
 
 

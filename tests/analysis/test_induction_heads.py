@@ -25,9 +25,9 @@ D_HEAD = D // 2
 
 @pytest.fixture(scope="module")
 def copier() -> Model:
-    """GPT-2, two layers of two heads, weights by hand: head 0.0 writes the previous token, head 1.0 is induction.
+    """GPT-2, two layers of two heads, by hand: head 0.0 writes the previous token, head 1.0 is induction.
 
-    Neuron 1.0 reads the total of the token subspace less BOS, where head 1.0 writes what it copies. Everything else is zero.
+    Neuron 1.0 reads the total of the token subspace less BOS, where head 1.0 writes what it copies. The rest is zero.
     """
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -143,7 +143,7 @@ def test_bos_ablation_is_a_masked_forward(name, tiny_model):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("mode", ("bos", "mean", "zero"))
+@pytest.mark.parametrize("mode", ["bos", "mean", "zero"])
 def test_ablation_changes_the_output_and_touches_only_its_head_and_query(name, mode, tiny_model):
     model, tokens = tiny_model(name), rows(3).tokens
     head, at = HeadId(0, 1), torch.tensor([3, 9, 14])
@@ -173,7 +173,7 @@ def test_mean_of_heads_by_hand(tiny_model):
         head_hooks([HeadId(0, 0)], "mean")
 
 
-@pytest.mark.parametrize("per_batch", (1, 5, 100))
+@pytest.mark.parametrize("per_batch", [1, 5, 100])
 def test_ablated_queries_are_one_forward_pass_each(per_batch, tiny_model, monkeypatch):
     monkeypatch.setattr("analysis.induction.head_ablation.rows_per_batch", lambda model, n: per_batch)
     model, repeated = tiny_model("gpt2"), rows(2)
@@ -227,7 +227,7 @@ def test_bos_ablation_of_the_copier_takes_the_copy_away(copier):
 
 
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)
-@pytest.mark.parametrize("dtype", (torch.float64, torch.float32))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_attribution_adds_up(name, dtype, tiny_model):
     model, repeated = tiny_model(name, dtype=dtype), rows(3)
     found = complete(attribute(model, repeated.tokens, NeuronId(1, 11)))

@@ -43,7 +43,8 @@ def test_papers_set_has_199_tokens_and_a_shorter_context_a_shorter_unit():
 def test_seeds_decide_alone():
     documents = [list(range(100)), list(range(200, 260))]
     one, same, other = (natural_units(documents, length=10, n_rows=5, seed=seed) for seed in (0, 0, 1))
-    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
     assert all(row[0] % 10 == 0 for row in one.tolist())  # windows do not overlap
     assert natural_units(documents, length=30, n_rows=99, seed=0).shape == (5, 30)  # what the text gives
     with pytest.raises(InputError, match="No document has 101 tokens"):
@@ -91,4 +92,5 @@ def test_natural_repeats_follow_the_rule():
     assert [name for name, row in refused.items() if list(find([row], excluded={99}))] == []
     longer = [*gram, 16, 50, *gram, 16, 51]
     (passage,) = find([longer], excluded=())
-    assert passage.continued and passage.first + GRAM == 6
+    assert passage.continued
+    assert passage.first + GRAM == 6

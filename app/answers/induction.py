@@ -1,0 +1,333 @@
+"""Induction requests -> views. Each answer is a generator: progress after every batch, the view last.
+
+They run on the device thread a step at a time (`app.routes.in_steps`), so that other requests go in between.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+from analysis import nullspace
+from analysis.induction import clipped, curves, head_study, heads, natural, sequences
+from analysis.induction.attribution import attribute
+from analysis.induction.differences import Differences, differences
+from analysis.induction.measure import measure
+from analysis.induction.sequences import Repeated
+from analysis.induction.steps import Progress, Steps
+from analysis.reference import rows_of
+from analysis.types import InputError, NeuronId, NotReadyError
+from app.answers.core import request_hash
+from app.present import core as core_shown
+from app.present import induction as shown
+from app.requests.induction import (
+    AttributionRequest,
+    HeadAblationRequest,
+    HeadsRequest,
+    InductionRequest,
+    NaturalRequest,
+    RepeatRequest,
+)
+from app.residency import means
+from app.residency.resident import Resident
+from app.views import induction as views
+from app.views.core import Provenance
+
+Answer = Generator[Progress | BaseModel, None, None]
+"""Progress items, and the view as the last one."""
+
+
+def induction(resident: Resident, request: InductionRequest) -> Answer:
+    """Curves, ranking and clipped ablation of one set of rows."""
+    model = resident.model
+    repeat, view = built(resident, request)
+    watched = neuron_ids([*request.neurons, *request.clip])
+    check_neurons(resident, watched)
+    measured = yield from measure(model, repeat.tokens, neurons=watched, unigram=resident.unigram)
+    found = differences(model.readout, measured.activations, repeat)
+    on_natural, n_passages = yield from _natural_differences(resident)
+    metric = curves.metric_curves(measured.metrics)
+    activation = {str(neuron): curves.curve(values) for neuron, values in measured.watched.items()}
+    clip = None
+    if request.clip:
+        chosen = neuron_ids(request.clip)
+        cut = clipped.clip(model, measured, repeat, chosen)
+        controls = yield from clipped.controls(
+            model, measured, repeat, chosen, n_controls=request.controls, seed=request.seed
+        )
+        clip = shown.clip(cut, controls, repeat)
+    yield views.InductionView(
+        repeat=view,
+        curves=shown.curve_views(metric),
+        activations=shown.curve_views(activation),
+        halves=shown.halves({**metric, **activation}, repeat),
+        total=model.d_mlp,
+        ranking=shown.ranking(model, found, on_natural, _rho(resident), request.limit),
+        passages=n_passages,
+        clip=clip,
+        provenance=provenance(resident, "induction", request, repeat.tokens[0].tolist()),
+    )
+
+
+def head_scores(resident: Resident, request: HeadsRequest) -> Answer:
+    """The map of heads, and one pattern."""
+    model = resident.model
+    check_rows(resident, request.rows)
+    repeat = heads.score_rows(model, n_rows=request.rows, seed=request.seed, length=request.length)
+    resident.admit(repeat.tokens.shape[1])
+    found = yield from heads.head_scores(model, repeat)
+    wanted = request.length or sequences.SCORE_LENGTH
+    yield views.HeadsView(
+        rows=shown.head_rows(found),
+        n_layers=model.n_layers,
+        n_heads=model.n_heads,
+        length=repeat.length,
+        n_rows=len(repeat.tokens),
+        seed=request.seed,
+        note=_shorter(repeat.length, wanted, resident),
+        threshold=heads.INDUCTION_THRESHOLD,
+        pattern=_pattern(resident, repeat, request.pattern) if request.pattern else None,
+        provenance=provenance(resident, "heads", request, repeat.tokens[0].tolist()),
+    )
+
+
+def _pattern(resident: Resident, repeat: Repeated, name: str) -> views.PatternView:
+    head = heads.HeadId.parse(name)
+    found = heads.pattern(resident.model, repeat.tokens[0], head)
+    return views.PatternView(
+        head=str(head),
+        tokens=core_shown.tokens(resident.model, repeat.tokens[0].tolist()),
+        attention=found.tolist(),
+        starts=repeat.starts,
+        length=repeat.length,
+    )
+
+
+def attribution(resident: Resident, request: AttributionRequest) -> Answer:
+    """Who tells the neuron."""
+    repeat, view = built(resident, request)
+    (neuron,) = neuron_ids([request.neuron])
+    found = yield from attribute(resident.model, repeat.tokens, neuron)
+    yield views.AttributionView(
+        neuron=str(neuron),
+        repeat=view,
+        rows=shown.part_rows(found, repeat),
+        pre=shown.curve_view(curves.curve(found.pre)),
+        residual=float((found.parts.sum(0) - found.pre).abs().max()),
+        provenance=provenance(resident, "attribution", request, repeat.tokens[0].tolist()),
+    )
+
+
+def head_ablation(resident: Resident, request: HeadAblationRequest) -> Answer:
+    """Chosen heads against random ones, each query by itself."""
+    model = resident.model
+    repeat, view = built(resident, request)
+    chosen = [heads.HeadId.parse(name).check(model) for name in request.heads]
+    neurons = neuron_ids(request.neurons)
+    check_neurons(resident, neurons)
+    measured = yield from measure(model, repeat.tokens, neurons=neurons, stage="clean run")
+    second = range(model.n_ctx)[repeat.copy(1)]
+    queries = list(second[:: -(-len(second) // request.queries)])
+    study = yield from head_study.study_heads(
+        model, measured, queries, chosen, mode=request.mode, n_random=request.random, seed=request.seed
+    )
+    yield views.HeadAblationView(
+        mode=study.mode,
+        neurons=list(map(str, neurons)),
+        repeat=view,
+        queries=queries,
+        clean={str(n): shown.curve_view(curves.curve(values)) for n, values in study.clean.activations.items()},
+        rows=[shown.group_row(study, group) for group in study.groups],
+        provenance=provenance(resident, "head_ablation", request, repeat.tokens[0].tolist()),
+    )
+
+
+def natural_repeats(resident: Resident, request: NaturalRequest) -> Answer:
+    """Natural repeats of the sample text, aligned."""
+    model = resident.model
+    check_rows(resident, request.passages)
+    source, rows = sample_rows(resident)
+    passages = list(natural.find(rows, excluded=model.excluded_ids))[: request.passages]
+    chosen = neuron_ids(request.clip)
+    if chosen:
+        clipped.check_last_layer(model, chosen)
+    found = None
+    if passages:
+        resident.admit(max(len(passage.row) for passage in passages))
+        found = yield from natural.natural_repeats(model, passages, neurons=chosen, unigram=resident.unigram)
+    yield views.NaturalView(
+        source=source,
+        searched=len(rows),
+        passages=[shown.passage(model, passage) for passage in passages],
+        clean=shown.aligned(found.clean) if found else None,
+        clipped=shown.aligned(found.clipped) if found and found.clipped else None,
+        rules=shown.rules(found.rules) if found else [],
+        provenance=provenance(resident, "natural_repeats", request, []),
+    )
+
+
+# the rows
+
+
+def built(resident: Resident, request: RepeatRequest) -> tuple[Repeated, views.RepeatView]:
+    """The rows of a request and how they are laid out; InputError where they cannot be had."""
+    model = resident.model
+    n_rows = 1 if request.kind == "text" else request.rows
+    check_rows(resident, n_rows)
+    bos = model.bos_id  # wherever there is one, also for models that are not used to it: the method asks for it
+    separator = model.encode(request.separator, prepend_bos=False) if request.separator else []
+    longest = sequences.longest_unit(
+        min(model.n_ctx, resident.max_tokens), copies=request.copies, separator=len(separator), bos=bos is not None
+    )
+    length = min(request.length or sequences.PAPER_LENGTH, longest)
+    units, source = _units(resident, request, length, longest, n_rows)
+    repeat = sequences.repeat(units, copies=request.copies, bos=bos, separator=separator)
+    if request.corrupt or request.corrupt_at:
+        repeat = sequences.corrupt(
+            repeat,
+            n_tokens=model.n_tokens,
+            excluded=model.excluded_ids,
+            seed=request.seed,
+            count=request.corrupt,
+            offsets=request.corrupt_at or None,
+        )
+    resident.admit(repeat.tokens.shape[1], extra=state_bytes(resident, repeat))
+    note = None
+    if request.kind != "text":
+        note = _shorter(repeat.length, request.length or sequences.PAPER_LENGTH, resident)
+        if len(repeat.tokens) < n_rows:
+            note = f"{note or ''} {source} gives {len(repeat.tokens)} rows of this length, not {n_rows}.".strip()
+    return repeat, views.RepeatView(
+        kind=request.kind,
+        seed=request.seed,
+        rows=len(repeat.tokens),
+        length=repeat.length,
+        copies=repeat.copies,
+        separator=repeat.separator,
+        starts=repeat.starts,
+        n_positions=repeat.tokens.shape[1],
+        note=note,
+        tokens=core_shown.tokens(model, repeat.tokens[0].tolist()),
+        changed=repeat.changed[0].nonzero().flatten().tolist(),
+        source=source,
+    )
+
+
+def _units(
+    resident: Resident, request: RepeatRequest, length: int, longest: int, n_rows: int
+) -> tuple[torch.Tensor, str]:
+    """One unit a row, and where they come from."""
+    model = resident.model
+    if request.kind == "random":
+        made = sequences.random_units(
+            model.n_tokens, excluded=model.excluded_ids, length=length, n_rows=n_rows, seed=request.seed
+        )
+        return made, "random token ids"
+    if request.kind == "text":
+        assert request.text is not None
+        ids = model.encode(request.text, prepend_bos=False)
+        if request.length is not None:
+            ids = ids[: request.length]
+        if len(ids) > longest:
+            raise InputError(
+                f"The text has {len(ids)} tokens; {request.copies} copies of it do not fit, {longest} tokens would.",
+                code="repeat_too_long",
+                hint=f"Shorten it, or set the length of a copy to {longest}.",
+            )
+        return torch.tensor([ids]), "your text"
+    source, documents = sample_documents(resident)
+    return sequences.natural_units(documents, length=length, n_rows=n_rows, seed=request.seed), source
+
+
+def sample_documents(resident: Resident) -> tuple[str, list[list[int]]]:
+    """The text that natural rows are cut from, as ids; encoded once for a replica."""
+    path = means.text_file(resident.settings, resident.model)
+    if path is None or not path.is_file():
+        raise NotReadyError(
+            f"There is no sample text for {resident.key}.",
+            code="no_sample_text",
+            hint="Repeat random ids or your own text, or name a text: NULLSCOPE_REFERENCE_TEXT.",
+        )
+    texts = means.read_texts(path)
+    encode = resident.model.encode
+    found = resident.memo("induction documents", lambda: [encode(text, prepend_bos=False) for text in texts])
+    return path.name, found
+
+
+def sample_rows(resident: Resident) -> tuple[str, list[list[int]]]:
+    """The same text as rows of the model's usual length."""
+    path, _ = sample_documents(resident)
+    file = means.text_file(resident.settings, resident.model)
+    assert file is not None
+    texts = means.read_texts(file)
+    return path, resident.memo("induction rows", lambda: rows_of(resident.model, texts))
+
+
+def _natural_differences(resident: Resident) -> Steps[tuple[Differences | None, int]]:
+    """Weighted differences on the sample's natural repeats: made once for a replica, since no request changes them."""
+    kept: dict[str, Any] = resident.memo("induction natural differences", dict)
+    if "found" not in kept:
+        kept["found"] = None, 0
+        try:
+            _, rows = sample_rows(resident)
+        except NotReadyError:
+            return None, 0
+        passages = list(natural.find(rows, excluded=resident.model.excluded_ids))[: resident.limits.max_rows]
+        if passages:
+            done = yield from natural.natural_repeats(resident.model, passages)
+            kept["found"] = done.differences, len(passages)
+    found: tuple[Differences | None, int] = kept["found"]
+    return found
+
+
+def _rho(resident: Resident) -> torch.Tensor:
+    readout = resident.model.readout
+    spectrum = resident.memo("spectrum", lambda: nullspace.spectrum(readout))
+    rows = resident.model.write_rows(resident.model.last_layer)
+    return resident.memo("induction rho", lambda: nullspace.rho(rows, spectrum.basis(spectrum.k)))
+
+
+def check_rows(resident: Resident, n_rows: int) -> None:
+    limit = resident.limits.max_rows
+    if n_rows > limit:
+        raise InputError(
+            f"The request has {n_rows} rows; at most {limit} are allowed here.",
+            code="limit_rows",
+            hint="Ask for fewer rows.",
+        )
+
+
+def check_neurons(resident: Resident, neurons: Sequence[NeuronId]) -> None:
+    limit = resident.limits.max_neurons
+    if len(neurons) > limit:
+        raise InputError(
+            f"The request names {len(neurons)} neurons; at most {limit} are allowed here.", code="limit_neurons"
+        )
+    for neuron in neurons:
+        resident.model.check_neuron(neuron)
+
+
+def state_bytes(resident: Resident, repeat: Repeated) -> int:
+    """What the rows' last-layer state and its changed copies take."""
+    model = resident.model
+    return repeat.tokens.numel() * (model.d_mlp + 4 * model.d_model) * 8
+
+
+def _shorter(length: int, wanted: int, resident: Resident) -> str | None:
+    if length >= wanted:
+        return None
+    context = min(resident.model.n_ctx, resident.max_tokens)
+    return f"{wanted} tokens a copy were asked for; the context of {context} tokens allows {length}."
+
+
+def neuron_ids(names: Sequence[str]) -> list[NeuronId]:
+    """Each neuron once, in the order given."""
+    return list(dict.fromkeys(NeuronId.parse(name) for name in names))
+
+
+def provenance(resident: Resident, kind: str, request: BaseModel, ids: list[int]) -> Provenance:
+    """token_ids: of the first row."""
+    return core_shown.provenance(
+        resident, ids, prepend_bos=None, baseline=None, request_sha256=request_hash(kind, resident, ids, request)
+    )

@@ -1,0 +1,43 @@
+"""The JSON API of the induction lab. Pages: app.routes.induction_pages."""
+
+from typing import cast
+
+from fastapi import APIRouter
+
+from app.answers import induction as answers
+from app.deps import CallerDep
+from app.requests import induction as requests
+from app.routes.in_steps import in_steps
+from app.views import induction as views
+
+router = APIRouter(prefix="/api/v1/models/{key}", tags=["induction"])
+
+
+@router.post("/induction")
+async def induction(key: str, body: requests.InductionRequest, caller: CallerDep) -> views.InductionView:
+    """Repeated text: curves by position, every last-layer neuron by its weighted difference, clipped ablation."""
+    return cast(views.InductionView, await in_steps(caller, key, answers.induction, body))
+
+
+@router.post("/heads")
+async def heads(key: str, body: requests.HeadsRequest, caller: CallerDep) -> views.HeadsView:
+    """Induction scores of every attention head, and one head's pattern."""
+    return cast(views.HeadsView, await in_steps(caller, key, answers.head_scores, body))
+
+
+@router.post("/induction/attribution")
+async def attribution(key: str, body: requests.AttributionRequest, caller: CallerDep) -> views.AttributionView:
+    """A last-layer neuron's pre-activation, split exactly over heads, MLPs and the embedding (norm scale frozen)."""
+    return cast(views.AttributionView, await in_steps(caller, key, answers.attribution, body))
+
+
+@router.post("/induction/ablation")
+async def ablation(key: str, body: requests.HeadAblationRequest, caller: CallerDep) -> views.HeadAblationView:
+    """BOS, mean or zero ablation of heads, each query of the repeat by itself, against random heads."""
+    return cast(views.HeadAblationView, await in_steps(caller, key, answers.head_ablation, body))
+
+
+@router.post("/induction/natural")
+async def natural(key: str, body: requests.NaturalRequest, caller: CallerDep) -> views.NaturalView:
+    """6-grams that occur twice in the model's sample text: both occurrences laid over each other."""
+    return cast(views.NaturalView, await in_steps(caller, key, answers.natural_repeats, body))

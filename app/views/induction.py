@@ -1,0 +1,234 @@
+"""The answers of the induction lab. Nats; null where undefined; arrays run over positions unless they say otherwise."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from app.views.core import Provenance, Series, Token, View
+
+
+class CurveView(View):
+    """Mean over rows, and the 10th and 90th percentile."""
+
+    mean: Series
+    low: Series
+    high: Series
+
+
+class RepeatView(View):
+    """How the rows are laid out. Positions count from 0, BOS included."""
+
+    kind: str
+    seed: int
+    rows: int
+    length: int = Field(description="Tokens of one copy.")
+    copies: int
+    separator: int = Field(description="Tokens between two copies.")
+    starts: list[int] = Field(description="Position at which each copy begins.")
+    n_positions: int
+    note: str | None = Field(None, description="What had to be changed to fit the model.")
+    tokens: list[Token] = Field(description="The first row.")
+    changed: list[int] = Field(description="Positions of the first row at which the second copy was corrupted.")
+    source: str = Field(description="Where the text comes from.")
+
+
+class HalvesView(View):
+    """A metric's mean over the first copy and over the second."""
+
+    first: float | None
+    second: float | None
+
+
+class DifferenceRow(View):
+    """One last-layer neuron; weighted = (second - first) norm."""
+
+    neuron: str
+    first: float | None = Field(description="Mean activation over the first copy.")
+    second: float | None
+    weighted: float | None
+    natural: float | None = Field(description="The same on natural repeats; null where the text has none.")
+    norm: float | None
+    rho: float | None = Field(description="Share of the write direction in the null space.")
+
+
+class ClipRow(View):
+    """One neuron's rule."""
+
+    neuron: str
+    direction: Literal["at most", "at least"] = Field(description="at most: it rises on the repeat.")
+    m: float = Field(description="Mean activation over the first copy, pooled over rows.")
+
+
+class ControlRow(View):
+    """One norm-matched random set; means over the repeats."""
+
+    neurons: list[str]
+    ratio: float | None
+    loss_change: float | None
+
+
+class PointView(View):
+    """One token of a repeat: loss before, its change, and 1 / (rank + 1) before."""
+
+    row: int
+    position: int
+    loss: float | None
+    change: float | None
+    reciprocal_rank: float | None
+
+
+class ClipView(View):
+    """Clipped ablation of a set; frozen: at the clean LN scale. repeat_...: means over the repeats."""
+
+    rules: list[ClipRow]
+    ratio: CurveView = Field(description="H_post / H.")
+    ratio_frozen: CurveView
+    loss_change: CurveView
+    loss_change_frozen: CurveView
+    repeat_ratio: float | None
+    repeat_ratio_frozen: float | None
+    repeat_loss_change: float | None
+    repeat_loss_change_frozen: float | None
+    controls: list[ControlRow]
+    control_ratio: CurveView | None = Field(description="Over control sets, at the repeats' positions.")
+    control_positions: list[int]
+    points: list[PointView]
+
+
+class InductionView(View):
+    repeat: RepeatView
+    curves: dict[str, CurveView]
+    activations: dict[str, CurveView]
+    halves: dict[str, HalvesView]
+    total: int = Field(description="Neurons in the ranking.")
+    ranking: list[DifferenceRow]
+    passages: int = Field(description="Natural repeats behind the column natural.")
+    clip: ClipView | None
+    provenance: Provenance
+
+    def csv_rows(self) -> Iterator[dict[str, Any]]:
+        """One row a position, with every curve."""
+        named = {**self.curves, **{f"activation {name}": curve for name, curve in self.activations.items()}}
+        if self.clip is not None:
+            for name in ("ratio", "ratio_frozen", "loss_change", "loss_change_frozen"):
+                named[f"clip.{name}"] = getattr(self.clip, name)
+        copy_of = {
+            start + offset: number
+            for number, start in enumerate(self.repeat.starts, start=1)
+            for offset in range(self.repeat.length)
+        }
+        for position in range(self.repeat.n_positions):
+            row: dict[str, Any] = {"position": position, "copy": copy_of.get(position)}
+            for name, curve in named.items():
+                row |= {f"{name}.{end}": getattr(curve, end)[position] for end in ("mean", "low", "high")}
+            yield row
+
+
+class HeadRow(View):
+    """Mean attention of one head from the repeat to one kind of key."""
+
+    head: str
+    layer: int
+    induction: float | None
+    duplicate: float | None
+    previous: float | None
+    first: float | None
+
+
+class PatternView(View):
+    head: str
+    tokens: list[Token]
+    attention: list[list[float]] = Field(description="Rows are queries, columns keys.")
+    starts: list[int]
+    length: int
+
+
+class HeadsView(View):
+    rows: list[HeadRow]
+    n_layers: int
+    n_heads: int
+    length: int
+    n_rows: int
+    seed: int
+    note: str | None
+    threshold: float
+    pattern: PatternView | None
+    provenance: Provenance
+
+
+class PartRow(View):
+    """One component's share of the pre-activation, averaged over rows and positions of a copy."""
+
+    component: str
+    first: float | None
+    second: float | None
+    change: float | None
+
+
+class AttributionView(View):
+    neuron: str
+    repeat: RepeatView
+    rows: list[PartRow] = Field(description="Largest absolute change first; the parts sum to the pre-activation.")
+    pre: CurveView = Field(description="The pre-activation by position.")
+    residual: float = Field(description="Largest absolute difference between the parts' sum and the pre-activation.")
+    provenance: Provenance
+
+
+class GroupRow(View):
+    """Some heads ablated together. Changes are ablated minus clean at the query, averaged; by neuron."""
+
+    role: Literal["one", "all", "random_one", "random_all"]
+    heads: list[str]
+    activation: dict[str, float | None]
+    d_entropy: float | None
+    d_ln_scale: float | None
+    by_query: dict[str, Series] = Field(description="Mean change of each neuron's activation at each query.")
+
+
+class HeadAblationView(View):
+    mode: Literal["bos", "mean", "zero"]
+    neurons: list[str]
+    repeat: RepeatView
+    queries: list[int]
+    clean: dict[str, CurveView] = Field(description="Clean activation of each neuron at the queries.")
+    rows: list[GroupRow]
+    provenance: Provenance
+
+
+class PassageView(View):
+    """A natural repeat: the passage as text, and where the two occurrences begin."""
+
+    text: str
+    gram: str
+    first: int
+    second: int
+    continued: bool = Field(description="Whether the second occurrence goes on as the first did.")
+
+
+class AlignedView(View):
+    """Curves over offsets 0..6: A0..A5 and then B (first) or X (second)."""
+
+    first: dict[str, CurveView]
+    second: dict[str, CurveView]
+
+
+class NaturalView(View):
+    source: str
+    searched: int = Field(description="Rows of text that were searched.")
+    passages: list[PassageView]
+    clean: AlignedView | None
+    clipped: AlignedView | None
+    rules: list[ClipRow]
+    provenance: Provenance
+
+    def csv_rows(self) -> Iterator[dict[str, Any]]:
+        """One row an offset, with every curve."""
+        runs = {"clean": self.clean, "clipped": self.clipped}
+        for offset in range(7 if self.clean else 0):
+            row: dict[str, Any] = {"offset": offset}
+            for run, aligned in runs.items():
+                for occurrence in ("first", "second"):
+                    curves = getattr(aligned, occurrence) if aligned else {}
+                    row |= {f"{run}.{occurrence}.{name}": curve.mean[offset] for name, curve in curves.items()}
+            yield row
