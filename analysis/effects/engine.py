@@ -23,6 +23,9 @@ Neurons = slice | Tensor
 BLOCK_BYTES = 16 << 20
 """Rows m worked on together: they stay in the last-level cache while several tokens use them."""
 
+SINGLE_BLOCK_BYTES = 128 << 20
+"""The same where one token reads every row once: fewer, longer calls."""
+
 DEFAULT_MEMORY = 2 << 30
 """Bytes an engine may use beside the model, unless told otherwise."""
 
@@ -93,8 +96,8 @@ class Engine:
     def rows_per_block(self, n_positions: int) -> int:
         """Neurons whose rows are worked on together. A single position reads each row once: nothing to keep cached."""
         row_bytes = self.readout.d_vocab * self.readout.W_U.element_size()
-        cached = BLOCK_BYTES if n_positions > 1 else self._working_bytes
-        return max(1, min(cached, self._working_bytes // 4) // row_bytes)
+        wanted = BLOCK_BYTES if n_positions > 1 else SINGLE_BLOCK_BYTES
+        return max(1, min(wanted, self._working_bytes // 4) // row_bytes)
 
     @property
     def positions_per_chunk(self) -> int:
