@@ -90,6 +90,11 @@ def hub_documents(name: str, *, split: str = "train", column: str = "text") -> I
         ) from None
 
 
+def empty(name: str) -> InputError:
+    """The one wording of "there is nothing to read"."""
+    return InputError(f"{name} holds no text.", code="empty_corpus", hint="One document a line, or plain text.")
+
+
 class _Budget:
     """How many characters may still be read; what a decompression bomb runs into."""
 
@@ -113,11 +118,15 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         found = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name.endswith(SUFFIXES)]
         if not found:
-            raise InputError(f"No text lies in {path.name}.", code="empty_corpus", hint=f"Known: {', '.join(SUFFIXES)}.")
+            raise InputError(
+                f"No text lies in {path.name}.", code="empty_corpus", hint=f"Known: {', '.join(SUFFIXES)}."
+            )
         return found
     if not path.name.endswith(SUFFIXES):
         raise InputError(
-            f"{path.name[-60:]!r} is no kind of text known here.", code="bad_corpus", hint=f"Known: {', '.join(SUFFIXES)}."
+            f"{path.name[-60:]!r} is no kind of text known here.",
+            code="bad_corpus",
+            hint=f"Known: {', '.join(SUFFIXES)}.",
         )
     if not path.is_file():
         raise InputError(f"There is no file {path.name}.", code="no_such_corpus")

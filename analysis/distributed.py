@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from analysis import frequency, model as models
+from analysis import frequency
+from analysis import model as models
 from analysis.registry import ModelSpec
 from analysis.sweep.baselines import Baselines
 from analysis.sweep.config import SweepConfig
@@ -79,37 +80,41 @@ class LocalProcesses:
 
     def run(self, works: Iterable[Work], baselines: Baselines | None) -> Iterator[Event]:
         queue = iter(works)
-        lost: list[Work] = []
+        taken: dict[int, Work] = {}  # from the queue, not finished
         for _ in range(MAX_ATTEMPTS):
-            in_flight: dict[Future[bytes], Work] = {}
             try:
-                yield from self._round(chain(lost, queue), in_flight, baselines)
+                yield from self._round(list(taken.values()), queue, taken, baselines)
                 return
             except BrokenProcessPool:
-                lost = list(in_flight.values())
+                continue
         raise ExecutorError(
             f"Worker processes died {MAX_ATTEMPTS} times.",
             hint="Look for a lack of memory, and resume with fewer workers.",
         )
 
     def _round(
-        self, works: Iterator[Work], in_flight: dict[Future[bytes], Work], baselines: Baselines | None
+        self, again: list[Work], queue: Iterator[Work], taken: dict[int, Work], baselines: Baselines | None
     ) -> Iterator[ShardDone]:
-        """Until all is done or a process dies; what was not finished then stands in ``in_flight``."""
+        """One pool's life: until all is done, or BrokenProcessPool when a process dies."""
+        works = chain(again, queue)
         if (first := next(works, None)) is None:
             return
+        taken[first.shard] = first
         works = chain([first], works)
         context = multiprocessing.get_context("spawn")  # a forked torch may hang
         pool = ProcessPoolExecutor(self.n, context, initializer=_start, initargs=(self.recipe,))
+        running: dict[Future[bytes], Work] = {}
         try:
             while True:
-                while len(in_flight) < 2 * self.n and (work := next(works, None)) is not None:
-                    in_flight[pool.submit(_compute, work, baselines)] = work
-                if not in_flight:
+                while len(running) < 2 * self.n and (work := next(works, None)) is not None:
+                    taken[work.shard] = work
+                    running[pool.submit(_compute, work, baselines)] = work
+                if not running:
                     return
-                for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
-                    content = future.result()
-                    yield ShardDone(in_flight.pop(future).shard, content)
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    content, shard = future.result(), running.pop(future).shard
+                    del taken[shard]
+                    yield ShardDone(shard, content)
         finally:
             _end(pool)
 
@@ -196,7 +201,11 @@ def _ray(address: str, n: int | None) -> Any:
     except ImportError:
         raise InputError("This executor needs Ray.", code="no_ray", hint="pip install 'nullscope[ray]'") from None
     if not ray.is_initialized():
-        where = {"num_cpus": n or os.cpu_count(), "include_dashboard": False} if address == "local" else {"address": address}
+        where = (
+            {"num_cpus": n or os.cpu_count(), "include_dashboard": False}
+            if address == "local"
+            else {"address": address}
+        )
         try:
             ray.init(log_to_driver=False, **where)
         except (ConnectionError, ValueError, RuntimeError) as error:

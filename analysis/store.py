@@ -78,7 +78,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise NotFoundError(f"There is no {path.name} in {path.parent.name}.", code="no_such_run") from None
     except ValueError:
-        raise InputError(f"{path.name} is damaged.", code="damaged_run", hint="Delete the run and start it again.") from None
+        raise InputError(
+            f"{path.name} is damaged.", code="damaged_run", hint="Delete the run and start it again."
+        ) from None
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -175,5 +177,3 @@ class RunFolder:
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
-
-

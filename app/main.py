@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from analysis.types import NullscopeError
 from app import pages
 from app.db import Database
+from app.jobs import Jobs
+from app.jobs.sweeps import Sweeps
 from app.present.core import versions
 from app.residency.atlas import Atlases
 from app.residency.host import ModelHost
@@ -28,9 +30,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     database: Database = app.state.database
     database.open()
     host.start()
+    jobs: Jobs = app.state.jobs
+    if app.state.settings.run_jobs:
+        jobs.start(app.state.settings.data_dir / "jobs.lock")
     try:
         yield
     finally:
+        jobs.close()
         app.state.atlases.close()
         host.close()
         database.close()
@@ -54,6 +60,9 @@ def create_app(settings: Settings | None = None, *, host: ModelHost | None = Non
     app.state.database = Database.of(settings)
     app.state.host = host or ModelHost(settings)
     app.state.atlases = Atlases(app.state.host)
+    app.state.jobs = Jobs(app.state.database)
+    app.state.sweeps = Sweeps(settings, app.state.host, app.state.jobs)
+    app.state.evidence = app.state.sweeps.evidence
     for kind in (NullscopeError, RequestValidationError, ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, pages.handle_error)
     for family in FAMILIES:

@@ -13,6 +13,7 @@ from app.errors import ForbiddenError, TooLargeError
 from app.settings import Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+UPLOADS = ("/api/v1/corpora", "/sweeps/text")  # where a text for a sweep is received
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 # Plotly sets style attributes, hence 'unsafe-inline' for styles; scripts come from our own files only.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -51,14 +52,17 @@ class Guard:
             await self.app(scope, receive, send)
             return
         answer = _with_headers(send)
+        limit = self.settings.max_body_bytes
+        if scope["path"].endswith(UPLOADS):
+            limit = max(limit, self.settings.max_upload_bytes)
         try:
             check_host(Headers(scope=scope), self.settings.allowed_hosts)
             check_origin(scope["method"], Headers(scope=scope))
-            check_length(Headers(scope=scope), self.settings.max_body_bytes)
+            check_length(Headers(scope=scope), limit)
         except (ForbiddenError, TooLargeError, HTTPException) as refusal:
             await self.render(Request(scope, receive), refusal)(scope, receive, answer)
             return
-        await self.app(scope, _bounded(receive, self.settings.max_body_bytes), answer)
+        await self.app(scope, _bounded(receive, limit), answer)
 
 
 def check_host(headers: Headers, allowed: tuple[str, ...]) -> None:

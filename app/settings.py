@@ -28,6 +28,12 @@ class Limits(BaseModel):
     max_rows: int = Field(64, ge=1, description="Most rows of repeated text in one request of the induction lab.")
     max_top_k: int = Field(100, ge=1, description="Largest top_k: next tokens listed at each position.")
     max_body_bytes: int = Field(1_000_000, ge=1024, description="Largest request body, in bytes.")
+    max_upload_bytes: int = Field(
+        32_000_000, ge=1024, description="Largest text that may be uploaded for a sweep, in bytes as sent."
+    )
+    max_corpus_characters: int = Field(
+        100_000_000, ge=1, description="Longest text of a sweep, in characters, decompressed."
+    )
 
 
 class Settings(Limits, BaseSettings):
@@ -77,6 +83,7 @@ class Settings(Limits, BaseSettings):
     label_thresholds: dict[str, float] = Field(
         {}, description="Thresholds of the neuron labels that differ from analysis.labels.Thresholds, as JSON."
     )
+    run_jobs: bool = Field(True, description="Whether this process works off sweeps and other long jobs.")
     queue_size: int = Field(64, ge=1, description="Requests that may wait for one device; beyond it: 429.")
     queue_per_person: int = Field(64, ge=1, description="Requests that one person may have waiting; beyond it: 429.")
     request_seconds: float = Field(

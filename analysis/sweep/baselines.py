@@ -36,8 +36,8 @@ class Baselines:
     @classmethod
     def merge(cls, config: SweepConfig, n_drawn: int, shards: Iterable[Arrays]) -> Baselines:
         """Add the shards up in their order."""
-        counts, sums, squares = np.zeros(2, dtype=np.int64), 0.0, 0.0
-        low, high, drawn = np.inf, -np.inf, None
+        counts, drawn = np.zeros(2, dtype=np.int64), None
+        sums, squares, low, high = (np.asarray(start) for start in (0.0, 0.0, np.inf, -np.inf))
         for shard in shards:
             counts = counts + shard["counts"]
             for row_sums in shard["row_sums"]:  # row by row: the baseline's last bit decides those of every effect
@@ -49,7 +49,7 @@ class Baselines:
             drawn[shard["drawn_index"]] = shard["drawn"]
         if drawn is None:
             raise ValueError("There is nothing to merge.")
-        mean, filtered = np.asarray(sums) / counts[:, None]
+        mean, filtered = sums / counts[:, None]
         std = np.sqrt(np.maximum(squares / counts[1] - filtered**2, 0.0))
         return cls(config, int(counts[0]), int(counts[1]), mean, filtered, std, low, high, drawn)
 

@@ -52,8 +52,8 @@ def outcomes(
     """What replacing the last residual stream does at each position; arrays are (pos, 1)."""
     chunk = metrics.positions_per_chunk(readout.d_vocab)
     parts = [
-        _outcomes(readout, unigram, clean[some], changed[some], targets[some])
-        for some in torch.arange(len(targets)).split(chunk)
+        _outcomes(readout, unigram, *(x[start : start + chunk] for x in (clean, changed, targets)))
+        for start in range(0, len(targets), chunk)
     ]
     return {condition: _joined([part[condition] for part in parts]) for condition in parts[0]}
 
@@ -73,7 +73,9 @@ def _outcomes(
 
 def _outcome(z: Tensor, moved: Tensor, targets: Tensor, unigram: Unigram | None) -> Outcome:
     before, after = z.double().log_softmax(-1), moved.double().log_softmax(-1)
-    change = metrics.kl(unigram.log_p.to(after), after) - metrics.kl(unigram.log_p.to(after), before) if unigram else None
+    change = (
+        metrics.kl(unigram.log_p.to(after), after) - metrics.kl(unigram.log_p.to(after), before) if unigram else None
+    )
     rank = 1 / (1 + metrics.rank(moved, targets).double()) - 1 / (1 + metrics.rank(z, targets).double())
     return Outcome(
         d_entropy=(metrics.entropy(after) - metrics.entropy(before))[:, None],

@@ -52,7 +52,16 @@ def measure(outcome: Outcome) -> Float[Tensor, "measure pos n"]:
     kl = missing if outcome.d_kl_unigram is None else outcome.d_kl_unigram
     rank = missing if outcome.d_reciprocal_rank is None else outcome.d_reciprocal_rank
     changes = missing if outcome.top1_changes is None else outcome.top1_changes.to(outcome.d_entropy)
-    parts = (outcome.d_loss.abs(), outcome.d_loss, outcome.d_entropy.abs(), outcome.d_entropy, kl.abs(), kl, rank, changes)
+    parts = (
+        outcome.d_loss.abs(),
+        outcome.d_loss,
+        outcome.d_entropy.abs(),
+        outcome.d_entropy,
+        kl.abs(),
+        kl,
+        rank,
+        changes,
+    )
     return torch.stack(parts)
 
 
@@ -63,7 +72,7 @@ def sampled(
     fields = [activations.double()]
     for name in SAMPLED[1:]:
         condition, _, quantity = name.partition(".")
-        found = values.get(condition)  # type: ignore[call-overload]  # a Condition by construction
+        found = values.get(condition)
         fields.append(torch.full_like(fields[0], torch.nan) if found is None else found[MEASURES.index(quantity)])
     return torch.stack(fields)
 

@@ -208,7 +208,11 @@ class _Totals:
                 shard["example_values"][which], shard["example_rows"][which], shard["example_positions"][which]
             )
         at = shard["sample_index"]
-        self.sample[:, at], self.sample_clean[:, at], self.sample_here[at] = shard["sample"], shard["sample_clean"], True
+        self.sample[:, at], self.sample_clean[:, at], self.sample_here[at] = (
+            shard["sample"],
+            shard["sample_clean"],
+            True,
+        )
         self.n_rows += len(shard["row_tokens"])
         self.n_tokens += int(shard["row_tokens"].sum())
 

@@ -83,7 +83,9 @@ def start(
         raise
 
 
-def manifest(model: Model, unigram: Unigram | None, config: SweepConfig, prepared: Prepared, source: str) -> dict[str, Any]:
+def manifest(
+    model: Model, unigram: Unigram | None, config: SweepConfig, prepared: Prepared, source: str
+) -> dict[str, Any]:
     """Config and provenance: everything that the numbers depend on, and nothing else (no date, no host)."""
     return {
         "format": FORMAT,
@@ -141,7 +143,11 @@ def run(folder: RunFolder, model: Model, unigram: Unigram | None, executor: Exec
 
 
 def _stage(
-    folder: RunFolder, plan: Plan, executor: Executor, stage: Literal["baselines", "effects"], baselines: Baselines | None
+    folder: RunFolder,
+    plan: Plan,
+    executor: Executor,
+    stage: Literal["baselines", "effects"],
+    baselines: Baselines | None,
 ) -> Iterator[Progress]:
     finished = set(folder.finished(stage, plan.n_shards))
     left = [shard for shard in range(plan.n_shards) if shard not in finished]
@@ -154,6 +160,8 @@ def _stage(
         else:
             tokens += event.tokens
         yield Progress(stage, done, plan.n_shards, tokens)
+    if done != plan.n_shards:
+        raise NullscopeError(f"The executor left {plan.n_shards - done} shards undone.", code="executor_failed")
 
 
 def _baselines(folder: RunFolder, plan: Plan) -> Baselines:

@@ -37,7 +37,11 @@ class Sums:
         self.sample_clean = np.zeros((len(CLEAN), len(work.drawn)))
 
     def begin(
-        self, offset: int, activations: Float64[ndarray, "kept n"], kept: Int64[ndarray, " kept"], clean: Float64[ndarray, "clean kept"]
+        self,
+        offset: int,
+        activations: Float64[ndarray, "kept n"],
+        kept: Int64[ndarray, " kept"],
+        clean: Float64[ndarray, "clean kept"],
     ) -> None:
         """A row's activations and clean numbers, at its kept positions."""
         self.offset, self.row, self.kept = offset, self.work.first_row + offset, kept

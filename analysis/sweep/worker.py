@@ -18,14 +18,14 @@ from torch import Tensor
 
 from analysis import store
 from analysis.corpus import kept_positions
-from analysis.effects import Condition, Engine, Outcome, next_tokens, stream
+from analysis.effects import Condition, Engine, Outcome, next_tokens, stream, warm_up
 from analysis.frequency import Unigram
 from analysis.kernels import choose
 from analysis.metrics import wide
 from analysis.model import Model
 from analysis.sweep import measures
-from analysis.sweep.config import SweepConfig
 from analysis.sweep.baselines import Baselines
+from analysis.sweep.config import SweepConfig
 from analysis.sweep.hooked import ablated_streams, outcomes
 from analysis.sweep.plan import Work
 from analysis.sweep.sums import Sums
@@ -59,7 +59,10 @@ class Worker:
     def build(cls, model: Model, unigram: Unigram | None, config: SweepConfig) -> Worker:
         """config must be `settled`. Compiles the kernels where they are compiled, which takes some seconds."""
         backend = choose(config.backend, device=model.device, wait=True)
-        return cls(model, unigram, config, Engine.build(model.readout, unigram=unigram, backend=backend))
+        with torch.inference_mode():
+            engine = Engine.build(model.readout, unigram=unigram, backend=backend)
+            warm_up(engine)
+        return cls(model, unigram, config, engine)
 
     @property
     def n(self) -> int:
@@ -117,7 +120,8 @@ class Worker:
         if self.model.readout.post_norm is not None:
             names.add(out)
         captured = {
-            name: wide(value[0]) for name, value in self.model.run(self.model.tokens(row), capture=sorted(names)).items()
+            name: wide(value[0])
+            for name, value in self.model.run(self.model.tokens(row), capture=sorted(names)).items()
         }
         chosen = [captured[f"blocks.{layer}.mlp.hook_post"][:, which] for layer, which in self.layers.items()]
         return torch.cat(chosen, 1), LastLayer(captured[resid], captured[post], captured.get(out))

@@ -62,18 +62,28 @@ def opened(model: str | None, url: str | None) -> Iterator[Door]:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Errors meant for people become one sentence."""
+    """Errors meant for people become one sentence. What knows them is imported only when there is one: it takes torch."""
+    try:
+        yield
+    except click.ClickException:
+        raise
+    except Exception as error:
+        if (refused := _refusal(error)) is None:
+            raise
+        raise refused from None
+
+
+def _refusal(error: Exception) -> Refused | None:
     from pydantic import ValidationError
 
     from analysis.types import NullscopeError
     from app.errors import validation_message
 
-    try:
-        yield
-    except NullscopeError as error:
-        raise Refused(" ".join(filter(None, (error.message, error.hint)))) from None
-    except ValidationError as error:
-        raise Refused(f"{validation_message(error.errors())}.") from None
+    if isinstance(error, NullscopeError):
+        return Refused(" ".join(filter(None, (error.message, error.hint))))
+    if isinstance(error, ValidationError):
+        return Refused(f"{validation_message(error.errors())}.")
+    return None
 
 
 @contextmanager
@@ -105,7 +115,7 @@ def _in_process(model: str | None) -> Iterator[Door]:
     from app.residency.host import ModelHost
     from app.settings import Settings
 
-    settings = Settings(models=(model,)) if model else Settings()
+    settings = Settings(models=(model,), run_jobs=False) if model else Settings(run_jobs=False)
     if settings.effects_backend == "auto":  # one answer is sooner there than a compiler is done
         settings = settings.model_copy(update={"effects_backend": "eager"})
     app = create_app(settings)

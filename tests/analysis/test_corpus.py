@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis import corpus
 from analysis.corpus import Prepared, ReadLimits, RowRule, RowSet, documents, prepare

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analysis import store
 from analysis.model import Model
@@ -74,7 +75,9 @@ def test_killed_at_twenty_random_moments(tmp_path: Path, model: Model, uninterru
     finished: set[str] = set()
     for _ in range(20):
         killed_while(folder, model, moments.uniform(0.0, 0.15))
-        here = {name for name in contents(folder) if name.endswith(".safetensors") and not Path(name).name.startswith(".")}
+        here = {
+            name for name in contents(folder) if name.endswith(".safetensors") and not Path(name).name.startswith(".")
+        }
         assert finished <= here, "a finished shard was lost"
         finished = here
     advance(folder, model)
@@ -149,14 +152,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 300 kB, where this machine lets us mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("mounting a tmpfs needs privileges")
     yield disk
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_is_said_and_the_run_resumes(small_disk: Path, model: Model, uninterrupted: dict[str, bytes]) -> None:
+def test_a_full_disk_is_said_and_the_run_resumes(
+    small_disk: Path, model: Model, uninterrupted: dict[str, bytes]
+) -> None:
     folder = RunFolder(small_disk / "run")
     with pytest.raises(CapacityError, match="disk is full"):
         advance(folder, model)

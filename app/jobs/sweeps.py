@@ -1,0 +1,256 @@
+"""The sweeps of this server: their folders, the runner of their jobs, and their results.
+
+    data_dir/sweeps/<id>/            run folder (analysis.store)
+    data_dir/corpora/<id>.jsonl      an uploaded text, kept with its sweeps
+    <model folder>/sweep/            the finished sweep that ships with a model: `bundled-<model key>`
+"""
+
+import logging
+import shutil
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis import corpus
+from analysis.corpus import ReadLimits
+from analysis.labels import Evidence
+from analysis.store import MANIFEST, RunFolder
+from analysis.sweep import Result, SweepConfig
+from analysis.sweep.executor import InProcess
+from analysis.sweep.run import partial, read, run, start
+from analysis.sweep.worker import Worker
+from analysis.types import NotFoundError, NotReadyError
+from app.db import Job
+from app.jobs import Jobs, Step
+from app.residency.host import ModelHost
+from app.residency.resident import Resident
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BUNDLED = "bundled-"
+SAMPLE = "sample"
+CACHED_RESULTS = 4
+PARTIAL_SHARDS = 8  # a partial result is merged after every eighth of the shards
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """An uploaded text that was read once in full and found to be good."""
+
+    id: str
+    name: str
+    n_documents: int
+    n_characters: int
+
+
+class Sweeps:
+    """Born with the application. Reading is allowed from any thread; the runner is called by the jobs' thread."""
+
+    def __init__(self, settings: Settings, host: ModelHost, jobs: Jobs) -> None:
+        self.settings, self.host, self.jobs = settings, host, jobs
+        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._partials: dict[str, Result] = {}
+        self._evidence: tuple[str, dict[str, Evidence]] = ("", {})
+        self._lock = threading.Lock()
+        jobs.register("sweep", self._runner)
+
+    # folders
+
+    def folder(self, sweep_id: str) -> RunFolder:
+        """The run folder; NotFoundError for an id that names none."""
+        if sweep_id.startswith(BUNDLED):
+            bundled = self.bundled().get(sweep_id)
+            if bundled is None:
+                raise NotFoundError(f"There is no sweep {sweep_id[:60]!r}.", code="no_such_sweep")
+            return bundled
+        return RunFolder(self.settings.data_dir / "sweeps" / self.jobs.get(sweep_id).id)
+
+    def bundled(self) -> dict[str, RunFolder]:
+        """The finished sweeps that lie beside served models."""
+        found = {}
+        for key, entry in list(self.host.entries.items()):
+            folder = entry.spec.folder
+            if folder is not None and (folder / "sweep" / MANIFEST).exists():
+                found[BUNDLED + key] = RunFolder(folder / "sweep")
+        return found
+
+    # texts
+
+    def receive(self, name: str, content: Iterable[bytes]) -> Corpus:
+        """Store an upload and read it once; InputError, and nothing left behind, when it is no good."""
+        suffix = next((suffix for suffix in corpus.SUFFIXES if name.lower().endswith(suffix)), "")
+        folder = self.settings.data_dir / "corpora"
+        folder.mkdir(parents=True, exist_ok=True)
+        corpus_id = uuid.uuid4().hex[:12]
+        path = folder / f"{corpus_id}{suffix or Path(name).suffix[:12]}"
+        try:
+            with path.open("wb") as file:
+                for block in content:
+                    file.write(block)
+            n_documents = n_characters = 0
+            for text in corpus.documents(path, limits=self._limits()):
+                n_documents, n_characters = n_documents + 1, n_characters + len(text)
+            if n_documents == 0:
+                raise corpus.empty(path.name)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return Corpus(corpus_id, name[:200], n_documents, n_characters)
+
+    def texts(self, model: str, corpus_id: str) -> Iterator[str]:
+        """The documents of an upload, or of the model's sample text."""
+        return corpus.documents(self._text_file(model, corpus_id), limits=self._limits())
+
+    def _text_file(self, model: str, corpus_id: str) -> Path:
+        if corpus_id == SAMPLE:
+            sample = self.host.entry(model).spec.sample
+            if sample is None:
+                raise NotFoundError(f"{model} has no sample text.", code="no_sample", hint="Upload a text.")
+            return sample
+        found = [*(self.settings.data_dir / "corpora").glob(f"{corpus_id}.*")] if corpus_id.isalnum() else []
+        if not found:
+            raise NotFoundError(f"There is no text {corpus_id[:40]!r} here.", code="no_such_corpus", hint="Upload it again.")
+        return found[0]
+
+    def _limits(self) -> ReadLimits:
+        return ReadLimits(total=self.settings.max_corpus_characters)
+
+    # the job
+
+    def submit(self, model: str, person: str, config: SweepConfig, corpus_id: str, source: str) -> str:
+        return self.jobs.submit(
+            "sweep",
+            model=model,
+            person=person,
+            config={"sweep": config.as_json(), "corpus": corpus_id, "source": source},
+        )
+
+    def _runner(self, sweep_id: str, model: str, config: dict[str, Any]) -> Iterator[Step]:
+        """Start or go on with a sweep. Reading and merging happen here, the passes on the device in slices."""
+        self.host.wait(model)
+        folder = RunFolder(self.settings.data_dir / "sweeps" / sweep_id)
+        sweep = SweepConfig.from_json(config["sweep"])
+        resident = self._resident(model)
+        texts = self.texts(model, config["corpus"])
+        for step in start(folder, resident.model, resident.unigram, sweep, texts, config["source"]):
+            yield Step("reading the text", step.documents)
+        yield Step("preparing the kernels")
+        worker = Worker.build(resident.model, resident.unigram, sweep.settled(resident.model))
+        executor = InProcess(worker)
+        merged = 0
+        names = {"baselines": "first pass: mean activations", "effects": "second pass: effects"}
+        for step in self.host.slices(
+            model, lambda here: run(folder, here.model, here.unigram, executor), who="sweeps", kind="sweep"
+        ):
+            yield Step(names.get(step.stage, step.stage), step.shards_done, step.shards_total, step.tokens)
+            if step.stage == "effects" and step.shards_done - merged >= max(1, step.shards_total // PARTIAL_SHARDS):
+                merged = step.shards_done
+                self._merge_partial(sweep_id, folder, resident)
+        self._partials.pop(sweep_id, None)
+
+    def _merge_partial(self, sweep_id: str, folder: RunFolder, resident: Resident) -> None:
+        if (found := partial(folder, resident.model, resident.unigram)) is not None:
+            self._partials[sweep_id] = found
+
+    def _resident(self, model: str) -> Resident:
+        """A replica, for what needs no forward pass."""
+        return self.host.submit(model, lambda resident: resident, kind="sweep").result()
+
+    # results
+
+    def result(self, sweep_id: str) -> Result:
+        """The finished result, or what there is of it; NotReadyError before the first shard of effects."""
+        folder = self.folder(sweep_id)
+        with self._lock:
+            if (found := self._results.get(sweep_id)) is not None:
+                self._results.move_to_end(sweep_id)
+                return found
+            if (found := read(folder) if (folder.path / MANIFEST).exists() else None) is not None:
+                self._results[sweep_id] = found
+                while len(self._results) > CACHED_RESULTS:
+                    self._results.popitem(last=False)
+                return found
+        if (found := self._partials.get(sweep_id)) is not None:
+            return found
+        raise NotReadyError(
+            "This sweep has no effects yet.", code="sweep_not_ready", hint="Wait for its first shards, or resume it."
+        )
+
+    def delete(self, sweep_id: str) -> None:
+        """Remove a sweep that has ended, with its files, and its text when no other sweep uses it."""
+        if sweep_id.startswith(BUNDLED):
+            raise NotFoundError("The sweep that ships with a model cannot be deleted.", code="no_such_sweep")
+        job: Job = self.jobs.get(sweep_id)
+        self.jobs.delete(sweep_id)
+        with self._lock:
+            self._results.pop(sweep_id, None)
+        shutil.rmtree(self.settings.data_dir / "sweeps" / sweep_id, ignore_errors=True)
+        used = {other.config.get("corpus") for other in self.jobs.every("sweep")}
+        corpus_id = job.config.get("corpus", SAMPLE)
+        if corpus_id != SAMPLE and corpus_id not in used and corpus_id.isalnum():
+            for file in (self.settings.data_dir / "corpora").glob(f"{corpus_id}.*"):
+                file.unlink(missing_ok=True)
+
+    def finished_for(self, model: str, weights_sha256: str) -> str | None:
+        """The newest finished sweep of these weights over the whole last layer; the bundled one if there is no other."""
+        for job in self.jobs.every("sweep"):
+            whole = job.config.get("sweep", {}).get("neurons") is None
+            if job.model == model and job.state == "finished" and whole and self._matches(job.id, weights_sha256):
+                return job.id
+        sweep_id = BUNDLED + model
+        return sweep_id if sweep_id in self.bundled() and self._matches(sweep_id, weights_sha256) else None
+
+    def _matches(self, sweep_id: str, weights_sha256: str) -> bool:
+        folder = self.folder(sweep_id)
+        return (folder.path / MANIFEST).exists() and folder.manifest().get("weights_sha256") == weights_sha256
+
+    def evidence(self, model: str, weights_sha256: str) -> dict[str, Evidence]:
+        """What the atlas and the labels show of the newest finished sweep: neuron -> Evidence."""
+        sweep_id = self.finished_for(model, weights_sha256)
+        if sweep_id is None:
+            return {}
+        if self._evidence[0] != sweep_id:
+            self._evidence = (sweep_id, evidence_of(self.result(sweep_id)))
+        return self._evidence[1]
+
+
+_COLUMNS = {
+    "te": "total.abs_loss",
+    "de": "direct.abs_loss",
+    "ln_mediated_fraction": "ln_fraction",
+    "frequency_mediated_fraction": "frequency_fraction",
+    "mean_abs_d_entropy": "total.abs_entropy",
+    "mean_abs_d_kl": "total.abs_kl_unigram",
+}
+
+
+def evidence_of(result: Result) -> dict[str, Evidence]:
+    """A sweep's table as evidence, one neuron each; unreliable fractions are left out."""
+
+    def value(name: str, place: int) -> float | None:
+        if name not in result.table:
+            return None
+        if f"{name}.reliable" in result.table and not result.table[f"{name}.reliable"][place]:
+            return None
+        found = float(result.table[name][place])
+        return found if found == found else None
+
+    def intervals(place: int) -> dict[str, tuple[float, float]]:
+        return {
+            key: (float(result.table[f"{name}.low"][place]), float(result.table[f"{name}.high"][place]))
+            for key, name in _COLUMNS.items()
+            if f"{name}.low" in result.table and value(name, place) is not None
+        }
+
+    return {
+        str(neuron): Evidence(
+            **{key: value(name, place) for key, name in _COLUMNS.items()},  # type: ignore[arg-type]
+            intervals=intervals(place),
+        )
+        for neuron, place in result.place.items()
+    }

@@ -1,0 +1,157 @@
+"""Jobs: one at a time, cancelled between steps, gone on with after a restart without anyone asking."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.types import InputError, NotFoundError
+from app.db import Database
+from app.errors import ConflictError
+from app.jobs import Jobs, Step
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(f"sqlite:///{tmp_path / 'test.sqlite'}")
+    opened.open()
+    yield opened
+    opened.close()
+
+
+class Gate:
+    """A runner that the test lets on step by step."""
+
+    def __init__(self, steps: int = 3) -> None:
+        self.steps, self.seen = steps, []
+        self.at, self.go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, job_id: str, model: str, config: dict[str, Any]) -> Iterator[Step]:
+        for number in range(self.steps):
+            self.seen.append((job_id, number))
+            self.at.release()
+            self.go.acquire()
+            yield Step("working", number + 1, self.steps)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for another thread's doing (it polls nothing that could miss)."""
+    done = threading.Event()
+    for _ in range(500):
+        if condition():
+            return
+        done.wait(0.01)
+    raise AssertionError("it never happened")
+
+
+def jobs_with(database: Database, runner: Any) -> Jobs:
+    jobs = Jobs(database)
+    jobs.register("test", runner)
+    return jobs
+
+
+def submit(jobs: Jobs) -> str:
+    return jobs.submit("test", model="demo", person="ann", config={"x": 1})
+
+
+def test_a_job_runs_and_finishes(database: Database) -> None:
+    jobs = jobs_with(database, lambda *_: iter([Step("one", 1, 2), Step("one", 2, 2)]))
+    job_id = submit(jobs)
+    assert jobs.get(job_id).state == "queued"
+    jobs.start()
+    until(lambda: jobs.get(job_id).state == "finished")
+    job = jobs.get(job_id)
+    assert (job.stage, job.done, job.total, job.config) == ("one", 2, 2, {"x": 1})
+    jobs.close()
+
+
+def test_one_at_a_time_in_order(database: Database) -> None:
+    gate = Gate(1)
+    jobs = jobs_with(database, gate)
+    first, second = submit(jobs), submit(jobs)
+    jobs.start()
+    gate.at.acquire()
+    assert jobs.get(first).state == "running"
+    assert jobs.get(second).state == "queued"
+    assert jobs.ahead(jobs.get(second)) == 1
+    assert jobs.progress(first) is not None
+    assert jobs.progress(second) is None
+    gate.go.release(2)
+    until(lambda: jobs.get(second).state == "finished")
+    assert [job_id for job_id, _ in gate.seen] == [first, second]
+    jobs.close()
+
+
+def test_cancel_between_steps_and_resume(database: Database) -> None:
+    gate = Gate(3)
+    jobs = jobs_with(database, gate)
+    job_id, waiting = submit(jobs), submit(jobs)
+    jobs.start()
+    gate.at.acquire()
+    jobs.cancel(waiting)
+    assert jobs.get(waiting).state == "cancelled"
+    jobs.cancel(job_id)
+    assert jobs.get(job_id).state == "cancelling"
+    with pytest.raises(ConflictError):
+        jobs.delete(job_id)
+    gate.go.release()
+    until(lambda: jobs.get(job_id).state == "cancelled")
+    assert len(gate.seen) == 1
+    gate.go.release(3)
+    jobs.resume(job_id)
+    until(lambda: jobs.get(job_id).state == "finished")
+    with pytest.raises(ConflictError, match="only one that has stopped"):
+        jobs.resume(job_id)
+    jobs.close()
+
+
+def test_a_restart_goes_on_by_itself(database: Database) -> None:
+    gate = Gate(2)
+    jobs = jobs_with(database, gate)
+    job_id = submit(jobs)
+    jobs.start()
+    gate.at.acquire()
+    closing = threading.Thread(target=jobs.close)
+    closing.start()
+    until(lambda: jobs._closing)
+    gate.go.release()
+    closing.join()
+    assert jobs.get(job_id).state == "running"  # as a killed process would leave it
+    again = jobs_with(database, lambda *_: iter([Step("done", 1, 1)]))
+    again.start()
+    until(lambda: again.get(job_id).state == "finished")
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(InputError("Bad text.", hint="Send another."), "Bad text. Send another."), (ValueError("boom"), "ValueError: boom")],
+)
+def test_a_failure_is_kept_and_the_next_job_runs(database: Database, error: Exception, message: str) -> None:
+    def runner(job_id: str, model: str, config: dict[str, Any]) -> Iterator[Step]:
+        if job_id == bad:
+            raise error
+        yield Step("fine", 1, 1)
+
+    jobs = jobs_with(database, runner)
+    bad, good = submit(jobs), submit(jobs)
+    jobs.start()
+    until(lambda: jobs.get(good).state == "finished")
+    assert (jobs.get(bad).state, jobs.get(bad).message) == ("failed", message)
+    jobs.delete(bad)
+    with pytest.raises(NotFoundError):
+        jobs.get(bad)
+    jobs.close()
+
+
+def test_a_second_process_on_the_same_folder_leaves_the_jobs_alone(database: Database, tmp_path: Path) -> None:
+    one, other = (jobs_with(database, lambda *_: iter(())) for _ in range(2))
+    one.start(tmp_path / "jobs.lock")
+    other.start(tmp_path / "jobs.lock")
+    assert other._thread is None
+    one.close()
+    other.close()
