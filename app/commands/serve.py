@@ -52,7 +52,9 @@ def listen(host: str, port: int) -> socket.socket:
         found.bind(address)
         found.listen(128)
     except OSError as error:
-        reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror or error})"
-        other = port + 1 if port < 65535 else 8001
-        raise Refused(f"Port {port} on {host} {reason}. Try: nullscope serve --port {other}") from None
+        if error.errno == errno.EADDRINUSE:
+            other = port + 1 if port < 65535 else 8001
+            raise Refused(f"Port {port} on {host} is taken. Try: nullscope serve --port {other}") from None
+        reason = error.strerror or error
+        raise Refused(f"{host} port {port} cannot be listened on: {reason}. Choose another --host or --port.") from None
     return found

@@ -260,5 +260,8 @@ def test_what_follows_from_the_weights_is_built_once(make_host: Callable[..., Mo
 
 
 def test_device_names() -> None:
-    assert devices("cuda:0, cuda:1,cuda:0") == ["cuda:0", "cuda:1"]
+    assert devices("cpu, cpu:0,cpu") == ["cpu", "cpu:0"]
+    for absent in ("nonsense", "cuda:77", ""):
+        with pytest.raises(InputError, match="no device"):
+            devices(absent)
     assert devices("auto")[0] in ("cuda", "mps", "cpu")
