@@ -4,6 +4,7 @@ FAMILIES: tuple[str, ...] = (
     "health",
     "api",
     "prompt",
+    "effects_api",
     "atlas_api",
     "atlas",
     "induction",

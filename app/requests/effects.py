@@ -1,0 +1,75 @@
+"""The requests of the effects pages: heat map, joint sets, dose response, LN ledger."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.requests.core import BaselineName, NeuronName, Position, PromptRequest
+
+HeatMetric = Literal["d_entropy", "d_loss", "d_kl_unigram", "kl"]
+HeatPart = Literal["total", "direct", "ln_mediated", "ln_only", "frequency_mediated"]
+HeatSort = Literal["max_abs", "mean_abs", "mean", "neuron"]
+NeuronSet = Annotated[list[NeuronName], Field(min_length=1)]
+
+
+class SwitchedRequest(PromptRequest):
+    """A prompt, and the "no LayerNorm" switch."""
+
+    ln_scale: Literal["median"] | Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="The final LN scale held at this constant for the whole run (median: this prompt's own median); "
+        "null: the model's norm. Without a norm to follow, total and direct effects coincide.",
+    )
+
+
+class HeatmapRequest(SwitchedRequest):
+    """Every token by every last-layer neuron: each ablated by itself at each token, and measured there."""
+
+    baseline: BaselineName | float = Field("mean", description="The value an ablated neuron is set to.")
+    neurons: Literal["all"] | NeuronSet = "all"
+    metric: HeatMetric = "d_entropy"
+    part: HeatPart = "total"
+    sort: HeatSort = Field("max_abs", description="Which rows come first: by this column of the neurons.")
+    limit: int = Field(64, ge=1, le=1000, description="Rows returned.")
+
+    @model_validator(mode="after")
+    def _kl_has_no_parts(self) -> Self:
+        if self.metric == "kl" and self.part not in ("total", "direct"):
+            raise ValueError("KL(P||P') has the parts total and direct only")
+        return self
+
+
+class TokenRequest(SwitchedRequest):
+    """One token of a prompt."""
+
+    position: Position | None = Field(None, description="null: the last one.")
+
+
+class JointRequest(TokenRequest):
+    """A set of last-layer neurons ablated together at one token, beside each of them alone."""
+
+    neurons: NeuronSet
+    baseline: BaselineName | float = "mean"
+
+
+class DoseRequest(TokenRequest):
+    """A set's activations clamped to one value after another at one token."""
+
+    neurons: NeuronSet
+    low: float | None = Field(None, description="First dose; null: the lowest activation of the set in this prompt.")
+    high: float | None = Field(None, description="Last dose; null: the highest.")
+    steps: int = Field(41, ge=2, le=401)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError("low must be less than high")
+        return self
+
+
+class LedgerRequest(PromptRequest):
+    """The squared LN scale at one token, split over everything that wrote to the residual stream."""
+
+    position: Position | None = Field(None, description="null: the last one.")
+    k: int | None = Field(None, ge=1, description="Dimension of the null space; null: at the knee of the spectrum.")
+    limit: int = Field(50, ge=0, le=1000, description="Last-layer neurons listed, by absolute share.")
