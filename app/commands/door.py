@@ -4,8 +4,10 @@ Either way the answer is the API's own JSON, so a command cannot show another nu
 """
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -86,6 +88,17 @@ def _refusal(error: Exception) -> Refused | None:
     return None
 
 
+def make_data_dir(folder: Path) -> None:
+    """The folder for everything that is written, or Refused when it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise Refused(f"{folder} cannot be written to: {reason}. Set NULLSCOPE_DATA_DIR or --data-dir.") from None
+
+
 @contextmanager
 def _remote(url: str | None, model: str | None) -> Iterator[Door]:
     import httpx
@@ -118,6 +131,7 @@ def _in_process(model: str | None) -> Iterator[Door]:
     settings = Settings(models=(model,), run_jobs=False) if model else Settings(run_jobs=False)
     if settings.effects_backend == "auto":  # one answer is sooner there than a compiler is done
         settings = settings.model_copy(update={"effects_backend": "eager"})
+    make_data_dir(settings.data_dir)
     app = create_app(settings)
     host: ModelHost = app.state.host
     key = host.default_key

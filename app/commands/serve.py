@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.commands.door import Refused
+from app.commands.door import Refused, make_data_dir
 
 
 @click.command("serve")
@@ -31,6 +31,7 @@ def command(**flags: Any) -> None:
         from app.settings import Settings
 
         settings = Settings(**given)
+        make_data_dir(settings.data_dir)
         listening = listen(settings.host, settings.port)
         address, port = listening.getsockname()[:2]
         if address in ("127.0.0.1", "::1") and not settings.allowed_hosts:

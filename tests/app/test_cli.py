@@ -145,6 +145,9 @@ def test_models_lists_what_is_here_without_loading(server: str, model_folder: Pa
         (["effects", "a", "--min", "activation=x"], ["activation"]),
         (["models", "--accept", "demo"], ["local"]),
         (["serve", "--model", "nope", "--port", "0"], ["nope"]),
+        (["serve", "--device", "nonsense", "--port", "0"], ["nonsense", "cpu"]),
+        (["serve", "--data-dir", "/proc/nowhere", "--port", "0"], ["/proc/nowhere", "NULLSCOPE_DATA_DIR"]),
+        (["serve", "--host", "203.0.113.9", "--port", "0"], ["203.0.113.9"]),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(args: list[str], words: list[str]) -> None:
