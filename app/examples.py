@@ -3,7 +3,7 @@
 One file each in the model's folder: `examples/<order>-<key>.json`. It holds what is asked (a text, the token to select,
 which neuron to intervene on), one sentence that says what to look at, the sentence's claim as data (`checks`), and the
 computed page. `nullscope examples` computes the pages again and refuses to write one whose claim does not hold; a test
-does the same with the committed files. Places in a text are named by its words, so that another tokenizer changes nothing.
+does the same with the committed files. Places in a text are named by its words: another tokenizer changes nothing.
 """
 
 import json

@@ -44,7 +44,7 @@
     }
     return out;
   };
-  const config = { responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: "hover", scrollZoom: false,
+  const config = { responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: matchMedia("(pointer: coarse)").matches ? false : "hover", scrollZoom: false,
     modeBarButtonsToRemove: ["lasso2d", "select2d", "toImage", "autoScale2d"] };
 
   const figureOf = (element) => {

@@ -48,6 +48,13 @@
   };
   document.addEventListener("change", (event) => { if (event.target.matches?.("[data-mode]")) modes(); });
 
+  // What is shown belongs to another text as soon as the box is edited.
+  let ran = null;
+  const remember = () => { ran = document.getElementById("text")?.value ?? null; };
+  document.addEventListener("input", (event) => {
+    if (event.target.id === "text") document.getElementById("result")?.classList.toggle("old", event.target.value !== ran);
+  });
+
   // --- the selected token in the curves
 
   const line = (position, range) => [
@@ -84,6 +91,8 @@
   const entries = () => Object.fromEntries([...new FormData(form())].filter(([name]) => !["act", "tick", "neuron", "value", "min", "max", "where", "mode"].includes(name)));
   const stamp = () => { if (form()) history.replaceState({ ...history.state, htmx: true, form: entries() }, ""); };
   const restore = (fields) => {
+    // An answer that is still on its way belongs to the entry just left, and must not overwrite this one.
+    for (const id of ["run", "selected", "neurons"]) window.htmx.trigger(`#${id}`, "htmx:abort");
     for (const [name, value] of Object.entries(fields)) {
       const input = form().querySelector(`.ask [name="${name}"]`);
       if (input) input.value = value;
@@ -91,7 +100,19 @@
     return window.htmx.ajax("POST", form().action, { source: "#run", target: "#result", swap: "outerHTML", values: { ...fields, restored: "yes" } });
   };
 
-  document.addEventListener("htmx:after:swap", () => { stamp(); modes(); });
+  // The examples stand outside of what is swapped.
+  const markExample = () => {
+    const key = form()?.querySelector('input[name="example"]')?.value;
+    for (const link of document.querySelectorAll(".examples a")) {
+      if (key && link.dataset.example === key) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  };
+
+  document.addEventListener("htmx:before:request", (event) => { if (event.detail.ctx.target?.id === "result") remember(); });
+  // In the same tick as the address was pushed and the content put in: later, the browser may already be at another entry.
+  document.addEventListener("htmx:before:settle", stamp);
+  document.addEventListener("htmx:after:swap", () => { modes(); markExample(); });
   document.addEventListener("htmx:before:history:restore", (event) => {
     const fields = history.state?.form;
     if (!fields || !form()) return;
@@ -100,6 +121,7 @@
   });
   document.addEventListener("DOMContentLoaded", () => {
     modes();
+    remember();
     const fields = history.state?.form;
     if (fields?.text && fields.text !== form().elements.text.value) restore(fields);
   });

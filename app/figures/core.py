@@ -44,7 +44,13 @@ def changes(view: PromptView) -> go.Figure:
     trace, skip = _prompt(view)
     assert trace.intervened is not None
     rows = [row for row in _rows(trace) if _differs(_difference(trace, row[0]))] or list(ROWS[:1])
-    bars = [_bars(_difference(trace, row[0]), trace.tokens, axis, skip) for axis, row in enumerate(rows, 1)]
+    bars: list[Any] = [_bars(_difference(trace, row[0]), trace.tokens, axis, skip) for axis, row in enumerate(rows, 1)]
+    if view.pinned is not None and view.pinned.trace.intervened is not None:
+        beside = view.pinned.trace
+        bars += [
+            _line(_difference(beside, row[0]), "pinned", beside.tokens, theme.PINNED, "dot", axis, skip)
+            for axis, row in enumerate(rows, 1)
+        ]
     titled = [(key, f"Δ {title}", unit) for key, title, unit in rows]
     return _stack(bars, titled, trace.tokens, skip, legend=False)
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from app.present.format import num
 from app.requests.core import InterventionRequest, SpanRequest
 from app.requests.prompt import PromptState, write_intervention
 from app.views.core import RunView, Token, TraceView
@@ -93,17 +92,21 @@ def chip(item: str, active: bool, intervention: InterventionRequest) -> Chip:
     what = {
         "mean": "→ mean",
         "zero": "→ 0",
-        "value": f"→ {num(intervention.value)}",
-        "scale": f"× {num(intervention.value)}",
+        "value": f"→ {_short(intervention.value)}",
+        "scale": f"× {_short(intervention.value)}",
         "clip": _clip(intervention),
     }[intervention.mode]
     return Chip(item=item, neuron=intervention.neuron, label=f"{what}{_where(intervention)}", active=active)
 
 
 def _clip(item: InterventionRequest) -> str:
-    low = "" if item.min is None else f"≥ {num(item.min)}"
-    high = "" if item.max is None else f"≤ {num(item.max)}"
+    low = "" if item.min is None else f"≥ {_short(item.min)}"
+    high = "" if item.max is None else f"≤ {_short(item.max)}"
     return " ".join(part for part in ("clip", low, high) if part)
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}".replace("-", "−")
 
 
 def _where(item: InterventionRequest) -> str:

@@ -66,11 +66,12 @@ async def _show(request: Request, caller: CallerDep, asked: PromptState, *, firs
         failure = failure_of(error)
         status, problem = failure.status, ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
         view = PromptView(state=state.fields(), problem=problem, effects_problem=problem, **frame)
-    return _render(request, view, state, status)
+    # What a page restores from its own history, or an error, leaves the browser's address alone.
+    return _render(request, view, state, status, moves=problem is None and not asked.restored)
 
 
-def _render(request: Request, view: PromptView, state: PromptState, status: int) -> Response:
-    whole = pages.fragment_of(request) == "result" and not state.restored
+def _render(request: Request, view: PromptView, state: PromptState, status: int, *, moves: bool) -> Response:
+    whole = pages.fragment_of(request) == "result"
     query = state.query()
     address = request.scope.get("root_path", "") + "/" + (f"?{query}" if query else "")
     if view.trace is not None:
@@ -83,8 +84,8 @@ def _render(request: Request, view: PromptView, state: PromptState, status: int)
         model=state.model,
         status=status,
         figures={"curves": lambda: figures.curves(view), "changes": lambda: figures.changes(view)},
-        push=address if whole else None,
-        replace=None if whole or state.restored else address,
+        push=address if moves and whole else None,
+        replace=address if moves and not whole else None,
     )
 
 
