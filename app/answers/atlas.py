@@ -184,7 +184,8 @@ def histogram(values: Tensor, bins: int = BINS) -> views.Histogram:
 
 def sampled(n: int) -> Tensor:
     """At most SAMPLED_TOKENS ids, evenly spread: what a scatter over a large vocabulary shows."""
-    return torch.linspace(0, n - 1, min(n, SAMPLED_TOKENS)).round().long().unique()
+    count = min(n, SAMPLED_TOKENS)
+    return torch.arange(count) * n // count
 
 
 def _by_frequency(resident: Resident, effect: Tensor) -> list[tuple[float, float]] | None:

@@ -1,8 +1,8 @@
 """Requests over the weights of a model: the table of neurons, one neuron, the spectrum, token frequency."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from app.requests.core import NEURON_PATTERN, Filtered, Order, Strict, Text
 
@@ -81,16 +81,31 @@ class PageQuery(Strict):
     model: str | None = None
     format: Literal["html", "json", "csv"] = "html"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: Any) -> Any:
+        """A form sends its empty fields too; they mean the default."""
+        return {key: value for key, value in given.items() if value != ""} if isinstance(given, dict) else given
 
-class AtlasState(NeuronsQuery, PageQuery):
-    """The atlas page. Axes, colour and size take any column."""
 
-    all_layers: bool = Field(False, description="Every layer; else `layer`, by default the last.")
+class AtlasState(PageQuery, NeuronsQuery):
+    """The atlas page. Axes, colour and size take any column; `layer=all` shows every layer, the default is the last."""
+
+    model_config = ConfigDict(extra="allow")
+
+    all_layers: bool = False
     x: str = "norm"
     y: str = "logit_var"
     color: str = "rho"
     size: str = ""
     limit: int = Field(25, ge=1, le=1000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_layers(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("layer") == "all":
+            return {key: value for key, value in given.items() if key != "layer"} | {"all_layers": True}
+        return given
 
     @model_validator(mode="after")
     def _known_axes(self) -> Self:
@@ -100,11 +115,11 @@ class AtlasState(NeuronsQuery, PageQuery):
         return self
 
 
-class NeuronState(NeuronQuery, PageQuery):
+class NeuronState(PageQuery, NeuronQuery):
     text: Text = Field("", max_length=4000, description="A text to watch the neuron on; empty: the bundled sample.")
 
 
-class NullspaceState(SpectrumQuery, PageQuery):
+class NullspaceState(PageQuery, SpectrumQuery):
     layer: int | None = Field(None, ge=0, description="The layer whose rho is drawn; null: the last.")
     log: bool = Field(True, description="Singular values on a logarithmic axis.")
     direction: int | None = Field(None, ge=0, description="Singular vector of the test walk; null: the last informative.")

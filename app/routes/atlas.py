@@ -1,5 +1,39 @@
-"""Pages over a model's weights."""
+"""The atlas page: every neuron by its weights."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from analysis.types import NotReadyError
+from app import pages
+from app.answers import atlas_page as answers
+from app.figures import atlas as figures
+from app.requests.atlas import AtlasState
+from app.routes.footing import PAGE_PATIENCE, Ground, GroundDep
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/atlas")
+async def atlas(request: Request, state: Annotated[AtlasState, Query()], ground: GroundDep) -> Response:
+    """The map and the table; the same state in the address."""
+    key = ground.key(state.model)
+    parts = {"neurons"} if pages.fragment_of(request) == "neurons" else {"neurons", "map"}
+    try:
+        view = await ground.ask(key, answers.page, state, parts, ground.models, patience=PAGE_PATIENCE)
+    except NotReadyError:
+        return wait(request, ground, key)
+    return pages.respond(
+        request,
+        view,
+        template="atlas.html",
+        title="Atlas",
+        model=key,
+        figures={"map": lambda: figures.neuron_map(view)},
+    )
+
+
+def wait(request: Request, ground: Ground, key: str) -> Response:
+    """The page of a table that is being computed; it asks again by itself."""
+    view = answers.waiting(ground.atlases.job(key), key, ground.models)
+    return pages.respond(request, view, template="atlas_waiting.html", title="Atlas", model=key)

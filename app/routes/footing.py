@@ -24,6 +24,14 @@ class Ground:
         self.caller: Caller = caller_of(request)
         self.atlases: Atlases = request.app.state.atlases
 
+    def key(self, model: str | None) -> str:
+        """The model that a page shows: the one named, else the server's first."""
+        return model or self.caller.host.default_key
+
+    @property
+    def models(self) -> list[str]:
+        return list(self.caller.host.entries)
+
     async def ask(self, key: str, function: Any, *args: Any, patience: float = API_PATIENCE) -> Any:
         """`function(resident, footing, *args)` on the device thread, once the table is there."""
         return await self.caller.run(key, function, await self.footing(key, patience=patience), *args)

@@ -107,7 +107,7 @@ class Points(View):
     y: Series
     color: Series
     size: Series | None
-    labels: list[str] = Field(description="Names of the labels that hold, joined by commas.")
+    labels: dict[str, str] = Field(description="Neuron -> the labels that it carries, joined by commas.")
     known: dict[str, str] = Field(description="Neurons that the literature names, and as what.")
     control_x: Series = []
     control_y: Series = []
@@ -125,7 +125,6 @@ class AtlasView(View):
     counts: dict[str, int] = Field(description="Label -> how many neurons of the scatter carry it.")
     points: Points | None
     table: NeuronsView
-    job: dict[str, Any] | None = None
 
     def csv_rows(self) -> list[dict[str, Any]]:
         return neuron_rows(self.table)
