@@ -12,7 +12,7 @@ from app.commands.door import Refused
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _INTERVENTION = re.compile(
-    r"(?P<neuron>\d+\.\d+)(?::(?P<mode>mean|zero|value|scale|clip)(?:=(?P<argument>[^@]+))?)?(?:@(?P<where>[\d,:]+))?"
+    r"(?P<neuron>\d+\.\d+)(?::(?P<mode>mean|zero|value|scale|clip)(?:=(?P<argument>[^@]+))?)?(?:@(?P<where>[\d,-]+))?"
 )
 
 
@@ -50,10 +50,10 @@ def prompt_body(text: str | None, token_ids: str | None, prepend_bos: bool | Non
 
 
 def intervention_body(text: str) -> dict[str, Any]:
-    """`3.17:mean`, `3.17:value=1.5`, `3.17:scale=0.5`, `3.17:clip=0..1`; `@2,5` or `@2:6` says where."""
+    """`3.17:mean`, `3.17:value=1.5`, `3.17:scale=0.5`, `3.17:clip=0..1`; `@2,5` or `@2-6` says where."""
     found = _INTERVENTION.fullmatch(text)
     if found is None:
-        raise Refused(f"{text[:60]!r} is not an intervention. Write 3.17:zero, 3.17:value=1.5 or 3.17:clip=0..1@2:6.")
+        raise Refused(f"{text[:60]!r} is not an intervention. Write 3.17:zero, 3.17:value=1.5 or 3.17:clip=0..1@2-6.")
     mode, argument, where = found["mode"] or "mean", found["argument"], found["where"]
     body: dict[str, Any] = {"neuron": found["neuron"], "mode": mode}
     try:
@@ -72,7 +72,8 @@ def intervention_body(text: str) -> dict[str, Any]:
 
 
 def _where(text: str) -> list[int] | dict[str, int]:
-    if ":" in text:
-        start, stop = text.split(":")
-        return {"start": int(start), "stop": int(stop)}
-    return [int(part) for part in text.split(",")]
+    """`2-6` (inclusive, as on the page), `2,5`, or both: `2,5-7`."""
+    ranges = [(int(first), int(last or first)) for first, _, last in (part.partition("-") for part in text.split(","))]
+    if len(ranges) == 1 and "-" in text:
+        return {"start": ranges[0][0], "stop": ranges[0][1] + 1}
+    return [position for first, last in ranges for position in range(first, last + 1)]

@@ -68,7 +68,7 @@ def test_the_same_numbers_in_process_over_http_and_from_the_api(
     server: str, client: TestClient, model_folder: Path
 ) -> None:
     asked = {
-        "trace": (["-i", "0.3:value=1.5@2:5", "-i", "1.4:zero", "-n", "1.4", "--top-k", "2"], {
+        "trace": (["-i", "0.3:value=1.5@2-4", "-i", "1.4:zero", "-n", "1.4", "--top-k", "2"], {
             "interventions": [
                 {"neuron": "0.3", "mode": "value", "value": 1.5, "positions": {"start": 2, "stop": 5}},
                 {"neuron": "1.4", "mode": "zero"},
@@ -175,6 +175,8 @@ def test_interventions_are_written_as_documented() -> None:
     assert intervention_body("3.17:scale=-0.5@1,4") == {
         "neuron": "3.17", "mode": "scale", "value": -0.5, "positions": [1, 4]
     }  # fmt: skip
+    assert intervention_body("3.17:zero@2-4")["positions"] == {"start": 2, "stop": 5}
+    assert intervention_body("3.17:zero@1,3-5")["positions"] == [1, 3, 4, 5]
     assert intervention_body("3.17:clip=..1") == {"neuron": "3.17", "mode": "clip", "max": 1.0}
     assert intervention_body("3.17:clip=-1..") == {"neuron": "3.17", "mode": "clip", "min": -1.0}
 

@@ -1,0 +1,37 @@
+"""Page and API show the same numbers, token by token, because both are renderings of one answer (the shell: test_cli)."""
+
+from typing import Any
+
+from starlette.testclient import TestClient
+
+URL = "/api/v1/models/tiny-gpt2"
+TEXT = "The dog sat, <b>and</b>\nleft."
+
+
+def page(client: TestClient, **fields: Any) -> dict[str, Any]:
+    response = client.post("/?format=json", data={"model": "tiny-gpt2", "text": TEXT, **fields})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_the_trace_of_the_page_is_the_trace_of_the_api(client: TestClient) -> None:
+    shown = page(client, do="0.3:zero 1.5:value=2", watch="1.5")["trace"]
+    body = {
+        "text": TEXT,
+        "neurons": ["1.5"],
+        "interventions": [{"neuron": "0.3", "mode": "zero"}, {"neuron": "1.5", "mode": "value", "value": 2}],
+        "top_k": len(shown["clean"]["top"][0]),
+    }
+    told = client.post(f"{URL}/trace", json=body).json()
+    for part in ("tokens", "clean"):
+        assert shown[part] == told[part]
+    for name in ("entropy", "loss", "ln_scale", "kl_unigram", "top1_prob", "rank"):
+        assert shown["intervened"][name] == told["intervened"][name]
+
+
+def test_the_neuron_table_of_the_page_is_the_effects_of_the_api(client: TestClient) -> None:
+    shown = page(client, pos=4, baseline="zero")["effects"]
+    body = {"text": TEXT, "position": 4, "baseline": "zero", "limit": len(shown["rows"])}
+    told = client.post(f"{URL}/effects", json=body).json()
+    assert shown["rows"] == told["rows"]
+    assert shown["clean"] == told["clean"]
