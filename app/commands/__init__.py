@@ -8,6 +8,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("app.commands.models", "Which models are here, their size, and the memory that loading needs."),
     "trace": ("app.commands.trace", "Run a prompt: per-token entropy, loss, LN scale, KL to the unigram distribution."),
     "effects": ("app.commands.effects", "Ablate every last-layer neuron at one token and rank them."),
+    "heatmap": ("app.commands.heatmap", "Every token of a prompt by every last-layer neuron."),
+    "joint": ("app.commands.joint", "Ablate a set of neurons together, beside each of them alone."),
+    "dose": ("app.commands.dose", "Clamp neurons to one activation after another."),
+    "ledger": ("app.commands.ledger", "What the final LN scale at a token is made of."),
     "induction": ("app.commands.induction", "Repeat a text: confidence, heads that copy, clipped ablation."),
     "check": ("app.commands.check", "Check a model: its readout against its logits, closed form against hooks."),
     "examples": (
