@@ -7,5 +7,7 @@ FAMILIES: tuple[str, ...] = (
     "effects_api",
     "atlas_api",
     "atlas",
+    "neuron",
     "induction",
+    "induction_page",
 )

@@ -1,0 +1,133 @@
+"""The state of the induction page: one flat form, the same in the address (without texts) and in the body of a POST."""
+
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from analysis.types import InputError
+from app.errors import validation_message
+from app.requests import induction as requests
+
+Request = TypeVar("Request", bound=BaseModel)
+
+LISTS = ("neurons", "clip", "heads")
+BODY_ONLY = {"text", "act", "format", "table"}
+
+
+class InductionState(BaseModel):
+    """What the page shows. Lists are written with spaces between."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+    model: str | None = None
+    kind: requests.Kind = "natural"
+    text: str = ""
+    seed: requests.Seed = 0
+    rows: int = Field(16, ge=1)
+    length: int | None = Field(None, ge=4)
+    copies: int = Field(2, ge=2, le=requests.MAX_COPIES)
+    separator: str = Field("", max_length=200)
+    corrupt: int = Field(0, ge=0)
+    corrupt_at: str = Field("", max_length=400, description="Tokens of the second copy, from 0, spaces between.")
+    neurons: str = Field("", max_length=400)
+    clip: str = Field("", max_length=400)
+    controls: int = Field(20, ge=0, le=100)
+    pattern: str = Field("", max_length=20)
+    who: str = Field("", max_length=20)
+    heads: str = Field("", max_length=400)
+    how: Literal["bos", "mean", "zero"] = "bos"
+    table: Literal["", "ranking", "controls", "tokens"] = ""
+    act: str = Field("", max_length=60)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any, info: Any) -> Any:
+        """A form sends empty strings for what was left open."""
+        return cls.model_fields[info.field_name].get_default() if value == "" else value
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _line_ends(cls, value: Any) -> Any:
+        return value.replace("\r\n", "\n") if isinstance(value, str) else value
+
+    @classmethod
+    def read(cls, pairs: dict[str, Any]) -> Self:
+        """From query or form fields, after the pressed button (`act`)."""
+        try:
+            return cls.model_validate(pairs).acted()
+        except ValidationError as error:
+            raise InputError(validation_message(error.errors()), code="invalid_request") from None
+
+    def acted(self) -> Self:
+        """`clip:3.249` and `neurons:3.249` and `heads:1.2` put a name into a list or take it out; `who:` sets it."""
+        what, _, name = self.act.partition(":")
+        changes: dict[str, Any] = {"act": ""}
+        if what in LISTS and name:
+            found = self.listed(what)
+            changes[what] = " ".join([n for n in found if n != name] if name in found else [*found, name])
+        elif what in ("who", "pattern"):
+            changes[what] = name
+        return self.model_copy(update=changes)
+
+    def listed(self, name: str) -> list[str]:
+        """The names in a list field, each once."""
+        return list(dict.fromkeys(getattr(self, name).replace(",", " ").split()))
+
+    def fields(self) -> dict[str, Any]:
+        return self.model_dump()
+
+    def query(self) -> str:
+        """The address's part: what differs from the defaults, never a text."""
+        kept = self.model_dump(exclude=BODY_ONLY, exclude_defaults=True)
+        if self.separator and self.kind == "text":
+            kept.pop("separator")  # the user's words
+        return urlencode(kept)
+
+    # the API's requests
+
+    def repeat(self) -> dict[str, Any]:
+        """The part that says which rows."""
+        offsets = self.corrupt_at.replace(",", " ").split()
+        if not all(offset.isdecimal() for offset in offsets):
+            raise InputError(f"{self.corrupt_at[:40]!r} are not numbers of tokens.", hint="Write 0 5 12.")
+        return {
+            "kind": self.kind,
+            "text": self.text if self.kind == "text" else None,
+            "seed": self.seed,
+            "rows": self.rows,
+            "length": self.length,
+            "copies": self.copies,
+            "separator": self.separator,
+            "corrupt": 0 if offsets else self.corrupt,
+            "corrupt_at": list(map(int, offsets)),
+        }
+
+    def induction(self) -> requests.InductionRequest:
+        lists = {name: self.listed(name) for name in ("neurons", "clip")}
+        return _request(requests.InductionRequest, **self.repeat(), **lists, controls=self.controls, limit=100_000)
+
+    def scores(self) -> requests.HeadsRequest:
+        return _request(requests.HeadsRequest, seed=self.seed, pattern=self.pattern or None)
+
+    def attribution(self) -> requests.AttributionRequest:
+        return _request(requests.AttributionRequest, **self.repeat(), neuron=self.who)
+
+    def ablation(self) -> requests.HeadAblationRequest:
+        rows = {**self.repeat(), "rows": min(self.rows, 4)}
+        neurons = self.listed("neurons") or self.listed("clip") or ([self.who] if self.who else [])
+        if not neurons:
+            raise InputError("No neuron is chosen to read.", code="no_neurons", hint="Draw one from the ranking first.")
+        return _request(
+            requests.HeadAblationRequest, **rows, heads=self.listed("heads"), neurons=neurons, mode=self.how
+        )
+
+    def natural(self) -> requests.NaturalRequest:
+        return _request(requests.NaturalRequest, clip=self.listed("clip") or ([self.who] if self.who else []))
+
+
+def _request(what: type[Request], **fields: Any) -> Request:
+    try:
+        return what.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(validation_message(error.errors()), code="invalid_request") from None

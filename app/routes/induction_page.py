@@ -1,0 +1,137 @@
+"""The induction page and its panels, each a page of its own where there is no JavaScript."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from analysis.types import NotFoundError, NullscopeError
+from app import pages
+from app.answers import induction as answers
+from app.deps import CallerDep
+from app.errors import failure_of
+from app.figures import induction as figures
+from app.figures import induction_panels as panels
+from app.requests.induction_state import InductionState
+from app.residency.resident import Resident
+from app.routes.in_steps import in_steps
+from app.views.core import ErrorBody
+from app.views.induction_page import LabView
+
+router = APIRouter(include_in_schema=False)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """ask: the state as a request of the API; answer: what computes it; figures: name -> figure of the answer."""
+
+    template: str
+    title: str
+    ask: Callable[[InductionState], Any]
+    answer: Callable[[Resident, Any], Iterator[object]]
+    figures: dict[str, Callable[[Any], pages.Figure]]
+    ready: Callable[[InductionState], bool] = lambda state: True
+
+
+PANELS = {
+    "": Panel(
+        "induction.html",
+        "Induction",
+        InductionState.induction,
+        answers.induction,
+        {
+            "curves": figures.curves,
+            "overlay": figures.overlay,
+            "ranking": figures.ranking,
+            "clip": figures.clip,
+            "tokens": figures.clip_tokens,
+            "controls": figures.clip_controls,
+        },
+        ready=lambda state: state.kind != "text" or bool(state.text.strip()),
+    ),
+    "heads": Panel(
+        "induction_heads.html",
+        "Attention heads",
+        InductionState.scores,
+        answers.head_scores,
+        {"map": panels.head_map, "pattern": panels.pattern},
+    ),
+    "who": Panel(
+        "induction_who.html",
+        "Who tells the neuron",
+        InductionState.attribution,
+        answers.attribution,
+        {"parts": panels.parts},
+        ready=lambda state: bool(state.who),
+    ),
+    "ablation": Panel(
+        "induction_ablation.html",
+        "Heads taken out",
+        InductionState.ablation,
+        answers.head_ablation,
+        {"groups": panels.groups, "queries": panels.queries},
+        ready=lambda state: bool(state.heads),
+    ),
+    "natural": Panel(
+        "induction_natural.html",
+        "Natural repeats",
+        InductionState.natural,
+        answers.natural_repeats,
+        {"aligned": panels.aligned},
+    ),
+}
+
+
+@router.get("/induction")
+@router.get("/induction/{panel}")
+async def shown(request: Request, caller: CallerDep, panel: str = "") -> Response:
+    """By address: seed and settings, never a text."""
+    return await _show(request, caller, panel, dict(request.query_params))
+
+
+@router.post("/induction")
+@router.post("/induction/{panel}")
+async def run(request: Request, caller: CallerDep, panel: str = "") -> Response:
+    """The form as it stands, after the pressed button; `format` and `table` stand in the address."""
+    form = await request.form()
+    return await _show(request, caller, panel, {**{name: form[name] for name in form}, **request.query_params})
+
+
+async def _show(request: Request, caller: CallerDep, name: str, fields: dict[str, Any]) -> Response:
+    panel = _panel(name)
+    state, found, status, problem = InductionState(), None, 200, None
+    try:
+        state = InductionState.read(fields)
+        state = state.model_copy(update={"model": state.model or caller.host.default_key})
+        caller.host.entry(state.model or "")
+        if panel.ready(state):
+            found = await in_steps(caller, state.model or "", panel.answer, panel.ask(state))
+    except NullscopeError as error:
+        failure = failure_of(error)
+        status, problem = failure.status, ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
+        if pages.format_of(request) != "html":
+            raise
+    view = LabView(state=state.fields(), models=tuple(caller.host.entries), found=found, problem=problem)
+    address = f"{request.scope.get('root_path', '')}/induction?{state.query()}"
+    return pages.respond(
+        request,
+        view,
+        template=panel.template,
+        title=panel.title,
+        model=state.model,
+        status=status,
+        figures={key: _drawn(draw, found) for key, draw in panel.figures.items()},
+        push=None if name else address,
+        replace=address if name else None,
+    )
+
+
+def _panel(name: str) -> Panel:
+    if name not in PANELS:
+        raise NotFoundError(f"There is no panel {name[:40]!r}.", code="not_found", hint=f"Known: {', '.join(PANELS)}.")
+    return PANELS[name]
+
+
+def _drawn(draw: Callable[[Any], pages.Figure], found: object) -> Callable[[], pages.Figure]:
+    return lambda: draw(found)
