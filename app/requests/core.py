@@ -27,6 +27,11 @@ def well_formed(text: str) -> str:
 Text = Annotated[str, AfterValidator(well_formed)]
 
 
+# Far beyond what any model computes, and far from where float32 overflows.
+MAX_ACTIVATION = 1e6
+Activation = Annotated[float, Field(ge=-MAX_ACTIVATION, le=MAX_ACTIVATION)]
+
+
 class Strict(BaseModel):
     """Unknown keys refused, no NaN or infinity, immutable."""
 
@@ -51,9 +56,9 @@ class InterventionRequest(Strict):
 
     neuron: NeuronName
     mode: Literal["mean", "zero", "value", "scale", "clip"] = "mean"
-    value: float | None = Field(None, description="For value: the activation. For scale: the factor.")
-    min: float | None = Field(None, description="For clip: the activation is raised to this.")
-    max: float | None = Field(None, description="For clip: the activation is lowered to this.")
+    value: Activation | None = Field(None, description="For value: the activation. For scale: the factor.")
+    min: Activation | None = Field(None, description="For clip: the activation is raised to this.")
+    max: Activation | None = Field(None, description="For clip: the activation is lowered to this.")
     positions: list[Position] | SpanRequest | None = Field(None, description="null: every position.")
 
     @model_validator(mode="after")
@@ -141,7 +146,7 @@ class EffectsRequest(PromptRequest, Filtered):
     columns: ClassVar[tuple[str, ...]] = EFFECT_COLUMNS
 
     position: Position | None = Field(None, description="null: the last one.")
-    baseline: BaselineName | float = Field("mean", description="The value an ablated neuron is set to.")
+    baseline: BaselineName | Activation = Field("mean", description="The value an ablated neuron is set to.")
     neurons: Literal["all"] | Annotated[list[NeuronName], Field(min_length=1)] = "all"
     sort: str = Field("d_entropy.total", description=f"One of: {', '.join(EFFECT_COLUMNS)}.")
     order: Order = Field("abs_desc", description="Nulls come last, ties by neuron.")

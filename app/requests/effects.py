@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.requests.core import BaselineName, NeuronName, Position, PromptRequest
+from app.requests.core import Activation, BaselineName, NeuronName, Position, PromptRequest
 
 HeatMetric = Literal["d_entropy", "d_loss", "d_kl_unigram", "kl"]
 HeatPart = Literal["total", "direct", "ln_mediated", "ln_only", "frequency_mediated"]
@@ -15,7 +15,7 @@ NeuronSet = Annotated[list[NeuronName], Field(min_length=1)]
 class SwitchedRequest(PromptRequest):
     """A prompt, and the "no LayerNorm" switch."""
 
-    ln_scale: Literal["median"] | Annotated[float, Field(gt=0)] | None = Field(
+    ln_scale: Literal["median"] | Annotated[float, Field(ge=1e-6, le=1e6)] | None = Field(
         None,
         description="The final LN scale held at this constant for the whole run (median: this prompt's own median); "
         "null: the model's norm. Without a norm to follow, total and direct effects coincide.",
@@ -25,7 +25,7 @@ class SwitchedRequest(PromptRequest):
 class HeatmapRequest(SwitchedRequest):
     """Every token by every last-layer neuron: each ablated by itself at each token, and measured there."""
 
-    baseline: BaselineName | float = Field("mean", description="The value an ablated neuron is set to.")
+    baseline: BaselineName | Activation = Field("mean", description="The value an ablated neuron is set to.")
     neurons: Literal["all"] | NeuronSet = "all"
     metric: HeatMetric = "d_entropy"
     part: HeatPart = "total"
@@ -49,15 +49,17 @@ class JointRequest(TokenRequest):
     """A set of last-layer neurons ablated together at one token, beside each of them alone."""
 
     neurons: NeuronSet
-    baseline: BaselineName | float = "mean"
+    baseline: BaselineName | Activation = "mean"
 
 
 class DoseRequest(TokenRequest):
     """A set's activations clamped to one value after another at one token."""
 
     neurons: NeuronSet
-    low: float | None = Field(None, description="First dose; null: the lowest activation of the set in this prompt.")
-    high: float | None = Field(None, description="Last dose; null: the highest.")
+    low: Activation | None = Field(
+        None, description="First dose; null: the lowest activation of the set in this prompt."
+    )
+    high: Activation | None = Field(None, description="Last dose; null: the highest.")
     steps: int = Field(41, ge=2, le=401)
 
     @model_validator(mode="after")
