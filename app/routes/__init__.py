@@ -5,6 +5,7 @@ FAMILIES: tuple[str, ...] = (
     "api",
     "prompt",
     "effects_api",
+    "effects",
     "atlas_api",
     "atlas",
     "neuron",

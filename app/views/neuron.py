@@ -1,0 +1,76 @@
+"""One neuron at work: on a text, on the sample, and with its activation held fixed."""
+
+from typing import Any
+
+from pydantic import Field
+
+from app.views.atlas import NeuronView
+from app.views.core import Provenance, Series, Token, View
+
+
+class GateCase(View):
+    """One of the four sign cases of a gated MLP: gate and input positive or negative."""
+
+    gate: str
+    input: str
+    share: float = Field(description="Of the positions of this text.")
+    mean_activation: float | None
+
+
+class ClampPoint(View):
+    """Means over the text with the neuron's activation held at `value` everywhere (null: left alone)."""
+
+    value: float | None
+    ln_scale: float
+    entropy: float
+    loss: float | None
+    rank: float | None
+
+
+class Live(View):
+    """The neuron on one text."""
+
+    tokens: list[Token]
+    skip: int = Field(description="1 where token 0 is BOS: it is left out of the scales and means.")
+    activation: Series
+    d_entropy: Series | None = Field(description="Of ablating it at each token alone; last layer only.")
+    baseline: str | None
+    clamp: list[ClampPoint]
+    gate_cases: list[GateCase] | None
+    text: str
+    provenance: Provenance
+
+
+class Moment(View):
+    """One token of the sample in its context."""
+
+    before: str
+    token: str
+    after: str
+    activation: float
+    d_entropy: float | None
+
+
+class Sample(View):
+    """Where in the sample the neuron is most active, and where ablating it changes the entropy most."""
+
+    source: str
+    n_tokens: int
+    baseline: str | None
+    most_active: list[Moment]
+    least_active: list[Moment]
+    raises_entropy: list[Moment] = Field(description="Ablating it here raises the entropy most.")
+    lowers_entropy: list[Moment]
+
+
+class NeuronPage(View):
+    model: str
+    models: list[str]
+    state: dict[str, Any]
+    neuron: NeuronView
+    live: Live | None = None
+    sample: Sample | None = None
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        pairs = zip(self.neuron.singular_values, self.neuron.null_space_cosines, strict=True)
+        return [{"index": i, "singular_value": s, "abs_cosine": c} for i, (s, c) in enumerate(pairs)]
