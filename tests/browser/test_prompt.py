@@ -179,12 +179,17 @@ def test_an_error_stands_where_its_cause_is(open_page: Open) -> None:
     page.fill("#text", "word " * 300)
     expect(page.locator("#count")).to_have_class("count over")
     expect(page.locator("#result")).to_have_class("stale old")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#result .error").first).to_contain_text("at most 128")
+    expect(page.locator("#text")).to_have_value("word " * 300)
 
 
 def test_hostile_text_is_shown_never_run(open_page: Open) -> None:
     page = open_page("/")
     page.evaluate("window.broken = false")
-    run(page, "<script>window.broken = true</script><img src=x onerror='window.broken = true'> \u202eabc\u0000 </b> end")
+    run(
+        page, "<script>window.broken = true</script><img src=x onerror='window.broken = true'> \u202eabc\u0000 </b> end"
+    )
     curves(page)
     assert page.evaluate("window.broken") is False
     assert page.locator("#strip img, #strip script").count() == 0

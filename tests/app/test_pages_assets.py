@@ -1,0 +1,91 @@
+"""Vendored files are what their notes say; colours agree between style sheet and charts, and can be read."""
+
+import hashlib
+import re
+from itertools import product
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.figures import theme
+from app.pages import STATIC, TEMPLATES
+
+CSS = (STATIC / "app.css").read_text("utf-8")
+BLOCKS = {
+    "light": re.search(r":root \{(.*?)\n\}", CSS, re.DOTALL),
+    "media": re.search(r':root:not\(\[data-theme="light"\]\) \{\n(.*?)\n  \}', CSS, re.DOTALL),
+    "dark": re.search(r':root\[data-theme="dark"\] \{\n(.*?)\n\}', CSS, re.DOTALL),
+}
+
+
+def tokens(name: str) -> dict[str, str]:
+    block = BLOCKS[name]
+    assert block is not None
+    return dict(re.findall(r"(--[\w-]+): ([^;]+);", block[1]))
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("name", ["htmx", "plotly"])
+def test_vendored_scripts_are_the_ones_named(name: str) -> None:
+    folder = STATIC / "vendor" / name
+    note = (folder / "VERSION").read_text()
+    script = next(folder.glob("*.min.js"))
+    assert hashlib.sha256(script.read_bytes()).hexdigest() in note
+    assert (folder / "LICENSE").is_file()
+
+
+def test_both_ways_into_the_dark_theme_agree() -> None:
+    assert tokens("dark") == tokens("media")
+    missing = {"--sans", "--mono", "--radius"}  # the same in both
+    assert set(tokens("light")) - set(tokens("dark")) == missing
+
+
+def test_charts_know_the_light_colours() -> None:
+    light = tokens("light")
+    assert {name: light[name] for name in theme.LIGHT} == theme.LIGHT
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_text_can_be_read(name: str) -> None:
+    colours = tokens(name)
+    texts = ("--ink", "--soft", "--accent", "--bad", "--down-text", "--up-text")
+    for text, ground in product(texts, ("--paper", "--card", "--sunk", "--raised")):
+        assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+    assert contrast(colours["--on-accent"], colours["--accent"]) >= 4.5
+    assert contrast(colours["--accent"], colours["--accent-soft"]) >= 4.5
+    for line in ("--clean", "--intervened", *(f"--series-{i}" for i in range(1, 7))):
+        assert contrast(colours[line], colours["--card"]) >= 3
+
+
+def test_every_named_colour_exists() -> None:
+    known = tokens("light")
+    used = set(re.findall(r"var\((--[\w-]+)", CSS)) - {"--w", "--tint"}
+    assert used <= set(known)
+
+
+def test_static_files_are_cached_by_content(client: TestClient) -> None:
+    page = client.get("/models").text
+    addresses = set(re.findall(r'"(/static/[^"]+)"', page))
+    assert any("plotly" in address for address in addresses)
+    for address in addresses:
+        answer = client.get(address)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+    assert client.get("/static/plotly/0.0.0/plotly.min.js").status_code == 404
+
+
+def test_attributes_are_not_expected_to_inherit() -> None:
+    """htmx 4 inherits nothing: an element that asks must name its own target (or be it)."""
+    for file in TEMPLATES.glob("*.html"):
+        for tag in re.findall(r"<[a-z]+[^<>]*\shx-(?:get|post)=[^<>]*>", file.read_text("utf-8")):
+            assert "hx-target" in tag or "hx-swap" in tag, (file.name, tag)
