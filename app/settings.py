@@ -85,7 +85,7 @@ class Settings(Limits, BaseSettings):
     )
     run_jobs: bool = Field(True, description="Whether this process works off sweeps and other long jobs.")
     queue_size: int = Field(64, ge=1, description="Requests that may wait for one device; beyond it: 429.")
-    queue_per_person: int = Field(64, ge=1, description="Requests that one person may have waiting; beyond it: 429.")
+    queue_per_person: int = Field(32, ge=1, description="Requests that one person may have waiting; beyond it: 429.")
     request_seconds: float = Field(
         120.0, gt=0, description="Longest time a request may wait and run before it is answered with 503."
     )

@@ -64,7 +64,7 @@ def opened(model: str | None, url: str | None) -> Iterator[Door]:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Errors meant for people become one sentence. What knows them is imported only when there is one: it takes torch."""
+    """Errors meant for people become one sentence. What knows them (and torch) is imported only when there is one."""
     try:
         yield
     except click.ClickException:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
@@ -128,6 +129,7 @@ def baseline_name(baseline: float | str, resident: Resident) -> str:
     return "zero" if baseline == "zero" else f"value {baseline}"
 
 
+@cache
 def versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:

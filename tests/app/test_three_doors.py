@@ -1,4 +1,4 @@
-"""Page and API show the same numbers, token by token, because both are renderings of one answer (the shell: test_cli)."""
+"""Page and API show the same numbers, token by token: both are renderings of one answer (the shell: test_cli)."""
 
 from typing import Any
 
