@@ -2,6 +2,8 @@
 
 FAMILIES: tuple[str, ...] = (
     "health",
+    "sweep_api",
+    "sweep",
     "api",
     "prompt",
     "effects_api",
@@ -9,6 +11,8 @@ FAMILIES: tuple[str, ...] = (
     "atlas_api",
     "atlas",
     "neuron",
+    "nullspace",
+    "frequency",
     "induction",
     "induction_page",
 )
