@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 
 from analysis.types import NullscopeError
 from app import pages
+from app.access.gate import Gate
+from app.answers.induction_jobs import HeadJobs
 from app.db import Database
 from app.jobs import Jobs
 from app.jobs.sweeps import Sweeps
@@ -58,15 +60,17 @@ def create_app(settings: Settings | None = None, *, host: ModelHost | None = Non
     )
     app.state.settings = settings
     app.state.database = Database.of(settings)
+    app.state.gate = Gate(settings, app.state.database)
     app.state.host = host or ModelHost(settings)
     app.state.atlases = Atlases(app.state.host)
     app.state.jobs = Jobs(app.state.database)
     app.state.sweeps = Sweeps(settings, app.state.host, app.state.jobs)
     app.state.evidence = app.state.sweeps.evidence
+    app.state.head_jobs = HeadJobs(settings, app.state.host, app.state.jobs)
     for kind in (NullscopeError, RequestValidationError, ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, pages.handle_error)
     for family in FAMILIES:
         app.include_router(import_module(f"app.routes.{family}").router)
     app.router.routes.extend(pages.static_routes())
-    app.add_middleware(Guard, settings=settings, render=pages.handle_error)
+    app.add_middleware(Guard, settings=settings, gate=app.state.gate, render=pages.handle_error)
     return app

@@ -12,7 +12,7 @@ from torch import Tensor
 from analysis.induction.head_ablation import HeadMode, Local, ablated_at, clean_at, head_means, random_heads
 from analysis.induction.heads import HeadId
 from analysis.induction.measure import Measured
-from analysis.induction.steps import Steps
+from analysis.induction.steps import Steps, part_of
 from analysis.model import Model
 from analysis.types import InputError, NeuronId
 
@@ -62,11 +62,11 @@ def study_heads(
         layers = [head.layer for _, group in planned for head in group]
         means = yield from head_means(model, tokens, layers)
     groups = []
-    for role, group in planned:
-        stage = f"{role.replace('_', ' ')}: {', '.join(map(str, group))}"
-        found = yield from ablated_at(
-            model, tokens, queries, group, neurons=neurons, mode=mode, means=means, stage=stage
+    for index, (role, group) in enumerate(planned):
+        ablated = ablated_at(
+            model, tokens, queries, group, neurons=neurons, mode=mode, means=means, stage="heads taken out"
         )
+        found = yield from part_of(ablated, index, len(planned))
         groups.append(Group(role, group, found))
     return HeadStudy(mode, tuple(queries), clean_at(measured, queries), tuple(groups))
 

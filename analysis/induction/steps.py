@@ -42,6 +42,17 @@ def complete(steps: Steps[T]) -> T:
             return found
 
 
+def part_of(steps: Steps[T], index: int, n_parts: int) -> Steps[T]:
+    """The same work as one of ``n_parts`` equal ones: its progress counts in the whole."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        yield Progress(step.stage, index * step.total + step.done, n_parts * step.total)
+
+
 def rows_per_batch(model: Model, n_positions: int) -> int:
     """How many rows of ``n_positions`` tokens one step takes."""
     matrices = 3 if model.gated else 2

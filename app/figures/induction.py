@@ -15,7 +15,7 @@ METRICS = {
     "top1_prob": ("Top-1 prob.", None),
     "kl_unigram": ("KL to unigram", "nats"),
 }
-FIRST, SECOND = theme.SERIES[0], theme.SERIES[1]
+FIRST, FROZEN = theme.SERIES[0], theme.SERIES[3]
 MOST_LABELLED = 12
 
 
@@ -127,13 +127,13 @@ def clip(view: InductionView) -> go.Figure:
     first = view.repeat.starts[0]
     x = list(range(first, view.repeat.n_positions))
     ratio = banded(x, found.ratio, slice(first, None), theme.INTERVENED, "clipped")
-    ratio += banded(x, found.ratio_frozen, slice(first, None), SECOND, "LN scale frozen", band=False, dash="dot")
+    ratio += banded(x, found.ratio_frozen, slice(first, None), FROZEN, "LN scale frozen", band=False, dash="dot")
     if found.control_ratio is not None:
         ratio += banded(
             found.control_positions, found.control_ratio, slice(None), theme.QUIET, f"{len(found.controls)} random sets"
         )
     loss = banded(x, found.loss_change, slice(first, None), theme.INTERVENED, "clipped")
-    loss += banded(x, found.loss_change_frozen, slice(first, None), SECOND, "LN scale frozen", band=False, dash="dot")
+    loss += banded(x, found.loss_change_frozen, slice(first, None), FROZEN, "LN scale frozen", band=False, dash="dot")
     rows = [(("H_post / H", None), ratio), (("Δ loss", "nats"), loss)]
     return stacked(rows, x="Position", marks=view.repeat.starts[1:], legend=True, height=190)
 
@@ -184,7 +184,7 @@ def clip_controls(view: InductionView) -> go.Figure:
             text=[names], hovertemplate="%{text}<br>%{x:.4f}, %{y:.4f}<extra>" + name + "</extra>",
         )  # fmt: skip
 
-    frozen = mark(found.repeat_ratio_frozen, found.repeat_loss_change_frozen, "LN scale frozen", SECOND, "diamond-open")
+    frozen = mark(found.repeat_ratio_frozen, found.repeat_loss_change_frozen, "LN scale frozen", FROZEN, "diamond-open")
     chosen = mark(found.repeat_ratio, found.repeat_loss_change, "clipped", theme.INTERVENED, "diamond")
     return theme.chart(
         random,

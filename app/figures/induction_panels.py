@@ -1,5 +1,7 @@
 """Charts of the induction page's panels: heads, a pattern, attribution, heads taken out, natural repeats."""
 
+from typing import Any
+
 import plotly.graph_objects as go
 
 from app.figures import theme
@@ -54,7 +56,7 @@ def pattern(view: HeadsView) -> go.Figure:
     shift = found.length - 1
     line = {"color": theme.SERIES[1], "width": 1.5, "dash": "dot"}
     looks = {"type": "line", "x0": second - shift, "y0": second, "x1": last - shift, "y1": last, "line": line}
-    ticks = {"type": "category", "showgrid": False, "nticks": 14, "tickfont": {"size": 10}}
+    ticks: dict[str, Any] = {"type": "category", "showgrid": False, "nticks": 14, "tickfont": {"size": 10}}
     return theme.chart(
         heat,
         x=theme.axis("Key", **ticks),

@@ -38,7 +38,7 @@ def stacked(
             traces.append(line.update(yaxis=f"y{number}", xaxis="x", showlegend=shown))
     last = "y" if len(rows) == 1 else f"y{len(rows)}"
     axes["xaxis"] = {"anchor": last, "title": {"text": x}, **(ticks or {})}
-    line = {"color": theme.QUIET, "width": 1.2, "dash": "dot"}
+    line = {"color": theme.MARK, "width": 1, "dash": "dot"}
     shapes = [
         {"type": "line", "x0": at - 0.5, "x1": at - 0.5, "yref": "paper", "y0": 0, "y1": 1, "line": line}
         for at in marks

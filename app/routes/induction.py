@@ -1,14 +1,24 @@
 """The JSON API of the induction lab. Pages: app.routes.induction_pages."""
 
-from typing import cast
+import asyncio
+from typing import Annotated, cast
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 
 from app.answers import induction as answers
+from app.answers.induction_jobs import HeadJobs
 from app.deps import CallerDep
 from app.requests import induction as requests
 from app.routes.in_steps import in_steps
 from app.views import induction as views
+
+
+def head_jobs_of(request: Request) -> HeadJobs:
+    found: HeadJobs = request.app.state.head_jobs
+    return found
+
+
+HeadJobsDep = Annotated[HeadJobs, Depends(head_jobs_of)]
 
 router = APIRouter(prefix="/api/v1/models/{key}", tags=["induction"])
 
@@ -35,6 +45,26 @@ async def attribution(key: str, body: requests.AttributionRequest, caller: Calle
 async def ablation(key: str, body: requests.HeadAblationRequest, caller: CallerDep) -> views.HeadAblationView:
     """BOS, mean or zero ablation of heads, each query of the repeat by itself, against random heads."""
     return cast(views.HeadAblationView, await in_steps(caller, key, answers.head_ablation, body))
+
+
+@router.post("/induction/ablation/jobs", status_code=202)
+async def ablation_job(
+    key: str, body: requests.HeadAblationRequest, caller: CallerDep, jobs: HeadJobsDep
+) -> views.AblationJobView:
+    """The same as a job, for models and rows that take longer than a request may."""
+    return await asyncio.to_thread(jobs.submit, key, body, person=caller.person)
+
+
+@router.get("/induction/ablation/jobs/{job_id}")
+async def ablation_result(key: str, job_id: str, jobs: HeadJobsDep) -> views.AblationJobView:
+    """How far the job is, and its result once it has finished."""
+    return await asyncio.to_thread(jobs.view, job_id)
+
+
+@router.post("/induction/ablation/jobs/{job_id}/cancel")
+async def ablation_cancel(key: str, job_id: str, jobs: HeadJobsDep) -> views.AblationJobView:
+    """Stop it after the current batch."""
+    return await asyncio.to_thread(jobs.cancel, job_id)
 
 
 @router.post("/induction/natural")

@@ -1,5 +1,6 @@
 """The induction page and its panels, each a page of its own where there is no JavaScript."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,9 @@ from app.figures import induction_panels as panels
 from app.requests.induction_state import InductionState
 from app.residency.resident import Resident
 from app.routes.in_steps import in_steps
+from app.routes.induction import HeadJobsDep
 from app.views.core import ErrorBody
+from app.views.induction import AblationJobView
 from app.views.induction_page import LabView
 
 router = APIRouter(include_in_schema=False)
@@ -81,6 +84,40 @@ PANELS = {
         {"aligned": panels.aligned},
     ),
 }
+
+
+@router.get("/induction/jobs/{job_id}")
+async def job(request: Request, job_id: str, jobs: HeadJobsDep) -> Response:
+    """Heads taken out as a job: progress while it runs, then the result."""
+    view = await asyncio.to_thread(jobs.view, job_id)
+    return _job_page(request, view, await asyncio.to_thread(jobs.page_state, job_id))
+
+
+@router.post("/induction/jobs/{job_id}/cancel")
+async def cancel(request: Request, job_id: str, jobs: HeadJobsDep) -> Response:
+    view = await asyncio.to_thread(jobs.cancel, job_id)
+    return _job_page(request, view, await asyncio.to_thread(jobs.page_state, job_id))
+
+
+@router.post("/induction/ablation/start")
+async def start(request: Request, caller: CallerDep, jobs: HeadJobsDep) -> Response:
+    """The form's heads, queued."""
+    form = await request.form()
+    state = InductionState.read({name: form[name] for name in form})
+    state = state.model_copy(update={"model": state.model or caller.host.default_key})
+    view = await asyncio.to_thread(
+        jobs.submit, state.model or "", state.ablation(), person=caller.person, state=state.fields()
+    )
+    return _job_page(request, view, state.fields())
+
+
+def _job_page(request: Request, job: AblationJobView, state: dict[str, Any]) -> Response:
+    found = job.result
+    view = LabView(state={**InductionState().fields(), **state}, found=found, job=job)
+    drawn = {name: _drawn(draw, found) for name, draw in PANELS["ablation"].figures.items()}
+    return pages.respond(
+        request, view, template="induction_ablation.html", title="Heads taken out", model=job.model, figures=drawn
+    )
 
 
 @router.get("/induction")

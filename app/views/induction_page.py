@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.views.core import ErrorBody, View
-from app.views.induction import InductionView
+from app.views.induction import AblationJobView, InductionView
 
 
 class LabView(View):
@@ -13,6 +13,7 @@ class LabView(View):
     state: dict[str, Any]
     models: tuple[str, ...] = ()
     found: Any = None
+    job: AblationJobView | None = None
     problem: ErrorBody | None = None
 
     def csv_rows(self) -> Iterator[dict[str, Any]]:
