@@ -1,0 +1,95 @@
+"""The effects page: the API's numbers as page, fragment, JSON and CSV; a heat map that fills while one looks."""
+
+import csv
+import io
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests import tiny
+
+URL = "/api/v1/models/tiny-gpt2"
+TEXT = tiny.tokenizer().decode(tiny.token_ids(9, bos=False))
+FORM = {"text": TEXT}
+
+
+def data(client: TestClient, **fields: str) -> dict:
+    response = client.post("/effects", params={"format": "json"}, data={**FORM, **fields})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_the_page_shows_the_apis_numbers(client):
+    prompt = {"text": TEXT}
+    shown = data(client, panel="heatmap", limit="5")["heatmap"]
+    assert shown["rows"] == client.post(f"{URL}/heatmap", json={**prompt, "limit": 5}).json()["rows"]
+    body = {**prompt, "neurons": ["1.3", "1.9"], "position": 4}
+    for panel in ("joint", "dose"):
+        shown = data(client, panel=panel, neurons="1.9, 1.3", pos="4")[panel]
+        assert shown["rows"] == client.post(f"{URL}/{panel}", json=body).json()["rows"]
+    shown = data(client, panel="ledger", pos="4", k="3")["ledger"]
+    asked = {**prompt, "position": 4, "k": 3, "limit": 40}
+    assert shown["rows"] == client.post(f"{URL}/ledger", json=asked).json()["rows"]
+
+
+@pytest.mark.parametrize("panel", ["heatmap", "joint", "dose", "ledger"])
+def test_every_panel_is_a_page_a_fragment_and_a_table(client, panel):
+    page = client.post("/effects", data={**FORM, "panel": panel})
+    assert page.status_code == 200
+    assert "<html" in page.text
+    assert f'data-chart="{panel}"' in page.text
+    fragment = client.post(
+        "/effects", data={**FORM, "panel": panel}, headers={"HX-Request": "true", "HX-Target": "div#effects"}
+    )
+    assert "<html" not in fragment.text
+    assert 'id="effects"' in fragment.text
+    table = client.post("/effects", params={"format": "csv"}, data={**FORM, "panel": panel})
+    rows = list(csv.DictReader(io.StringIO(table.text)))
+    assert len(rows) > 1
+
+
+def test_without_neurons_the_strongest_two_are_taken(client):
+    strongest = client.post(f"{URL}/effects", json={"text": TEXT, "limit": 2}).json()["rows"]
+    shown = data(client, panel="joint")
+    assert {row["neuron"] for row in shown["joint"]["rows"]} == {row["neuron"] for row in strongest}
+
+
+def test_the_switch_makes_total_and_direct_coincide(client):
+    effect = data(client, panel="joint", neurons="1.3 1.9", ln="median")["joint"]["joint"]["d_entropy"]
+    assert effect["total"] == pytest.approx(effect["direct"], abs=2e-6)
+
+
+def test_a_heat_map_asks_for_itself_until_it_is_done(client):
+    """Each fragment that is not finished names where the next one comes from; the last one does not."""
+    headers = {"HX-Request": "true", "HX-Target": "div#effects"}
+    text = client.post("/effects", data={**FORM, "metric": "d_loss"}, headers=headers).text
+    for _ in range(200):
+        if "/effects/heatmap/" not in text:
+            break
+        url = text.split('hx-get="', 1)[1].split('"', 1)[0]
+        text = client.get(url, headers={"HX-Request": "true", "HX-Target": "section#heatmap"}).text
+    assert "/effects/heatmap/" not in text
+    assert "40 neurons" in text
+    assert client.get("/effects/heatmap/unknown").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"panel": "joint", "neurons": "0.3"}, "not in the last layer"),
+        ({"panel": "joint", "neurons": "x"}, "neurons"),
+        ({"panel": "dose", "neurons": "1.3", "low": "9"}, "doses"),
+        ({"panel": "ledger", "pos": "400"}, "Position 400"),
+        ({"panel": "heatmap", "baseline": "<b>"}, "baseline"),
+    ],
+)
+def test_errors_stand_in_the_page(client, fields, message):
+    response = client.post("/effects", data={**FORM, **fields})
+    assert response.status_code == 422
+    assert message in response.text
+    assert "<b>" not in response.text.replace("&lt;b&gt;", "")
+
+
+def test_hostile_text_is_shown_and_not_run(client):
+    response = client.post("/effects", data={"text": "a</textarea><script>alert(1)</script>", "panel": "heatmap"})
+    assert "<script>alert(1)" not in response.text
