@@ -69,10 +69,10 @@ def sampled(
     activations: Float[Tensor, "pos n"], values: Mapping[Condition, Float[Tensor, "measure pos n"]]
 ) -> Float[Tensor, "field pos n"]:
     """The fields of SAMPLED; NaN for a condition that was not computed."""
-    fields = [activations.double()]
+    fields, by_name = [activations.double()], {str(name): found for name, found in values.items()}
     for name in SAMPLED[1:]:
         condition, _, quantity = name.partition(".")
-        found = values.get(condition)
+        found = by_name.get(condition)
         fields.append(torch.full_like(fields[0], torch.nan) if found is None else found[MEASURES.index(quantity)])
     return torch.stack(fields)
 
@@ -80,7 +80,7 @@ def sampled(
 def boot_index(conditions: tuple[Condition, ...]) -> list[tuple[int, int]]:
     """BOOTSTRAPPED as indices into (condition, measure), for the conditions that were computed."""
     return [
-        (conditions.index(condition), MEASURES.index(name))  # type: ignore[arg-type]
+        (conditions.index(condition), MEASURES.index(name))
         for condition, name in BOOTSTRAPPED
         if condition in conditions
     ]

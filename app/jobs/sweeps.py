@@ -100,6 +100,7 @@ class Sweeps:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+        path.with_name(f".{corpus_id}.name").write_text(name[:200], encoding="utf-8")
         return Corpus(corpus_id, name[:200], n_documents, n_characters)
 
     def texts(self, model: str, corpus_id: str) -> Iterator[str]:
@@ -116,6 +117,12 @@ class Sweeps:
         if not found:
             raise NotFoundError(f"There is no text {corpus_id[:40]!r} here.", code="no_such_corpus", hint="Upload it again.")
         return found[0]
+
+    def corpus_name(self, corpus_id: str) -> str:
+        """The name an upload came under; NotFoundError when it is gone."""
+        path = self._text_file("", corpus_id)
+        note = path.with_name(f".{corpus_id}.name")
+        return note.read_text(encoding="utf-8") if note.exists() else path.name
 
     def _limits(self) -> ReadLimits:
         return ReadLimits(total=self.settings.max_corpus_characters)
@@ -159,7 +166,8 @@ class Sweeps:
 
     def _resident(self, model: str) -> Resident:
         """A replica, for what needs no forward pass."""
-        return self.host.submit(model, lambda resident: resident, kind="sweep").result()
+        found: Resident = self.host.submit(model, _itself, kind="sweep").result()
+        return found
 
     # results
 
@@ -193,8 +201,9 @@ class Sweeps:
         used = {other.config.get("corpus") for other in self.jobs.every("sweep")}
         corpus_id = job.config.get("corpus", SAMPLE)
         if corpus_id != SAMPLE and corpus_id not in used and corpus_id.isalnum():
-            for file in (self.settings.data_dir / "corpora").glob(f"{corpus_id}.*"):
-                file.unlink(missing_ok=True)
+            for pattern in (f"{corpus_id}.*", f".{corpus_id}.name"):
+                for file in (self.settings.data_dir / "corpora").glob(pattern):
+                    file.unlink(missing_ok=True)
 
     def finished_for(self, model: str, weights_sha256: str) -> str | None:
         """The newest finished sweep of these weights over the whole last layer; the bundled one if there is no other."""
@@ -254,3 +263,7 @@ def evidence_of(result: Result) -> dict[str, Evidence]:
         )
         for neuron, place in result.place.items()
     }
+
+
+def _itself(resident: Resident) -> Resident:
+    return resident

@@ -1,0 +1,271 @@
+"""What the sweep pages and API ask of a resident model, on the device thread."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis import calibration, nullspace
+from analysis.atlas import Atlas
+from analysis.calibration import NeuronSet
+from analysis.corpus import RowRule, RowSet, cut, kept_positions
+from analysis.effects import next_tokens, stream
+from analysis.model import Model
+from analysis.store import RunFolder
+from analysis.sweep import Result, SweepConfig
+from analysis.sweep.run import config_of
+from analysis.trace import trace
+from analysis.types import InputError, NeuronId, NotFoundError
+from app.present import sweep as shown
+from app.present.sweep_figures import Ground, figure as made
+from app.requests.sweep import CalibrationQuery, FigureQuery
+from app.residency.resident import Resident
+from app.views import sweep as views
+
+PROBE_ROWS = 200
+PROBE_POSITIONS = 8
+
+
+def rule_of(resident: Resident, config: SweepConfig) -> RowRule:
+    model = resident.model
+    return RowRule(
+        length=config.length or model.n_ctx,
+        bos=model.bos_id if model.prepends_bos() else None,
+        token_filter=config.token_filter,
+        excluded=model.excluded_ids,
+    )
+
+
+def probe_rows(resident: Resident, config: SweepConfig, texts: Iterable[str]) -> tuple[list[list[int]], int]:
+    """The first rows of a text, and the characters they were cut from; InputError when there is not one."""
+    rows: list[list[int]] = []
+    characters = 0
+    rule = rule_of(resident, config)
+    for text in texts:
+        rows += cut(resident.model.encode(text, prepend_bos=False), rule)
+        characters += len(text)
+        if len(rows) >= PROBE_ROWS:
+            break
+    if not rows:
+        raise InputError(
+            "Nothing is left of this text after filtering.",
+            code="empty_corpus",
+            hint="A row needs a few tokens that the token filter keeps.",
+        )
+    return rows, characters
+
+
+def estimate(
+    resident: Resident, config: SweepConfig, texts: Callable[[], Iterator[str]], n_characters: int
+) -> views.EstimateView:
+    """Size, time and memory of a sweep, from its first rows and a short timed probe; refuses what cannot be carried out."""
+    config = config.settled(resident.model)
+    rows, characters = probe_rows(resident, config, texts())
+    n_rows = max(len(rows), round(len(rows) * n_characters / characters)) if len(rows) >= PROBE_ROWS else len(rows)
+    n_rows = min(n_rows, config.n_rows or n_rows)
+    tokens = round(n_rows * float(np.mean([len(row) for row in rows])))
+    kept = [len(kept_positions(row, config.token_filter, resident.model.excluded_ids)) for row in rows]
+    n_kept = round(n_rows * float(np.mean(kept)))
+    n = len(config.chosen(resident.model))
+    return views.EstimateView(
+        rows=n_rows,
+        tokens=tokens,
+        neurons=n,
+        token_neuron_pairs=n_kept * n,
+        seconds=_seconds(resident, config, rows[0], n_rows, n_kept),
+        memory_bytes=resident.engine.bytes + 8 * n * (config.bootstrap * 14 + 4096 + 60) + 4 * n * 7 * config.sample_tokens,
+        disk_bytes=8 * n * (15 * n_rows + 60 * max(1, n_rows // config.shard_rows)) + 4 * n * (4096 + 14 * config.sample_tokens),
+    )
+
+
+def _seconds(resident: Resident, config: SweepConfig, row: list[int], n_rows: int, n_kept: int) -> float:
+    """A forward pass and one call of the kernels, timed; neurons of earlier layers take a forward pass each."""
+    model = resident.model
+    started = time.perf_counter()
+    found = trace(model, row)
+    forward = time.perf_counter() - started
+    last = [neuron.index for neuron in config.chosen(model) if neuron.layer == model.last_layer]
+    earlier = len(config.chosen(model)) - len(last)
+    per_token = 0.0
+    if last:
+        where = kept_positions(row, config.token_filter, model.excluded_ids)[:PROBE_POSITIONS]
+        conditions = ("total", "direct", "frequency") if resident.unigram is not None else ("total", "direct")
+        started = time.perf_counter()
+        for _ in stream(
+            resident.engine,
+            found.last,
+            next_tokens(row),
+            baseline=found.last.activations.mean(0),
+            positions=where.tolist(),
+            neurons=last,
+            conditions=conditions,  # type: ignore[arg-type]  # both are tuples of Conditions
+            ranks=True,
+        ):
+            pass
+        per_token = (time.perf_counter() - started) / len(where)
+    return n_rows * forward * (2 + 2 * earlier) + n_kept * per_token
+
+
+def weights_of(model: Model, atlas: Atlas, result: Result, k: int) -> dict[str, np.ndarray]:
+    """norm, logit_var, rho and frequency_alignment of a sweep's neurons."""
+    where = tuple(zip(*((neuron.layer, neuron.index) for neuron in result.neurons), strict=True))
+    layers, indices = (list(part) for part in where)
+    table = atlas.table
+    found = {
+        name: getattr(table, name)[layers, indices].double().numpy() for name in ("norm", "logit_var", "frequency_alignment")
+    }
+    basis = atlas.spectrum.basis(k)
+    rho = np.zeros(len(layers))
+    for layer in sorted(set(layers)):
+        here = [place for place, other in enumerate(layers) if other == layer]
+        rows = model.write_rows(layer)[[indices[place] for place in here]]
+        rho[here] = nullspace.rho(rows, basis).cpu().numpy()
+    return found | {"rho": rho}
+
+
+def ground(model: Model, atlas: Atlas, result: Result, sweep_id: str, query: FigureQuery) -> Ground:
+    k = atlas.spectrum.chosen(query.k)
+
+    def cosines(place: int) -> np.ndarray:
+        neuron = result.neurons[place]
+        row = model.write_rows(neuron.layer)[neuron.index]
+        found: np.ndarray = nullspace.cosines(row, atlas.spectrum).numpy()
+        return found
+
+    folder = model.spec.folder
+    return Ground(
+        sweep=sweep_id,
+        model=model.key,
+        result=result,
+        query=query,
+        weights=weights_of(model, atlas, result, k),
+        k=k,
+        singular=atlas.spectrum.S.numpy(),
+        cosines=cosines,
+        dropout=dropout_spectrum(folder),
+    )
+
+
+def dropout_spectrum(folder: Path | None) -> np.ndarray | None:
+    """Singular values of the same recipe trained with dropout, where a model ships them (float64, one a dimension)."""
+    file = None if folder is None else folder / "dropout_spectrum.npy"
+    return np.load(file, allow_pickle=False) if file is not None and file.is_file() else None
+
+
+def figures(
+    resident: Resident, atlas: Atlas, result: Result, sweep_id: str, names: list[str], query: FigureQuery
+) -> list[views.FigureView]:
+    """Some figures of a sweep."""
+    on = ground(resident.model, atlas, result, sweep_id, query)
+    return [made(on, name) for name in names]
+
+
+def neuron(resident: Resident, sweep_id: str, result: Result, folder: RunFolder, name: str) -> views.SweepNeuronView:
+    """What a sweep knows of one neuron, with text around its examples."""
+    which = NeuronId.parse(name)
+    if which not in result.place:
+        raise NotFoundError(f"{which} is not in this sweep.", code="no_such_neuron")
+    rows = RowSet.open(folder.path)
+    return shown.neuron(sweep_id, resident.key, result, which, resident.model.token_texts, rows.row)
+
+
+def calibrate(
+    resident: Resident, atlas: Atlas, result: Result, sweep_id: str, folder: RunFolder, query: CalibrationQuery
+) -> Iterator[Any]:
+    """Reliability clean, ablated, and with norm-matched random sets ablated; then sets of 1, 2, 4, ... neurons."""
+    model = resident.model
+    on = ground(model, atlas, result, sweep_id, FigureQuery(top=query.top, seed=query.seed))
+    chosen = _named(on, query) or on.strongest("direct")
+    outside = [str(result.neurons[place]) for place in chosen if result.neurons[place].layer != model.last_layer]
+    if outside:
+        raise InputError(f"{outside[0]} is not in the last layer.", code="not_last_layer", hint="Name last-layer neurons.")
+    sets = [NeuronSet("clean", (), ()), _set(on, "ablated", chosen)]
+    for number in range(query.controls):
+        drawn = ground(model, atlas, result, sweep_id, FigureQuery(top=query.top, seed=query.seed + number))
+        sets.append(_set(drawn, f"random {number + 1}", drawn.controls(chosen)))
+    ranked, sizes = _ranked(on), [2**i for i in range(12) if 2**i <= max(2 * query.top, 16)]
+    random = on.controls(ranked[: sizes[-1]])
+    growing = [(name, n, _set(on, "", order[:n])) for name, order in (("strongest", ranked), ("norm-matched random", random)) for n in sizes if n <= len(order)]  # fmt: skip
+    rows = [RowSet.open(folder.path).row(i) for i in range(min(query.rows, len(RowSet.open(folder.path))))]
+    tokens: list[calibration.Tokens] = []
+    every = [*sets, *(each for _, _, each in growing)]
+    for done, tokens in calibration.run(model, rows, every, config_of(folder).token_filter):
+        yield done
+    runs = [calibration.summarise(each.name, found, bins=query.bins) for each, found in zip(sets, tokens, strict=False)]
+    points = [
+        (name, n, calibration.summarise("", found, bins=query.bins, replicates=0))
+        for (name, n, _), found in zip(growing, tokens[len(sets) :], strict=True)
+    ]
+    yield views.CalibrationView(
+        sweep=sweep_id,
+        model=resident.key,
+        n_bins=query.bins,
+        n_rows=len(rows),
+        n_tokens=len(tokens[0].loss),
+        runs=[_run(run, each, model.last_layer) for run, each in zip(runs, sets, strict=True)],
+        cumulative=[
+            *(views.CumulativePoint(series=name, n=0, entropy=runs[0].entropy, loss=runs[0].loss, ece=runs[0].ece) for name in ("strongest", "norm-matched random")),
+            *(views.CumulativePoint(series=name, n=n, entropy=c.entropy, loss=c.loss, ece=c.ece) for name, n, c in points),
+        ],  # fmt: skip
+        query=query.model_dump(exclude={"format", "model"}),
+    )
+
+
+def _named(on: Ground, query: CalibrationQuery) -> list[int]:
+    names = query.neurons.replace(",", " ").split()
+    places = {str(found): place for found, place in on.result.place.items()}
+    missing = [name for name in names if name not in places]
+    if missing:
+        raise NotFoundError(f"{missing[0][:20]!r} is not in this sweep.", code="no_such_neuron")
+    return list(dict.fromkeys(places[name] for name in names))
+
+
+def _ranked(on: Ground) -> list[int]:
+    """Every last-layer neuron of the sweep, the largest LN-mediated effect first."""
+    wide = Ground(**{**on.__dict__, "query": FigureQuery(top=40, seed=on.query.seed)})
+    return wide.strongest("direct")
+
+
+def _set(on: Ground, name: str, places: list[int]) -> NeuronSet:
+    """Neurons with the sweep's baseline; under resampling their mean."""
+    value = on.column("baseline")
+    value = np.where(np.isfinite(value), value, on.column("activation.mean"))
+    return NeuronSet(
+        name, tuple(on.result.neurons[place].index for place in places), tuple(float(value[place]) for place in places)
+    )
+
+
+def _run(run: calibration.Calibration, each: NeuronSet, layer: int) -> views.CalibrationRun:
+    bins = zip(run.edges[:-1], run.edges[1:], run.count, run.confidence, run.accuracy, strict=True)
+    return views.CalibrationRun(
+        name=run.name,
+        neurons=[f"{layer}.{index}" for index in each.indices],
+        ece=run.ece,
+        ece_interval=run.ece_interval,
+        brier=run.brier,
+        loss=run.loss,
+        entropy=run.entropy,
+        accuracy=run.overall_accuracy,
+        bins=[
+            views.BinView(low=low, high=high, count=int(count), confidence=_known(confidence), accuracy=_known(accuracy))
+            for low, high, count, confidence, accuracy in bins
+        ],
+    )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+def figures_offline(model: Any, unigram: Any, result: Result, sweep_id: str, top: int) -> Iterator[views.FigureView]:
+    """Every figure, for the command line: the atlas is computed on the way."""
+    from typing import get_args
+
+    from analysis import atlas as atlases
+    from app.requests.sweep import FigureName
+
+    *_, last = atlases.compute(model, unigram)
+    assert last.result is not None
+    on = ground(model, last.result, result, sweep_id, FigureQuery(top=top))
+    return (made(on, name) for name in get_args(FigureName))

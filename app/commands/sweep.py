@@ -1,0 +1,246 @@
+"""nullscope sweep: corpus sweeps in a folder, without a server. The same engine and the same bytes as the server's."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.commands.door import refusing
+
+
+@click.group("sweep")
+def command() -> None:
+    """Ablate neurons over a text: run, status, resume, export, figures."""
+
+
+def _folder(function: Any) -> Any:
+    return click.argument("folder", type=click.Path(path_type=Path, file_okay=False))(function)
+
+
+def _model_options(function: Any) -> Any:
+    for option in (
+        click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float64"]), default="float32", show_default=True),
+        click.option("--device", default="cpu", show_default=True, help="Of the workers: cpu, cuda, cuda:1, ..."),
+        click.option("--model", default="demo", show_default=True, help="Key or folder of the model."),
+    ):
+        function = option(function)
+    return function
+
+
+def _executor_options(function: Any) -> Any:
+    for option in (
+        click.option("--address", default="auto", show_default=True, help="Of the Ray cluster: auto, HOST:PORT, local."),
+        click.option("--workers", type=click.IntRange(1), help="Processes or Ray actors; one a device by default."),
+        click.option(
+            "--executor", type=click.Choice(["inprocess", "processes", "ray"]), default="inprocess", show_default=True
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+@command.command("run")
+@_folder
+@click.option("--corpus", help="Text: .jsonl, .txt, a folder, or hub:DATASET; the model's sample text by default.")
+@click.option("--neurons", help="Names such as 3.17,3.42; every last-layer neuron by default.")
+@click.option("--rows", type=click.IntRange(1), help="A seeded sample of that many rows; all by default.")
+@click.option("--length", type=click.IntRange(2), help="Tokens in a row; n_ctx, 256 at most, by default.")
+@click.option("--baseline", default="mean", show_default=True, help="mean, filtered_mean, zero, resample, percentile:90, 1.5")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--shard-rows", default=8, show_default=True, help="Rows in one durable unit.")
+@click.option("--bootstrap", default=200, show_default=True, help="Replicates over sequences.")
+@click.option("--sample-tokens", default=512, show_default=True, help="Tokens kept for scatter plots.")
+@click.option("--max-documents", type=click.IntRange(1), help="Read no more documents than that.")
+@click.option("--backend", type=click.Choice(["auto", "eager", "compiled", "triton"]), default="auto", show_default=True)
+@click.option("--compact", is_flag=True, help="Remove the shards once the result is written.")
+@_model_options
+@_executor_options
+def run(
+    folder: Path, corpus: str | None, neurons: str | None, compact: bool, model: str, device: str, dtype: str,
+    executor: str, workers: int | None, address: str, baseline: str, rows: int | None, **settings: Any,
+) -> None:  # fmt: skip
+    """Start a sweep in FOLDER, or go on with the one there when it is the same."""
+    with refusing():
+        from analysis.sweep import SweepBaseline, SweepConfig
+        from analysis.types import NeuronId
+
+        config = SweepConfig(
+            neurons=tuple(NeuronId.parse(name) for name in neurons.replace(",", " ").split()) if neurons else None,
+            baseline=SweepBaseline.parse(baseline),
+            n_rows=rows,
+            **settings,
+        )
+        loaded = _load(model, device, dtype)
+        _start(folder, loaded, config, corpus)
+        _work(folder, loaded, executor, workers, address, device, dtype)
+        if compact:
+            _compact(folder)
+
+
+@command.command("resume")
+@_folder
+@_model_options
+@_executor_options
+def resume(
+    folder: Path, model: str, device: str, dtype: str, executor: str, workers: int | None, address: str
+) -> None:
+    """Go on with the sweep in FOLDER; any executor may."""
+    with refusing():
+        _work(folder, _load(model, device, dtype), executor, workers, address, device, dtype)
+
+
+@command.command("status")
+@_folder
+def status(folder: Path) -> None:
+    """How far the sweep in FOLDER is."""
+    with refusing():
+        from analysis.store import RunFolder
+        from analysis.sweep.config import SweepConfig
+
+        run_folder = RunFolder(folder)
+        manifest = run_folder.manifest()
+        config = SweepConfig.from_json(manifest["config"])
+        shards = -(-manifest["corpus"]["rows"] // config.shard_rows)
+        click.echo(f"{manifest['model']} over {manifest['corpus']['source']}: {manifest['corpus']['rows']} rows, {shards} shards")
+        if run_folder.result() is not None:
+            click.echo("finished")
+        else:
+            click.echo(f"baselines {run_folder.count('baselines')} of {shards}, effects {run_folder.count('effects')} of {shards}")
+
+
+@command.command("export")
+@_folder
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help=".csv or .parquet")
+def export(folder: Path, out: Path) -> None:
+    """The table of a finished sweep in FOLDER, one line a neuron."""
+    with refusing():
+        result = _result(folder)
+        if out.suffix == ".parquet":
+            out.write_bytes(result.files()["neurons.parquet"])
+        elif out.suffix == ".csv":
+            out.write_text(_csv(result), encoding="utf-8")
+        else:
+            raise click.UsageError("--out must end in .csv or .parquet.")
+    click.echo(f"{out}: {len(result.neurons)} neurons")
+
+
+@command.command("figures")
+@_folder
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A folder; one CSV a figure.")
+@click.option("--top", default=6, show_default=True, help="Neurons in a set.")
+@_model_options
+def figures(folder: Path, out: Path, top: int, model: str, device: str, dtype: str) -> None:
+    """The points of the paper's figures from the finished sweep in FOLDER, and each as an HTML page."""
+    with refusing():
+        from app.answers.sweep import figures_offline
+        from app.figures.sweep import drawn
+        from app.figures.theme import resolved
+        from app.pages import as_csv
+
+        loaded = _load(model, device, dtype)
+        out.mkdir(parents=True, exist_ok=True)
+        for view in figures_offline(loaded[0], loaded[1], _result(folder), folder.name, top):
+            (out / f"figure-{view.name}.csv").write_text(as_csv(view), encoding="utf-8")
+            resolved(drawn(view)).write_html(out / f"figure-{view.name}.html", include_plotlyjs="directory")
+            click.echo(f"{view.name:>3}  {view.title}")
+
+
+def _load(name: str, device: str, dtype: str) -> tuple[Any, Any]:
+    """(model, token counts or None)."""
+    import torch
+
+    from analysis import frequency, model as models
+    from analysis.registry import resolve
+
+    spec = resolve(name)
+    model = models.load(spec, device=device, dtype=getattr(torch, dtype))
+    return model, frequency.load_counts(spec.counts, d_vocab=model.d_vocab) if spec.counts else None
+
+
+def _start(folder: Path, loaded: tuple[Any, Any], config: Any, corpus: str | None) -> None:
+    from analysis import corpus as texts
+    from analysis.store import RunFolder
+    from analysis.sweep.run import start
+    from analysis.types import NotFoundError
+
+    model, counts = loaded
+    if corpus is None and model.spec.sample is None:
+        raise NotFoundError(f"{model.key} has no sample text.", hint="Name one with --corpus.")
+    if corpus is not None and corpus.startswith("hub:"):
+        documents, source = texts.hub_documents(corpus.removeprefix("hub:")), corpus
+    else:
+        path = Path(corpus) if corpus else model.spec.sample
+        documents, source = texts.documents(path), path.name if corpus else f"sample text of {model.key}"
+    for _ in start(RunFolder(folder), model, counts, config, documents, source):
+        pass
+
+
+def _work(
+    folder: Path, loaded: tuple[Any, Any], executor: str, workers: int | None, address: str, device: str, dtype: str
+) -> None:
+    """Run what is left, with one line a shard on standard error."""
+    from analysis.store import RunFolder
+    from analysis.sweep.run import config_of, run
+
+    model, counts = loaded
+    run_folder = RunFolder(folder)
+    shown, started = None, time.monotonic()
+    chosen = _executor(executor, workers, address, model, counts, config_of(run_folder), device, dtype)
+    for step in run(run_folder, model, counts, chosen):
+        now = (step.stage, step.shards_done)
+        if now != shown:
+            shown = now
+            of = f" {step.shards_done} of {step.shards_total} shards" if step.shards_total else ""
+            click.echo(f"{time.monotonic() - started:7.1f} s  {step.stage}{of}", err=True)
+        if step.result is not None:
+            click.echo(f"{step.result.n_tokens} tokens x {len(step.result.neurons)} neurons in {folder}")
+
+
+def _executor(
+    name: str, workers: int | None, address: str, model: Any, counts: Any, config: Any, device: str, dtype: str
+) -> Any:
+    import os
+
+    from analysis import distributed
+    from analysis.sweep.executor import InProcess
+    from analysis.sweep.worker import Worker
+
+    if name == "inprocess":
+        return InProcess(Worker.build(model, counts, config))
+    recipe = distributed.Recipe(model.spec, model.spec.folder, config, dtype=dtype, device=device, counts=model.spec.counts)
+    if name == "processes":
+        return distributed.LocalProcesses(recipe, workers or os.cpu_count() or 1)
+    return distributed.OnRay(recipe, address, workers)
+
+
+def _result(folder: Path) -> Any:
+    from analysis.store import RunFolder
+    from analysis.sweep.run import read
+    from analysis.types import NotReadyError
+
+    RunFolder(folder).manifest()
+    if (result := read(RunFolder(folder))) is None:
+        raise NotReadyError(f"The sweep in {folder.name} is not finished.", hint=f"nullscope sweep resume {folder}")
+    return result
+
+
+def _csv(result: Any) -> str:
+    import csv
+    import io
+
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["neuron", *result.table])
+    for place, neuron in enumerate(result.neurons):
+        values = [column[place].item() for column in result.table.values()]
+        writer.writerow([neuron, *("" if value != value else value for value in values)])
+    return out.getvalue()
+
+
+def _compact(folder: Path) -> None:
+    """Without the shards the result can be read, not merged again."""
+    import shutil
+
+    for stage in ("baselines", "effects"):
+        shutil.rmtree(folder / stage, ignore_errors=True)

@@ -1,0 +1,234 @@
+"""Sweeps as views: jobs, tables of neurons, examples."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.store import MANIFEST
+from analysis.sweep import Result
+from analysis.types import NeuronId
+from app.db import Job
+from app.jobs import Jobs
+from app.jobs.sweeps import BUNDLED, Sweeps
+from app.present.plain import number
+from app.present.table import select
+from app.requests.sweep import MEASURES, SWEEP_COLUMNS, SweepQuery
+from app.views import sweep as views
+
+
+def job(found: Job, jobs: Jobs, *, result: str | None = None) -> views.JobView:
+    """A job with its live numbers, where it runs in this process."""
+    live = jobs.progress(found.id) if found.state in ("running", "cancelling") else None
+    stage, done, total = (live.step.stage, live.step.done, live.step.total) if live else (found.stage, found.done, found.total)
+    return views.JobView(
+        id=found.id,
+        kind=found.kind,
+        model=found.model,
+        state=found.state,
+        stage=stage,
+        done=done,
+        total=total,
+        fraction=1.0 if found.state == "finished" else done / total if total else None,
+        tokens_per_second=live.tokens_per_second if live else None,
+        eta=live.eta if live else None,
+        ahead=jobs.ahead(found) if found.state == "queued" else None,
+        message=found.message,
+        result=result,
+        created=found.created,
+    )
+
+
+def bundled_job(sweep_id: str, model: str) -> views.JobView:
+    """The sweep that ships with a model, as if its job had just ended."""
+    return views.JobView(
+        id=sweep_id, kind="sweep", model=model, state="finished", stage="done", done=0, total=0, fraction=1.0,
+        result=f"/api/v1/sweeps/{sweep_id}",
+    )  # fmt: skip
+
+
+def ref(sweeps: Sweeps, sweep_id: str) -> views.SweepRef:
+    """A sweep's line in the list; NotFoundError when there is none of that id."""
+    if sweep_id.startswith(BUNDLED):
+        manifest = sweeps.folder(sweep_id).manifest()
+        model = sweep_id.removeprefix(BUNDLED)
+        return _ref(sweep_id, model, manifest["corpus"]["source"], manifest["config"], bundled_job(sweep_id, model))
+    found = sweeps.jobs.get(sweep_id)
+    config = found.config
+    shown = job(found, sweeps.jobs, result=f"/api/v1/sweeps/{sweep_id}")
+    return _ref(sweep_id, found.model, config["source"], config["sweep"], shown)
+
+
+def _ref(sweep_id: str, model: str, source: str, config: dict[str, Any], shown: views.JobView) -> views.SweepRef:
+    neurons = config["neurons"]
+    return views.SweepRef(
+        id=sweep_id,
+        model=model,
+        source=source,
+        neurons="every last-layer neuron" if neurons is None else f"{len(neurons)} chosen",
+        baseline=config["baseline"],
+        rows=config["n_rows"],
+        bundled=sweep_id.startswith(BUNDLED),
+        job=shown,
+    )
+
+
+def every(sweeps: Sweeps) -> list[views.SweepRef]:
+    """Newest first, the bundled ones last."""
+    ids = [found.id for found in sweeps.jobs.every("sweep")] + list(sweeps.bundled())
+    return [ref(sweeps, sweep_id) for sweep_id in ids]
+
+
+def sweep(sweeps: Sweeps, sweep_id: str, result: Result | None, query: SweepQuery) -> views.SweepView:
+    """One sweep with a page of its table; ``result`` None while there are no effects."""
+    shown, folder = ref(sweeps, sweep_id), sweeps.folder(sweep_id)
+    manifest = folder.manifest() if (folder.path / MANIFEST).exists() else None
+    total, picked = (0, []) if result is None else _picked(result, query)
+    return views.SweepView(
+        id=sweep_id,
+        state=shown.job.state,
+        ref=shown,
+        progress=shown.job,
+        config=None if manifest is None else manifest["config"],
+        manifest=manifest,
+        clean=None if result is None else {name: number(value) for name, value in result.clean.items()},
+        n_rows=result.n_rows if result else 0,
+        n_tokens=result.n_tokens if result else 0,
+        n_neurons=len(result.neurons) if result else 0,
+        total=total,
+        rows=[] if result is None else [row(result, place) for place in picked],
+        sort=query.sort,
+        order=query.order,
+        offset=query.offset,
+        limit=query.limit,
+    )
+
+
+def _picked(result: Result, query: SweepQuery) -> tuple[int, list[int]]:
+    columns: dict[str, Sequence[Any]] = {"neuron": range(len(result.neurons))}
+    needed = {query.sort, *(key[4:] for key in query.bounds)} - {"neuron"}
+    for name in needed:
+        columns[name] = column(result, name)
+    return select(
+        columns, bounds=query.bounds, sort=query.sort, order=query.order, offset=query.offset, limit=query.limit
+    )
+
+
+def column(result: Result, name: str) -> list[float | None]:
+    """A column of the table; all null where the sweep does not have it (no token counts)."""
+    if name not in result.table:
+        return [None] * len(result.neurons)
+    return [number(value) for value in result.table[name]]
+
+
+def row(result: Result, place: int) -> views.SweepRow:
+    """One neuron's line, with every interval."""
+    table = result.table
+
+    def value(name: str) -> float | None:
+        return number(table[name][place]) if name in table else None
+
+    def measures(condition: str) -> views.Measures:
+        return views.Measures(**{name: value(f"{condition}.{name}") for name in MEASURES})
+
+    low_high = {name: (value(f"{name}.low"), value(f"{name}.high")) for name in SWEEP_COLUMNS if f"{name}.low" in table}
+    return views.SweepRow(
+        neuron=str(result.neurons[place]),
+        ln_fraction=value("ln_fraction"),
+        ln_reliable=bool(table["ln_fraction.reliable"][place]),
+        frequency_fraction=value("frequency_fraction"),
+        frequency_reliable=bool(table.get("frequency_fraction.reliable", np.zeros(place + 1, bool))[place]),
+        baseline=value("baseline"),
+        activation=views.ActivationView(**{name: value(f"activation.{name}") for name in ("mean", "std", "low", "high")}),
+        total=measures("total"),
+        direct=measures("direct"),
+        frequency=measures("frequency") if "frequency" in result.conditions else None,
+        variance={name: value(f"{name}.var") for name in SWEEP_COLUMNS if f"{name}.var" in table},
+        intervals={name: (a, b) for name, (a, b) in low_high.items() if a is not None and b is not None},
+    )
+
+
+CONTEXT = 24  # tokens shown on each side of an example
+
+
+def neuron(
+    sweep_id: str, model_key: str, result: Result, which: NeuronId, texts: Any, rows: Any
+) -> views.SweepNeuronView:
+    """Histogram and examples. texts: ids -> token texts; rows: row number -> ids."""
+    from analysis.sweep import EXAMPLE_LISTS
+
+    place = result.place[which]
+
+    def example(value: float, number_: int, position: int) -> views.ExampleView:
+        ids = rows(number_)
+        words = texts(ids)
+        start = max(0, position - CONTEXT)
+        return views.ExampleView(
+            value=value,
+            row=number_,
+            position=position,
+            before="".join(words[start:position]),
+            token=words[position],
+            next=words[position + 1] if position + 1 < len(words) else "",
+            after="".join(words[position + 2 : position + CONTEXT // 2]),
+        )
+
+    return views.SweepNeuronView(
+        sweep=sweep_id,
+        model=model_key,
+        neuron=str(which),
+        row=row(result, place),
+        histogram=result.histogram[place].tolist(),
+        low=float(result.table["activation.low"][place]),
+        high=float(result.table["activation.high"][place]),
+        lists=[
+            views.ExampleList(
+                quantity=quantity,
+                sign=1 if sign > 0 else -1,
+                examples=[example(*found) for found in result.examples(which, quantity, sign)],
+            )
+            for quantity, sign in EXAMPLE_LISTS
+        ],
+    )
+
+
+def compare(
+    sweeps: Sweeps, a: str, b: str, one: Result, other: Result, name: str, offset: int, limit: int
+) -> views.CompareView:
+    """The neurons of both sweeps, by how far they differ."""
+    both = [found for found in one.neurons if found in other.place]
+    first, second = (dict(zip(r.neurons, column(r, name), strict=True)) for r in (one, other))
+    rows = [
+        views.CompareRow(
+            neuron=str(found),
+            a=first[found],
+            b=second[found],
+            difference=None if first[found] is None or second[found] is None else second[found] - first[found],  # type: ignore[operator]
+        )
+        for found in both
+    ]
+    rows.sort(key=lambda found: -abs(found.difference) if found.difference is not None else 1.0)
+    return views.CompareView(
+        a=ref(sweeps, a),
+        b=ref(sweeps, b),
+        column=name,
+        columns=list(SWEEP_COLUMNS[1:]),
+        choices=every(sweeps),
+        correlation=spearman([(r.a, r.b) for r in rows if r.a is not None and r.b is not None]),
+        total=len(rows),
+        offset=offset,
+        limit=limit,
+        rows=rows[offset : offset + limit],
+        points=[views.Point(series="neurons", label=r.neuron, x=r.a, y=r.b) for r in rows],
+    )
+
+
+def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Rank correlation; null for fewer than three pairs or a constant side."""
+    if len(pairs) < 3:
+        return None
+    values = np.array(pairs)
+    ranks = np.argsort(np.argsort(values, axis=0, kind="stable"), axis=0)
+    if (values.std(0) == 0).any():
+        return None
+    return float(np.corrcoef(ranks[:, 0], ranks[:, 1])[0, 1])

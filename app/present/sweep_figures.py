@@ -1,0 +1,404 @@
+"""The paper's figures from any sweep, as data: one function a figure, each with its caption in our own words.
+
+Sets of neurons come from the sweep's own evidence (METHODS section 2: rank by evidence, never by norm alone):
+
+    entropy neurons          largest LN-mediated effect, TE - DE
+    token-frequency neurons  largest frequency-mediated effect, TE - DE_freq
+    controls                 for each of them the neuron nearest in norm among a seeded random half of the others
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis.corpus import mix
+from analysis.sweep import Result
+from analysis.sweep.measures import CLEAN
+from analysis.types import NotFoundError
+from app.present.plain import number
+from app.requests.sweep import FigureQuery
+from app.views.sweep import FigureView, Point
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What figures are drawn from. weights: norm, logit_var, rho, frequency_alignment of the sweep's neurons;
+    singular: of W_U; cosines(place): of one neuron with each singular vector; dropout: the appendix run's spectrum."""
+
+    sweep: str
+    model: str
+    result: Result
+    query: FigureQuery
+    weights: dict[str, Array]
+    k: int
+    singular: Array
+    cosines: Callable[[int], Array]
+    dropout: Array | None = None
+
+    def column(self, name: str) -> Array:
+        """A column of the sweep, or of the weights; all NaN where there is none."""
+        if name in self.weights:
+            return self.weights[name]
+        found: Array = self.result.table.get(name, np.full(len(self.result.neurons), np.nan))
+        return found
+
+    def name(self, place: int) -> str:
+        return str(self.result.neurons[place])
+
+    # sets
+
+    def strongest(self, frozen: str) -> list[int]:
+        """The neurons with the largest effect mediated by what is frozen in that condition."""
+        mediated = np.nan_to_num(self.column("total.abs_loss") - self.column(f"{frozen}.abs_loss"), nan=-np.inf)
+        order: list[int] = np.argsort(-mediated, kind="stable")[: self.query.top].tolist()
+        return order
+
+    def controls(self, chosen: list[int]) -> list[int]:
+        """Norm-matched random neurons, one for each, none twice."""
+        norm, n = self.weights["norm"], len(self.result.neurons)
+        allowed = [int(i) for i in np.argsort(mix(self.query.seed, np.arange(n)), kind="stable") if i not in chosen]
+        pool = allowed[: max(len(chosen), n // 2)]
+        found: list[int] = []
+        for place in chosen:
+            free = [i for i in pool if i not in found]
+            if free:
+                found.append(min(free, key=lambda i: abs(norm[i] - norm[place])))
+        return found
+
+    @property
+    def neuron(self) -> int:
+        """The place of the one neuron asked for; the strongest entropy neuron by default."""
+        if self.query.neuron is None:
+            return self.strongest("direct")[0]
+        names = {str(neuron): place for neuron, place in self.result.place.items()}
+        if self.query.neuron not in names:
+            raise NotFoundError(f"{self.query.neuron} is not in this sweep.", code="no_such_neuron")
+        return names[self.query.neuron]
+
+    # marks
+
+    def scatter(self, x: str, y: str, colour: str | None, chosen: list[int], what: str) -> list[Point]:
+        """One mark a neuron, the chosen ones marked and drawn last."""
+        xs, ys = self.column(x), self.column(y)
+        colours = self.column(colour) if colour else None
+        order = [i for i in range(len(xs)) if i not in chosen] + chosen
+        return [
+            Point(
+                series=what if i in chosen else "other neurons",
+                label=self.name(i),
+                x=number(xs[i]),
+                y=number(ys[i]),
+                colour=None if colours is None else number(colours[i]),
+                href=f"/sweeps/{self.sweep}/neurons/{self.name(i)}",
+                marked=i in chosen,
+            )
+            for i in order
+        ]
+
+    def tokens(self, x: Array, y: Array, colour: Array | None = None) -> list[Point]:
+        """One mark a drawn token."""
+        at = self.result.sample_at
+        return [
+            Point(
+                series="tokens",
+                label=f"row {at[i, 0]}, position {at[i, 1]}",
+                x=number(x[i]),
+                y=number(y[i]),
+                colour=None if colour is None else number(colour[i]),
+            )
+            for i in range(len(at))
+        ]
+
+    def boxes(self, fields: dict[str, str], chosen: list[int], what: str) -> list[Point]:
+        """Absolute per-token changes of chosen neurons and controls, one box a neuron and field."""
+        points = []
+        for kind, places in ((what, chosen), ("norm-matched random", self.controls(chosen))):
+            for place in places:
+                name = self.name(place) + ("" if kind == what else " (random)")
+                for series, field in fields.items():
+                    values = np.abs(self.result.sampled(field)[:, place].astype(float))
+                    points += [Point(series=series, label=kind, x=name, y=number(value)) for value in values]
+        return points
+
+
+Figure = Callable[[Ground], dict[str, Any]]
+
+
+def figure(ground: Ground, name: str) -> FigureView:
+    """One figure as data."""
+    notes = []
+    if name.startswith("3") and "frequency" not in ground.result.conditions:
+        notes.append("This model came without token counts, so nothing is known of its frequency path.")
+    made = MAKERS[name](ground)
+    made["notes"] = [*notes, *made.get("notes", [])]
+    return FigureView(name=name, sweep=ground.sweep, model=ground.model, **made)
+
+
+def _prediction(g: Ground) -> dict[str, Any]:
+    return {
+        "title": "What ablation does to the prediction, and to its entropy",
+        "caption": "Each mark is a neuron, ablated over the whole text. To the right the most probable token changes more "
+        "often, upwards entropy moves more. Neurons high up on the left regulate confidence without changing what is "
+        "predicted; the colour says how much of their effect on the loss passes through the final LayerNorm.",
+        "kind": "scatter",
+        "x": "tokens whose prediction changes (share)",
+        "y": "mean |ΔH| (nats)",
+        "colour": "LN-mediated fraction",
+        "rows": g.scatter("total.top1_changes", "total.abs_entropy", "ln_fraction", g.strongest("direct"), "entropy neurons"),
+    }
+
+
+def _norms(g: Ground) -> dict[str, Any]:
+    return {
+        "title": "Norm against LogitVar",
+        "caption": "The length of each neuron's output vector against the variance of its cosines with the token directions. "
+        "An entropy neuron spends norm where no single token gains from it.",
+        "kind": "scatter",
+        "x": "‖w_out‖",
+        "y": "LogitVar",
+        "y_log": True,
+        "colour": "mean |ΔH| (nats)",
+        "rows": g.scatter("norm", "logit_var", "total.abs_entropy", g.strongest("direct"), "entropy neurons"),
+    }
+
+
+def _paths(g: Ground) -> dict[str, Any]:
+    return {
+        "title": "The two paths: total effect and the effect around LayerNorm",
+        "caption": "The total effect on the loss against the effect with the LN scale frozen, in place of the paper's "
+        "schematic graph. On the diagonal a neuron acts on the logits directly; below it, part of its effect is the scale's.",
+        "kind": "scatter",
+        "x": "total: mean |Δ loss| (nats)",
+        "y": "LN frozen: mean |Δ loss| (nats)",
+        "x_log": True,
+        "y_log": True,
+        "diagonal": True,
+        "colour": "LN-mediated fraction",
+        "rows": g.scatter("total.abs_loss", "direct.abs_loss", "ln_fraction", g.strongest("direct"), "entropy neurons"),
+    }
+
+
+def _boxes(g: Ground) -> dict[str, Any]:
+    chosen = g.strongest("direct")
+    return {
+        "title": "Total and LN-frozen effect on the loss, token by token",
+        "caption": "Boxes over the drawn tokens: entropy neurons lose much of their effect when the LN scale may not move, "
+        "norm-matched random neurons do not. Outliers beyond 1.5 interquartile ranges are not drawn; averages keep them.",
+        "kind": "box",
+        "x": "neuron",
+        "y": "|Δ loss| (nats)",
+        "rows": g.boxes({"total": "total.loss", "LN frozen": "direct.loss"}, chosen, "entropy neurons"),
+    }
+
+
+def _spectrum(g: Ground) -> dict[str, Any]:
+    spectrum = [
+        Point(series="singular value / largest", label=f"σ {i}", x=i, y=number(value / g.singular.max()))
+        for i, value in enumerate(g.singular)
+    ]
+    chosen = g.strongest("direct")[:3]
+    lines = [
+        Point(series=g.name(place), label=f"vector {i}", x=i, y=number(value))
+        for place in chosen + g.controls(chosen)[:1]
+        for i, value in enumerate(g.cosines(place))
+    ]
+    return {
+        "title": "Singular values of W_U, and where the neurons write",
+        "caption": "The spectrum of the unembedding, relative to its largest value, and the absolute cosine of output vectors "
+        "with each singular vector: three entropy neurons and a norm-matched random one (last in the legend). Entropy neurons write into the "
+        "directions on the right, from which hardly any logit can be changed.",
+        "kind": "lines",
+        "x": "singular vector, by falling singular value",
+        "y": "|cosine|; σ / largest σ",
+        "rows": spectrum + lines,
+    }
+
+
+def _null_space(g: Ground) -> dict[str, Any]:
+    return {
+        "title": "LN-mediated effect against the share in the null space",
+        "caption": f"ρ is the share of the output vector's length in the last {g.k} singular directions of W_U. What lies "
+        "there can act through the norm only, so neurons with a large ρ and a real effect are LN-mediated.",
+        "kind": "scatter",
+        "x": f"ρ (k = {g.k})",
+        "y": "LN-mediated fraction, 1 − DE/TE",
+        "colour": "‖w_out‖",
+        "rows": g.scatter("rho", "ln_fraction", "norm", g.strongest("direct"), "entropy neurons"),
+    }
+
+
+def _null_space_entropy(g: Ground) -> dict[str, Any]:
+    made = _null_space(g)
+    return made | {
+        "title": "The same, coloured by the change of entropy",
+        "caption": made["caption"] + " The colour is the mean absolute change of entropy when the neuron is ablated.",
+        "colour": "mean |ΔH| (nats)",
+        "rows": g.scatter("rho", "ln_fraction", "total.abs_entropy", g.strongest("direct"), "entropy neurons"),
+    }
+
+
+def _frequency(g: Ground) -> dict[str, Any]:
+    return {
+        "title": "Frequency-mediated effect against the change of KL to the unigram distribution",
+        "caption": "Token-frequency neurons stand in the upper right: ablating them moves the prediction towards or away "
+        "from the unigram distribution, and most of their effect goes when the frequency component is frozen.",
+        "kind": "scatter",
+        "x": "mean |Δ KL(P_freq ‖ P)| (nats)",
+        "y": "frequency-mediated fraction, 1 − DE_freq/TE",
+        "x_log": True,
+        "colour": "mean |ΔH| (nats)",
+        "rows": g.scatter(
+            "total.abs_kl_unigram", "frequency_fraction", "total.abs_entropy", g.strongest("frequency"), "frequency neurons"
+        ),
+    }
+
+
+def _frequency_boxes(g: Ground) -> dict[str, Any]:
+    fields = {"total": "total.loss", "frequency frozen": "frequency.loss"}
+    return {
+        "title": "Total and frequency-frozen effect on the loss, token by token",
+        "caption": "Boxes over the drawn tokens for token-frequency neurons and norm-matched random ones. Outliers beyond "
+        "1.5 interquartile ranges are not drawn.",
+        "kind": "box",
+        "x": "neuron",
+        "y": "|Δ loss| (nats)",
+        "rows": g.boxes(fields, g.strongest("frequency"), "frequency neurons"),
+    }
+
+
+def _anticorrelation(g: Ground) -> dict[str, Any]:
+    entropy, kl = (g.result.sample_clean[CLEAN.index(name)] for name in ("entropy", "kl_unigram"))
+    known = np.isfinite(entropy) & np.isfinite(kl)
+    varies = known.sum() > 2 and entropy[known].std() > 0 and kl[known].std() > 0
+    r = float(np.corrcoef(entropy[known], kl[known])[0, 1]) if varies else float("nan")
+    return {
+        "title": "Entropy against distance from the unigram distribution",
+        "caption": "The clean model at the drawn tokens: where it is unsure it falls back on token frequency, so entropy and "
+        "KL go against each other.",
+        "kind": "scatter",
+        "x": "KL(P_freq ‖ P) (nats)",
+        "y": "entropy (nats)",
+        "rows": g.tokens(kl, entropy),
+        "notes": [f"Pearson's r = {r:.3f} over {int(known.sum())} tokens."] if varies else [],
+    }
+
+
+def _by_activation(g: Ground) -> dict[str, Any]:
+    r, i = g.result, g.neuron
+    return {
+        "kind": "scatter",
+        "rows": g.tokens(r.sampled("activation")[:, i], r.sampled("total.entropy")[:, i], r.sample_clean[0]),
+        "title": f"{g.name(i)}: activation and the change of entropy",
+        "caption": "Each mark is a drawn token. The further the activation lies from the baseline, the more ablating the neuron "
+        "moves the entropy; colour is the clean entropy there.",
+        "x": "activation",
+        "y": "ΔH when ablated (nats)",
+        "colour": "clean entropy (nats)",
+    }
+
+
+def _by_kl(g: Ground) -> dict[str, Any]:
+    r, i = g.result, g.neuron
+    return {
+        "kind": "scatter",
+        "rows": g.tokens(r.sampled("total.kl_unigram")[:, i], r.sampled("total.entropy")[:, i], r.sampled("activation")[:, i]),
+        "title": f"{g.name(i)}: entropy and distance from the unigram distribution, under ablation",
+        "caption": "Each mark is a drawn token: how far ablation moves the prediction from the unigram distribution, and what "
+        "it does to the entropy. Colour is the activation.",
+        "x": "Δ KL(P_freq ‖ P) when ablated (nats)",
+        "y": "ΔH when ablated (nats)",
+        "colour": "activation",
+    }
+
+
+def _by_loss(g: Ground) -> dict[str, Any]:
+    r, i = g.result, g.neuron
+    return {
+        "kind": "scatter",
+        "rows": g.tokens(r.sample_clean[1], r.sampled("total.loss")[:, i], r.sampled("total.entropy")[:, i]),
+        "title": f"{g.name(i)}: loss before, and its change",
+        "caption": "Each mark is a drawn token. A neuron that hedges costs a little where the model is right and saves much "
+        "where it is wrong: ablating it then lowers small losses and raises large ones.",
+        "x": "clean loss (nats)",
+        "y": "Δ loss when ablated (nats)",
+        "colour": "ΔH (nats)",
+        "colour_centred": True,
+    }
+
+
+def _dropout(g: Ground) -> dict[str, Any]:
+    runs = {"this model": g.singular} | ({} if g.dropout is None else {"trained with dropout 0.1": g.dropout})
+    rows = [
+        Point(series=name, label=f"σ {i}", x=i, y=number(value))
+        for name, values in runs.items()
+        for i, value in enumerate(values)
+    ]
+    return {
+        "title": "The spectrum of W_U with and without dropout",
+        "caption": "The singular values of the folded unembedding. Dropout during training makes writing into a null space "
+        "expensive, so the tail need not fall as far.",
+        "kind": "lines",
+        "x": "singular vector",
+        "y": "singular value",
+        "y_log": True,
+        "rows": [row for row in rows if row.y is not None and row.y > 1e-6],
+        "notes": [] if g.dropout is not None else ["No run with dropout lies beside this model; only its own is drawn."],
+    }
+
+
+def _effects_with_intervals(g: Ground) -> dict[str, Any]:
+    chosen = g.strongest("direct")
+    rows = []
+    for kind, places in (("", chosen), (" (random)", g.controls(chosen))):
+        for place in places:
+            for series, name in (("total", "total.abs_loss"), ("LN frozen", "direct.abs_loss")):
+                value, low, high = (number(g.column(f"{name}{end}")[place]) for end in ("", ".low", ".high"))
+                rows.append(Point(series=series, label=g.name(place), x=g.name(place) + kind, y=value, low=low, high=high))
+    return {
+        "title": "Total and direct effect with their intervals",
+        "caption": "Mean absolute change of the loss for the strongest entropy neurons and norm-matched random ones; whiskers "
+        "are 95 % bootstrap intervals over sequences.",
+        "kind": "bars",
+        "x": "neuron",
+        "y": "mean |Δ loss| (nats)",
+        "rows": rows,
+    }
+
+
+def _alignment(g: Ground) -> dict[str, Any]:
+    return {
+        "title": "Alignment with the frequency direction against the frequency-mediated effect",
+        "caption": "The cosine of a neuron's direct logit effect with the frequency direction, from weights alone, against "
+        "what ablation over text finds. Marked: the strongest token-frequency neurons.",
+        "kind": "scatter",
+        "x": "cosine with the frequency direction",
+        "y": "frequency-mediated fraction, 1 − DE_freq/TE",
+        "colour": "mean |Δ KL| (nats)",
+        "rows": g.scatter(
+            "frequency_alignment", "frequency_fraction", "total.abs_kl_unigram", g.strongest("frequency"), "frequency neurons"
+        ),
+    }
+
+
+MAKERS: dict[str, Figure] = {
+    "1": _prediction,
+    "2a": _norms,
+    "2b": _paths,
+    "2c": _boxes,
+    "2d": _spectrum,
+    "2e": _null_space,
+    "2f": _null_space_entropy,
+    "3a": _frequency,
+    "3b": _frequency_boxes,
+    "3c": _anticorrelation,
+    "4a": _by_activation,
+    "4b": _by_kl,
+    "4c": _by_loss,
+    "6": _dropout,
+    "7": _effects_with_intervals,
+    "8": _alignment,
+}

@@ -1,0 +1,201 @@
+"""The sweep pages: the list with its form, one sweep, its figures, a neuron in it, calibration, comparison."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from starlette.datastructures import UploadFile
+from starlette.responses import RedirectResponse
+
+from analysis.types import InputError
+from app import pages
+from app.figures import sweep as figures
+from app.requests.sweep import (
+    CalibrationQuery,
+    CompareQuery,
+    FigureName,
+    FigureQuery,
+    SweepForm,
+    SweepPageQuery,
+)
+from app.routes.sweeping import DeskDep
+from app.views import sweep as views
+
+router = APIRouter(include_in_schema=False)
+
+GROUPS = {
+    "entropy": ("1", "2a", "2b", "2c", "2d", "2e", "2f", "7"),
+    "frequency": ("3a", "3b", "3c", "8"),
+    "tokens": ("4a", "4b", "4c"),
+    "spectrum": ("6",),
+}
+
+
+@router.get("/sweeps")
+async def sweeps(request: Request, form: Annotated[SweepForm, Query()], desk: DeskDep) -> Response:
+    """Every sweep, and the form that starts one; `corpus` names an uploaded text."""
+    return pages.respond(request, await _listing(desk, form), template="sweeps.html", title="Sweeps", model=form.model)
+
+
+async def _listing(
+    desk: DeskDep, form: SweepForm, estimate: views.EstimateView | None = None
+) -> views.SweepsView:
+    host = desk.caller.host
+    name = None if form.corpus == "sample" else await asyncio.to_thread(desk.sweeps.corpus_name, form.corpus)
+    return views.SweepsView(
+        sweeps=await desk.every(),
+        models=list(host.entries),
+        corpus=None if name is None else views.CorpusView(id=form.corpus, name=name, n_documents=0, n_characters=0),
+        form=form.model_dump() | {"model": form.model or host.default_key},
+        estimate=estimate,
+    )
+
+
+@router.post("/sweeps/text")
+async def receive(request: Request, desk: DeskDep) -> Response:
+    """An uploaded text; then the form again, with the text chosen."""
+    fields = await request.form()
+    file = fields.get("file")
+    if not isinstance(file, UploadFile) or not file.filename:
+        raise InputError("No file was chosen.", code="no_file", hint="Choose a .jsonl or .txt file.")
+    found = await desk.receive(Path(file.filename).name, await file.read())
+    root = request.scope.get("root_path", "").rstrip("/")
+    return RedirectResponse(f"{root}/sweeps?corpus={found.id}#start", 303)
+
+
+@router.post("/sweeps/estimate")
+async def estimate(request: Request, form: Annotated[SweepForm, Form()], desk: DeskDep) -> Response:
+    """The form with what the sweep would cost."""
+    view = await _listing(desk, form, await desk.estimate(form.request()))
+    return pages.respond(request, view, template="sweeps.html", title="Sweeps", model=form.model)
+
+
+@router.post("/sweeps")
+async def start(request: Request, form: Annotated[SweepForm, Form()], desk: DeskDep) -> Response:
+    """Start it and go to its page."""
+    return _to(request, f"/sweeps/{await desk.start(form.request())}")
+
+
+def _to(request: Request, path: str) -> Response:
+    return RedirectResponse(request.scope.get("root_path", "").rstrip("/") + path, 303)
+
+
+@router.get("/sweeps/compare")
+async def compare(request: Request, query: Annotated[CompareQuery, Query()], desk: DeskDep) -> Response:
+    """Two sweeps by one column."""
+    view = await desk.compare(query.a, query.b, query.column, query.offset, query.limit)
+    return pages.respond(
+        request,
+        view,
+        template="sweep_compare.html",
+        title="Compare sweeps",
+        model=view.a.model,
+        figures={"comparison": lambda: figures.comparison(view, _root(request))},
+    )
+
+
+@router.get("/sweeps/{sweep_id}")
+async def sweep(
+    request: Request, sweep_id: str, query: Annotated[SweepPageQuery, Query()], desk: DeskDep
+) -> Response:
+    """One sweep: progress, the overview figure, the table. While it runs it draws what there is."""
+    view = await desk.one(sweep_id, query)
+    drawn: dict[str, Any] = {}
+    if view.n_rows and pages.fragment_of(request) not in ("neurons", "progress"):
+        overview = (await desk.figures(sweep_id, ["1"], FigureQuery()))[0]
+        drawn["overview"] = lambda: figures.drawn(overview, _root(request))
+    return pages.respond(
+        request, view, template="sweep.html", title="Sweep", model=view.ref.model, figures=drawn
+    )
+
+
+@router.post("/sweeps/{sweep_id}/cancel")
+async def cancel(request: Request, sweep_id: str, desk: DeskDep) -> Response:
+    """Stop it after the current slice."""
+    await asyncio.to_thread(desk.jobs.cancel, sweep_id)
+    return _to(request, f"/sweeps/{sweep_id}")
+
+
+@router.post("/sweeps/{sweep_id}/resume")
+async def resume(request: Request, sweep_id: str, desk: DeskDep) -> Response:
+    """Go on with it."""
+    await asyncio.to_thread(desk.jobs.resume, sweep_id)
+    return _to(request, f"/sweeps/{sweep_id}")
+
+
+@router.post("/sweeps/{sweep_id}/delete")
+async def delete(request: Request, sweep_id: str, desk: DeskDep) -> Response:
+    """Remove it with its files."""
+    await asyncio.to_thread(desk.sweeps.delete, sweep_id)
+    return _to(request, "/sweeps")
+
+
+@router.get("/sweeps/{sweep_id}/figures")
+async def gallery(
+    request: Request, sweep_id: str, query: Annotated[FigureQuery, Query()], desk: DeskDep, group: str = "entropy"
+) -> Response:
+    """The paper's figures of one group."""
+    return await _figures(request, desk, sweep_id, list(GROUPS.get(group, GROUPS["entropy"])), query, group)
+
+
+@router.get("/sweeps/{sweep_id}/figures/{name}")
+async def figure(
+    request: Request, sweep_id: str, name: FigureName, query: Annotated[FigureQuery, Query()], desk: DeskDep
+) -> Response:
+    """One figure; its CSV holds the points."""
+    view = (await desk.figures(sweep_id, [name], query))[0]
+    if pages.format_of(request) == "html":
+        return await _figures(request, desk, sweep_id, [name], query, "")
+    return pages.respond(request, view, template="sweep_figures.html", title=view.title, model=view.model)
+
+
+async def _figures(
+    request: Request, desk: DeskDep, sweep_id: str, names: list[str], query: FigureQuery, group: str
+) -> Response:
+    found = await desk.figures(sweep_id, names, query)
+    view = views.GalleryView(
+        sweep=sweep_id,
+        model=found[0].model,
+        group=group,
+        groups=list(GROUPS),
+        names=list(get_args(FigureName)),
+        query=query.model_dump(exclude={"format", "model"}),
+        figures=found,
+    )
+    root = _root(request)
+    charts = {f"figure-{each.name}": (lambda each=each: figures.drawn(each, root)) for each in found}
+    return pages.respond(
+        request, view, template="sweep_figures.html", title="Figures", model=view.model, figures=charts
+    )
+
+
+@router.get("/sweeps/{sweep_id}/neurons/{neuron}")
+async def neuron(request: Request, sweep_id: str, neuron: str, desk: DeskDep) -> Response:
+    """One neuron of a sweep."""
+    view = await desk.neuron(sweep_id, neuron)
+    drawn = {"histogram": lambda: figures.histogram(view)}
+    return pages.respond(
+        request, view, template="sweep_neuron.html", title=f"{neuron} in a sweep", model=view.model, figures=drawn
+    )
+
+
+@router.get("/sweeps/{sweep_id}/calibration")
+async def calibration(
+    request: Request, sweep_id: str, query: Annotated[CalibrationQuery, Query()], desk: DeskDep
+) -> Response:
+    """Calibration, clean and under ablation."""
+    view = await desk.calibration(sweep_id, query)
+    drawn = {
+        "reliability": lambda: figures.reliability(view),
+        "entropy": lambda: figures.cumulative(view, "entropy"),
+        "loss": lambda: figures.cumulative(view, "loss"),
+    }
+    return pages.respond(
+        request, view, template="sweep_calibration.html", title="Calibration", model=view.model, figures=drawn
+    )
+
+
+def _root(request: Request) -> str:
+    found: str = request.scope.get("root_path", "").rstrip("/")
+    return found

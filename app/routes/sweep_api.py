@@ -1,0 +1,104 @@
+"""The JSON API of sweeps and jobs. Pages: app.routes.sweep."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from app.requests.sweep import CalibrationQuery, CompareQuery, FigureName, FigureQuery, SweepQuery, SweepRequest
+from app.routes.sweeping import DeskDep
+from app.views import sweep as views
+
+router = APIRouter(prefix="/api/v1", tags=["sweeps"])
+
+
+@router.get("/sweeps")
+async def sweeps(desk: DeskDep) -> views.SweepsView:
+    """Every sweep of this server, newest first, and those that ship with models."""
+    return views.SweepsView(sweeps=await desk.every(), models=list(desk.caller.host.entries))
+
+
+@router.post("/sweeps", status_code=202)
+async def start(body: SweepRequest, desk: DeskDep) -> views.SweepRef:
+    """Start a sweep: it is queued, and goes on after a restart by itself."""
+    sweep_id = await desk.start(body)
+    return (await desk.one(sweep_id, SweepQuery())).ref
+
+
+@router.post("/sweeps/estimate")
+async def estimate(body: SweepRequest, desk: DeskDep) -> views.EstimateView:
+    """What a sweep would take: rows, time, memory, disk. Nothing is started."""
+    return await desk.estimate(body)
+
+
+@router.get("/sweeps/compare")
+async def compare(query: Annotated[CompareQuery, Query()], desk: DeskDep) -> views.CompareView:
+    """Two sweeps by one column, the largest differences first."""
+    return await desk.compare(query.a, query.b, query.column, query.offset, query.limit)
+
+
+@router.get("/sweeps/{sweep_id}")
+async def sweep(sweep_id: str, query: Annotated[SweepQuery, Query()], desk: DeskDep) -> views.SweepView:
+    """One sweep: state, progress, provenance, and its neurons (those of the finished shards while it runs)."""
+    return await desk.one(sweep_id, query)
+
+
+@router.post("/sweeps/{sweep_id}/cancel")
+async def cancel(sweep_id: str, desk: DeskDep) -> views.JobView:
+    """Stop after the current slice; what is finished is kept."""
+    await asyncio.to_thread(desk.jobs.cancel, sweep_id)
+    return await desk.job(sweep_id)
+
+
+@router.post("/sweeps/{sweep_id}/resume")
+async def resume(sweep_id: str, desk: DeskDep) -> views.JobView:
+    """Go on with a sweep that was cancelled or has failed; 409 for any other."""
+    await asyncio.to_thread(desk.jobs.resume, sweep_id)
+    return await desk.job(sweep_id)
+
+
+@router.delete("/sweeps/{sweep_id}", status_code=204)
+async def delete(sweep_id: str, desk: DeskDep) -> None:
+    """Remove a sweep that has ended, with its files; 409 while it runs."""
+    await asyncio.to_thread(desk.sweeps.delete, sweep_id)
+
+
+@router.get("/sweeps/{sweep_id}/figures/{name}")
+async def figure(
+    sweep_id: str, name: FigureName, query: Annotated[FigureQuery, Query()], desk: DeskDep
+) -> views.FigureView:
+    """The points of one of the paper's figures."""
+    return (await desk.figures(sweep_id, [name], query))[0]
+
+
+@router.get("/sweeps/{sweep_id}/neurons/{neuron}")
+async def neuron(sweep_id: str, neuron: str, desk: DeskDep) -> views.SweepNeuronView:
+    """One neuron: every measure, its activations' histogram, its top examples with context."""
+    return await desk.neuron(sweep_id, neuron)
+
+
+@router.get("/sweeps/{sweep_id}/calibration")
+async def calibration(
+    sweep_id: str, query: Annotated[CalibrationQuery, Query()], desk: DeskDep
+) -> views.CalibrationView:
+    """Reliability, ECE, Brier score and loss: clean, with neurons ablated, with norm-matched random ones ablated."""
+    return await desk.calibration(sweep_id, query)
+
+
+@router.post("/corpora", status_code=201, openapi_extra={"requestBody": {"content": {"text/plain": {}}, "required": True}})
+async def receive(request: Request, desk: DeskDep, name: Annotated[str, Query(max_length=200)]) -> views.CorpusView:
+    """Upload a text for sweeps as the request's body: .jsonl with a `text` key, or .txt, either gzipped, by its name."""
+    return await desk.receive(name, await request.body())
+
+
+@router.get("/jobs/{job_id}")
+async def job(job_id: str, desk: DeskDep) -> views.JobView:
+    """A durable piece of work: state, stage, progress, time left."""
+    return await desk.job(job_id)
+
+
+@router.post("/jobs/{job_id}/cancel")
+async def cancel_job(job_id: str, desk: DeskDep) -> views.JobView:
+    """Stop it after the current slice."""
+    await asyncio.to_thread(desk.jobs.cancel, job_id)
+    return await desk.job(job_id)
