@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -339,6 +340,18 @@ def hash_files(paths: Iterable[Path]) -> str:
             while block := file.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def count_tokens(folder: Path, texts: Iterable[str]) -> np.ndarray:
+    """How often each id of a folder's tokenizer occurs in ``texts``, without special tokens; int64 (n_tokens,)."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    counts = np.zeros(len(tokenizer), dtype=np.int64)
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        counts += np.bincount(ids, minlength=len(counts)) if ids else 0
+    return counts
 
 
 def load(

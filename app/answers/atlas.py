@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analysis import nullspace, weights
+from analysis import nullspace, published, weights
 from analysis.atlas import Atlas
 from analysis.labels import Evidence, Thresholds
 from analysis.model import Model
@@ -263,6 +263,27 @@ def _bias(resident: Resident) -> dict[str, float | None]:
         "correlation": number(together),
         "cosine": number(cosine),
     }
+
+
+def reproduce(resident: Resident, on: "Footing") -> views.ReproduceView:
+    """The literature's numbers for this model beside the computed ones; 404 where there are none."""
+    here = on(resident)
+    findings = published.reproduce(resident.model, here.atlas, resident.unigram)
+    return views.ReproduceView(
+        model=resident.key,
+        holds=all(finding.holds for finding in findings),
+        rows=[
+            views.ReproduceRow(
+                what=finding.what,
+                published=finding.published,
+                found=finding.found,
+                tolerance=finding.tolerance,
+                holds=finding.holds,
+            )
+            for finding in findings
+        ],
+        provenance=shown.source(resident),
+    )
 
 
 @dataclass(frozen=True)

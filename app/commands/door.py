@@ -31,6 +31,13 @@ class Door:
         self._ask = ask
         self.key = key
 
+    @property
+    def quoted(self) -> str:
+        """`key` as a part of a path."""
+        from urllib.parse import quote
+
+        return quote(self.key, safe="")
+
     def get(self, path: str) -> Any:
         return _checked(self._ask("GET", path, None))
 
@@ -103,7 +110,11 @@ def make_data_dir(folder: Path) -> None:
 def _remote(url: str | None, model: str | None) -> Iterator[Door]:
     import httpx
 
-    with httpx.Client(base_url=f"{url}".rstrip("/") + API, timeout=300) as client:
+    from app.settings import Settings
+
+    key_of_mine = Settings().key
+    headers = {"Authorization": f"Bearer {key_of_mine.get_secret_value()}"} if key_of_mine else {}
+    with httpx.Client(base_url=f"{url}".rstrip("/") + API, headers=headers, timeout=300) as client:
 
         def ask(method: str, path: str, body: Any) -> Any:
             try:
@@ -133,6 +144,7 @@ def _in_process(model: str | None) -> Iterator[Door]:
         settings = settings.model_copy(update={"effects_backend": "eager"})
     make_data_dir(settings.data_dir)
     app = create_app(settings)
+    app.state.gate.inside = True
     host: ModelHost = app.state.host
     key = host.default_key
     with asyncio.Runner() as runner:

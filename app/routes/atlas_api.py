@@ -45,3 +45,10 @@ async def frequency(
     """Where the token counts come from, the neurons' alignment with them, softmax(b_U) against them."""
     found: views.FrequencyView = await ground.ask(key, answers.frequency, query)
     return found
+
+
+@router.get("/models/{key}/reproduce")
+async def reproduce(key: str, ground: GroundDep) -> views.ReproduceView:
+    """Values that the literature publishes for this model beside what is found here; 404 where there are none."""
+    found: views.ReproduceView = await ground.ask(key, answers.reproduce)
+    return found

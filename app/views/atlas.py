@@ -222,6 +222,23 @@ class FrequencyView(View):
     provenance: Source
 
 
+class ReproduceRow(View):
+    what: str
+    published: float
+    found: float
+    tolerance: float = Field(description="Relative; 0 asks for equality.")
+    holds: bool
+
+
+class ReproduceView(View):
+    """Published values beside what this program finds."""
+
+    model: str
+    holds: bool
+    rows: list[ReproduceRow]
+    provenance: Source
+
+
 class Walk(View):
     """The last residual stream moved along one singular vector, at one position."""
 

@@ -1,0 +1,37 @@
+"""Query strings, and tables as files: CSV or Parquet by the name's ending."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from app.commands.door import Refused
+
+
+def query_string(query: dict[str, Any]) -> str:
+    """`?a=1&b=2` without what was not given."""
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def write_rows(path: str, rows: list[dict[str, Any]]) -> None:
+    """Rows of plain values to a .csv or .parquet file, under a temporary name first."""
+    import os
+
+    if not rows:
+        raise Refused("There are no rows to write.")
+    ending = path.rpartition(".")[2].lower()
+    temporary = f"{path}.tmp"
+    if ending == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
+    elif ending == "csv":
+        import csv
+
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        raise Refused(f"{path!r} ends neither in .csv nor in .parquet.")
+    os.replace(temporary, path)
