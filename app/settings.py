@@ -80,6 +80,9 @@ class Settings(Limits, BaseSettings):
     effects_bytes: int = Field(
         2 << 30, ge=1 << 20, description="Memory that the effects of one model may use beside the model, in bytes."
     )
+    counts: tuple[str, ...] = Field(
+        (), description="Token counts: FILE.npy for the first model, or KEY=FILE.npy; `nullscope count` makes such files."
+    )
     label_thresholds: dict[str, float] = Field(
         {}, description="Thresholds of the neuron labels that differ from analysis.labels.Thresholds, as JSON."
     )
@@ -88,6 +91,31 @@ class Settings(Limits, BaseSettings):
     queue_per_person: int = Field(32, ge=1, description="Requests that one person may have waiting; beyond it: 429.")
     request_seconds: float = Field(
         120.0, gt=0, description="Longest time a request may wait and run before it is answered with 503."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Form of the log's lines; no prompt is ever in it.")
+    key: SecretStr | None = Field(None, description="Your own key, which commands send to a server named by --url.")
+    token: SecretStr | None = Field(
+        None, min_length=16, description="One key that a whole lab shares, with the role run; people's own keys are better."
+    )
+    auth_file: Path | None = Field(
+        None, description="File of people's keys (`nullscope users`); null: users.json in the data folder, if it exists."
+    )
+    insecure_open: bool = Field(
+        False, description="Serve other machines without any login. Only where the network itself is closed."
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="Addresses or networks of reverse proxies whose forwarding and user headers are believed."
+    )
+    proxy_user_header: str = Field(
+        "X-Forwarded-User", description="Header in which a trusted proxy names the user it has identified."
+    )
+    proxy_role: Literal["view", "run", "admin"] = Field(
+        "run", description="Role of users that a trusted proxy names and the auth file does not."
+    )
+    login_hours: float = Field(24 * 14, gt=0, description="How long a browser stays logged in.")
+    login_failures: float = Field(10, gt=0, description="Wrong keys an address may try per minute.")
+    rate_per_minute: float = Field(
+        1200, gt=0, description="Cost a person may spend per minute (a page 1, a trace 2, effects 4, a heatmap 10)."
     )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names a request may be addressed to; empty: any, or loopback for a loopback server."

@@ -3,7 +3,7 @@
 import errno
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,10 +14,13 @@ from app.commands.door import Refused, make_data_dir
 @click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one. [default: 8000]")
 @click.option("--model", "models", multiple=True, metavar="KEY_OR_FOLDER", help="Repeatable. [default: demo]")
+@click.option("--counts", multiple=True, metavar="[KEY=]FILE.npy", help="Token counts of a model; repeatable.")
 @click.option("--device", help="auto, cpu, cuda, mps, or several: cuda:0,cuda:1. [default: auto]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Of the weights. [default: float32]")
 @click.option("--root-path", help="Path prefix behind a reverse proxy.")
 @click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder for all that is written.")
+@click.option("--auth-file", type=click.Path(path_type=Path, dir_okay=False), help="People's keys: nullscope users.")
+@click.option("--insecure-open", is_flag=True, default=None, help="Serve other machines without any login.")
 def command(**flags: Any) -> None:
     """Serve the dashboard and the API. Flags win over NULLSCOPE_... variables."""
     from app.commands.door import refusing
@@ -26,6 +29,7 @@ def command(**flags: Any) -> None:
     with refusing():
         import uvicorn
 
+        from app.access.gate import check_address
         from app.main import create_app
         from app.security import LOOPBACK
         from app.settings import Settings
@@ -36,12 +40,23 @@ def command(**flags: Any) -> None:
         address, port = listening.getsockname()[:2]
         if address in ("127.0.0.1", "::1") and not settings.allowed_hosts:
             settings = settings.model_copy(update={"allowed_hosts": LOOPBACK})
+        check_address(settings, address)
         app = create_app(settings)
+        app.state.database.open()
+    configure_logging(settings.log_format)
+    show_settings(settings)
     shown = f"[{address}]" if ":" in address else address
     click.echo(f"Nullscope on http://{shown}:{port}{settings.root_path}  (stop with Ctrl+C)")
-    # No access log: addresses of pages are the users' business.
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
+    # proxy_headers: app.access.gate believes configured proxies only. No access log: addresses of pages are the users' business.
+    config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=10)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def show_settings(settings: "Settings") -> None:
+    """What this process runs with, one line in the log; secrets stay hidden."""
+    import logging
+
+    logging.getLogger("app").info("settings %s", settings.model_dump_json())
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -28,6 +29,7 @@ from app.residency import means
 from app.residency.facts import Facts, read_facts
 from app.residency.hub import HubClient, HubModels
 from app.residency.memory import Memory
+from app.residency.published import PUBLISHED
 from app.residency.queue import Lane
 from app.residency.resident import MeansStatus, Resident
 from app.residency.worker import Ticket, Worker, free_memory
@@ -277,6 +279,7 @@ class ModelHost:
         """Find the folder, make sure that it fits, load one replica on every device."""
         folder = entry.spec.folder
         if folder is None:
+            self._admit_download(entry)
             snapshot = self.hub.fetch(entry.spec)
             folder, entry.revision = snapshot.folder, snapshot.commit
         entry.facts = read_facts(folder)
@@ -296,10 +299,19 @@ class ModelHost:
             entry.means.value, entry.means.state = found, "ready"
         entry.replicas = replicas
 
+    def _admit_download(self, entry: Entry) -> None:
+        """Gigabytes that could not be loaded afterwards are not fetched."""
+        entry.facts = PUBLISHED.get(entry.spec.key)
+        if entry.facts is not None and self.hub.local(entry.spec) is None:
+            needed = entry.facts.bytes_needed(self.settings.dtype)
+            for memory in self.memory.values():
+                memory.admit(needed, f"Loading {entry.spec.key}")
+
     def _counts(self, model: Model) -> frequency.Unigram | None:
-        """Token counts: the model's own, or those the operator put into the data folder."""
+        """Token counts: those the operator named, the model's own, or those in the data folder."""
+        named = dict(entry.rsplit("=", 1) if "=" in entry else (self.default_key, entry) for entry in self.settings.counts)
         own = self.settings.data_dir / "unigrams" / f"{model.key}.npy"
-        path = model.spec.counts or (own if own.is_file() else None)
+        path = Path(named[model.key]) if model.key in named else model.spec.counts or (own if own.is_file() else None)
         return None if path is None else frequency.load_counts(path, d_vocab=model.d_vocab)
 
     def _compute_means(self, entry: Entry) -> None:
