@@ -66,6 +66,7 @@ NAV = (
     NavEntry("Induction", "/induction", "Repeated text"),
     NavEntry("Lab", "/lab", "Saved results, notes, lists"),
     NavEntry("Models", "/models", "What is loaded here"),
+    NavEntry("Self-check", "/selfcheck", "Is what the pages say true of this model?"),
 )
 
 
@@ -80,6 +81,7 @@ class Page:
     nav: tuple[NavEntry, ...]
     figures: Mapping[str, Callable[[], Figure]]
     model: str | None = None
+    shares: bool = False
 
     def url(self, path: str, **query: Any) -> str:
         """A link inside the program, with the proxy's prefix and without empty parameters."""
@@ -148,6 +150,26 @@ def fragment_of(request: Request) -> str | None:
     return target.replace("-", "_") or None
 
 
+def redirect(request: Request, path: str) -> Response:
+    """To a page of ours, after a form; htmx is told by its own header, since it would follow a 303 inside the target."""
+    address = request.scope.get("root_path", "").rstrip("/") + path
+    if REQUEST in request.headers:
+        return Response(status_code=200, headers={"HX-Redirect": address})
+    return Response(status_code=303, headers={"Location": address})
+
+
+def standalone(view: BaseModel) -> str:
+    """A page of one file, for a paper's supplement: own style, no script, no address."""
+    return _render("standalone.html", None, view=view, style=Markup((STATIC / "app.css").read_text("utf-8")), table=table)
+
+
+def table(view: BaseModel) -> tuple[list[str], list[list[Any]]]:
+    """(columns, rows) of what CSV would hold."""
+    flat = [dict(_flatten(row)) for row in _rows_of(view)]
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    return columns, [[row.get(name) for name in columns] for row in flat]
+
+
 def handle_error(request: Request, exc: Exception) -> Response:
     """The one exception handler: the same error as JSON, page or fragment."""
     return render_failure(request, failure_of(exc))
@@ -165,14 +187,17 @@ def render_failure(request: Request, failure: Failure) -> Response:
 
 def as_csv(view: BaseModel) -> str:
     """The view's table: `csv_rows()` where it has one, else its `rows`; nested keys become dotted columns."""
-    rows = view.csv_rows() if hasattr(view, "csv_rows") else view.model_dump(mode="json").get("rows", [])
-    flat = [dict(_flatten(row)) for row in rows]
+    flat = [dict(_flatten(row)) for row in _rows_of(view)]
     columns = list(dict.fromkeys(name for row in flat for name in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns)
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in flat)
     return out.getvalue()
+
+
+def _rows_of(view: BaseModel) -> Any:
+    return view.csv_rows() if hasattr(view, "csv_rows") else view.model_dump(mode="json").get("rows", [])
 
 
 def static_routes() -> list[BaseRoute]:
@@ -217,6 +242,7 @@ def _page(request: Request, title: str, figures: Mapping[str, Callable[[], Figur
         query=tuple(request.query_params.multi_items()),
         root=root,
         nav=_nav(request.app),
+        shares=_has(request.app, "POST", "/share"),
         figures=figures,
         model=model or request.query_params.get("model"),
     )
@@ -224,13 +250,15 @@ def _page(request: Request, title: str, figures: Mapping[str, Callable[[], Figur
 
 @cache
 def _nav(app: Starlette) -> tuple[NavEntry, ...]:
-    """The entries whose page this app has. Asked by matching, since included routers do not list their paths."""
+    """The entries whose page this app has."""
+    return tuple(entry for entry in NAV if _has(app, "GET", entry.path))
 
-    def found(path: str) -> bool:
-        scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
-        return any(route.matches(scope)[0] is Match.FULL for route in app.routes if not isinstance(route, Mount))
 
-    return tuple(entry for entry in NAV if found(entry.path))
+@cache
+def _has(app: Starlette, method: str, path: str) -> bool:
+    """Whether the app answers there. Asked by matching, since included routers do not list their paths."""
+    scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+    return any(route.matches(scope)[0] is Match.FULL for route in app.routes if not isinstance(route, Mount))
 
 
 def _render(template: str, block: str | None, **context: Any) -> str:
@@ -251,7 +279,7 @@ def _environment() -> Environment:
     )
     env.filters.update({name: getattr(shown, name) for name in ("num", "signed", "percent", "size")})
     env.filters["visible"] = visible
-    env.globals.update(figure_json=_figure_json, data_json=_data_json)
+    env.globals.update(figure_json=_figure_json, data_json=_data_json, table=table)
     # A block rendered alone does not see what its page imports, so the shared macros are a global.
     env.globals["ui"] = env.get_template("macros.html").module
     return env

@@ -30,10 +30,10 @@
   };
 
   document.addEventListener("click", (event) => {
-    if (!event.target.closest("[data-share]")) return;
-    const own = !document.querySelector('#run input[name="example"]').value;
-    window.page.copy(location.href, own ? "Address (without the text)" : "Address");
-    event.target.textContent = "Copied";
+    const button = event.target.closest("button[type=button][data-share]");
+    if (!button) return;
+    window.page.copy(location.href, "Address");
+    button.textContent = "Copied";
   });
 
   // Downloads leave htmx out.
