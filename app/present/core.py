@@ -15,6 +15,7 @@ from app.requests.core import InterventionRequest, SpanRequest
 from app.residency.facts import Facts, read_facts
 from app.residency.host import Entry, ModelHost
 from app.residency.hub import HubModels
+from app.residency.published import PUBLISHED
 from app.residency.resident import Resident
 from app.settings import Settings
 from app.views.core import ModelRow, ModelsView, NextToken, PositionView, Provenance, RunView, Token
@@ -171,7 +172,7 @@ def available_row(spec: ModelSpec, hub: HubModels, settings: Settings) -> ModelR
         key=spec.key,
         hub=spec.hub,
         state="absent" if folder is None else "available",
-        facts=None if folder is None else read_facts(folder),
+        facts=PUBLISHED.get(spec.key) if folder is None else read_facts(folder),
         settings=settings,
         revision=hub.recorded().get(spec.hub or ""),
     )

@@ -31,7 +31,7 @@ class Facts:
     norm: Literal["LN", "RMS"]
     n_parameters: int  # in the files
     n_copied: int  # held a second time once loaded
-    bytes_on_disk: int
+    bytes_on_disk: int | None  # null: not on this machine
 
     def bytes_needed(self, dtype: str) -> int:
         """Weights in their dtype, and the folded readout (W_U twice while it is made, W_out) in float32."""

@@ -117,6 +117,8 @@ def test_models_lists_what_is_here_without_loading(server: str, model_folder: Pa
     rows = {row["key"]: row for row in json.loads(nullscope("models", "--json", str(model_folder)).stdout)["models"]}
     assert rows["demo"]["state"] == rows["tiny-gpt2"]["state"] == "available"
     assert rows["gpt2"]["state"] == "absent"
+    assert rows["gpt2"]["bytes_on_disk"] is None
+    assert rows["gpt2"]["bytes_needed"] > 4 * 124e6
     assert rows["tiny-gpt2"]["n_layers"] == 2
     assert not any(row["loaded"] for row in rows.values())
     (served,) = json.loads(nullscope("models", "--json", "--url", server).stdout)["models"]

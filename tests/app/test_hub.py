@@ -39,6 +39,10 @@ class StandIn:
         return self.cache / commit
 
 
+def settings_for(data_dir: Path) -> Settings:
+    return Settings(data_dir=data_dir, models=("gpt2",), device="cpu", effects_backend="eager")
+
+
 @pytest.fixture
 def hub(model_folder: Path, tmp_path: Path) -> StandIn:
     return StandIn(tmp_path / "cache", model_folder)
@@ -88,7 +92,7 @@ def test_a_snapshot_with_a_missing_shard_is_not_complete(tmp_path: Path) -> None
 
 
 def test_a_hub_model_is_served_under_its_key_with_its_commit(hub: StandIn, tmp_path: Path) -> None:
-    host = ModelHost(Settings(data_dir=tmp_path, models=("gpt2",), device="cpu"), hub=hub)
+    host = ModelHost(settings_for(tmp_path), hub=hub)
     host.start()
     try:
         entry = host.wait("gpt2")
@@ -98,11 +102,24 @@ def test_a_hub_model_is_served_under_its_key_with_its_commit(hub: StandIn, tmp_p
         host.close()
 
 
+def test_what_could_not_be_loaded_is_not_downloaded(hub: StandIn, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, models=("llama-2-7b",), device="cpu", memory_bytes=10**9)
+    host = ModelHost(settings, hub=hub)
+    host.start()
+    try:
+        entry = host.wait("llama-2-7b")
+        assert "needs about 32" in (entry.error or "")  # 6.7e9 numbers of 4 bytes, the readout and some room: 32 GB
+        assert "1.0 GB" in (entry.error or "")
+        assert not hub.cache.exists()
+    finally:
+        host.close()
+
+
 def test_a_refused_commit_is_the_models_reason(hub: StandIn, tmp_path: Path) -> None:
     HubModels(tmp_path, hub).fetch(GPT2)
     shutil.rmtree(hub.cache)
     hub.branch = NEW
-    host = ModelHost(Settings(data_dir=tmp_path, models=("gpt2",), device="cpu"), hub=hub)
+    host = ModelHost(settings_for(tmp_path), hub=hub)
     host.start()
     try:
         entry = host.wait("gpt2")
