@@ -16,9 +16,10 @@ from analysis.induction.differences import Differences, differences
 from analysis.induction.measure import measure
 from analysis.induction.sequences import Repeated
 from analysis.induction.steps import Progress, Steps
-from analysis.reference import rows_of
 from analysis.types import InputError, NeuronId, NotReadyError
+from app.answers.atlas import Footing
 from app.answers.core import request_hash
+from app.answers.induction_rows import built, check_rows, sample_rows, shorter
 from app.present import core as core_shown
 from app.present import induction as shown
 from app.requests.induction import (
@@ -27,9 +28,7 @@ from app.requests.induction import (
     HeadsRequest,
     InductionRequest,
     NaturalRequest,
-    RepeatRequest,
 )
-from app.residency import means
 from app.residency.resident import Resident
 from app.views import induction as views
 from app.views.core import Provenance
@@ -38,8 +37,8 @@ Answer = Generator[Progress | BaseModel, None, None]
 """Progress items, and the view as the last one."""
 
 
-def induction(resident: Resident, request: InductionRequest) -> Answer:
-    """Curves, ranking and clipped ablation of one set of rows."""
+def induction(resident: Resident, request: InductionRequest, footing: Footing | None = None) -> Answer:
+    """Curves, ranking and clipped ablation of one set of rows; the atlas' labels where it has been computed."""
     model = resident.model
     repeat, view = built(resident, request)
     watched = neuron_ids([*request.neurons, *request.clip])
@@ -63,7 +62,7 @@ def induction(resident: Resident, request: InductionRequest) -> Answer:
         activations=shown.curve_views(activation),
         halves=shown.halves({**metric, **activation}, repeat),
         total=model.d_mlp,
-        ranking=shown.ranking(model, found, on_natural, _rho(resident), request.limit),
+        ranking=shown.ranking(model, found, on_natural, _rho(resident), _labels(resident, footing), request.limit),
         passages=n_passages,
         clip=clip,
         provenance=provenance(resident, "induction", request, repeat.tokens[0].tolist()),
@@ -85,7 +84,7 @@ def head_scores(resident: Resident, request: HeadsRequest) -> Answer:
         length=repeat.length,
         n_rows=len(repeat.tokens),
         seed=request.seed,
-        note=_shorter(repeat.length, wanted, resident),
+        note=shorter(repeat.length, wanted, resident),
         threshold=heads.INDUCTION_THRESHOLD,
         pattern=_pattern(resident, repeat, request.pattern) if request.pattern else None,
         provenance=provenance(resident, "heads", request, repeat.tokens[0].tolist()),
@@ -167,103 +166,6 @@ def natural_repeats(resident: Resident, request: NaturalRequest) -> Answer:
     )
 
 
-# the rows
-
-
-def built(resident: Resident, request: RepeatRequest) -> tuple[Repeated, views.RepeatView]:
-    """The rows of a request and how they are laid out; InputError where they cannot be had."""
-    model = resident.model
-    n_rows = 1 if request.kind == "text" else request.rows
-    check_rows(resident, n_rows)
-    bos = model.bos_id  # wherever there is one, also for models that are not used to it: the method asks for it
-    separator = model.encode(request.separator, prepend_bos=False) if request.separator else []
-    longest = sequences.longest_unit(
-        min(model.n_ctx, resident.max_tokens), copies=request.copies, separator=len(separator), bos=bos is not None
-    )
-    length = min(request.length or sequences.PAPER_LENGTH, longest)
-    units, source = _units(resident, request, length, longest, n_rows)
-    repeat = sequences.repeat(units, copies=request.copies, bos=bos, separator=separator)
-    if request.corrupt or request.corrupt_at:
-        repeat = sequences.corrupt(
-            repeat,
-            n_tokens=model.n_tokens,
-            excluded=model.excluded_ids,
-            seed=request.seed,
-            count=request.corrupt,
-            offsets=request.corrupt_at or None,
-        )
-    resident.admit(repeat.tokens.shape[1], extra=state_bytes(resident, repeat))
-    note = None
-    if request.kind != "text":
-        note = _shorter(repeat.length, request.length or sequences.PAPER_LENGTH, resident)
-        if len(repeat.tokens) < n_rows:
-            note = f"{note or ''} {source} gives {len(repeat.tokens)} rows of this length, not {n_rows}.".strip()
-    return repeat, views.RepeatView(
-        kind=request.kind,
-        seed=request.seed,
-        rows=len(repeat.tokens),
-        length=repeat.length,
-        copies=repeat.copies,
-        separator=repeat.separator,
-        starts=repeat.starts,
-        n_positions=repeat.tokens.shape[1],
-        note=note,
-        tokens=core_shown.tokens(model, repeat.tokens[0].tolist()),
-        changed=repeat.changed[0].nonzero().flatten().tolist(),
-        source=source,
-    )
-
-
-def _units(
-    resident: Resident, request: RepeatRequest, length: int, longest: int, n_rows: int
-) -> tuple[torch.Tensor, str]:
-    """One unit a row, and where they come from."""
-    model = resident.model
-    if request.kind == "random":
-        made = sequences.random_units(
-            model.n_tokens, excluded=model.excluded_ids, length=length, n_rows=n_rows, seed=request.seed
-        )
-        return made, "random token ids"
-    if request.kind == "text":
-        assert request.text is not None
-        ids = model.encode(request.text, prepend_bos=False)
-        if request.length is not None:
-            ids = ids[: request.length]
-        if len(ids) > longest:
-            raise InputError(
-                f"The text has {len(ids)} tokens; {request.copies} copies of it do not fit, {longest} tokens would.",
-                code="repeat_too_long",
-                hint=f"Shorten it, or set the length of a copy to {longest}.",
-            )
-        return torch.tensor([ids]), "your text"
-    source, documents = sample_documents(resident)
-    return sequences.natural_units(documents, length=length, n_rows=n_rows, seed=request.seed), source
-
-
-def sample_documents(resident: Resident) -> tuple[str, list[list[int]]]:
-    """The text that natural rows are cut from, as ids; encoded once for a replica."""
-    path = means.text_file(resident.settings, resident.model)
-    if path is None or not path.is_file():
-        raise NotReadyError(
-            f"There is no sample text for {resident.key}.",
-            code="no_sample_text",
-            hint="Repeat random ids or your own text, or name a text: NULLSCOPE_REFERENCE_TEXT.",
-        )
-    texts = means.read_texts(path)
-    encode = resident.model.encode
-    found = resident.memo("induction documents", lambda: [encode(text, prepend_bos=False) for text in texts])
-    return path.name, found
-
-
-def sample_rows(resident: Resident) -> tuple[str, list[list[int]]]:
-    """The same text as rows of the model's usual length."""
-    path, _ = sample_documents(resident)
-    file = means.text_file(resident.settings, resident.model)
-    assert file is not None
-    texts = means.read_texts(file)
-    return path, resident.memo("induction rows", lambda: rows_of(resident.model, texts))
-
-
 def _natural_differences(resident: Resident) -> Steps[tuple[Differences | None, int]]:
     """Weighted differences on the sample's natural repeats: made once for a replica, since no request changes them."""
     kept: dict[str, Any] = resident.memo("induction natural differences", dict)
@@ -288,14 +190,13 @@ def _rho(resident: Resident) -> torch.Tensor:
     return resident.memo("induction rho", lambda: nullspace.rho(rows, spectrum.basis(spectrum.k)))
 
 
-def check_rows(resident: Resident, n_rows: int) -> None:
-    limit = resident.limits.max_rows
-    if n_rows > limit:
-        raise InputError(
-            f"The request has {n_rows} rows; at most {limit} are allowed here.",
-            code="limit_rows",
-            hint="Ask for fewer rows.",
-        )
+def _labels(resident: Resident, footing: Footing | None) -> list[list[str]] | None:
+    """What the atlas calls each last-layer neuron, at its default k."""
+    if footing is None:
+        return None
+    here = footing(resident)
+    (labels,) = here.neurons(resident.model.last_layer, here.atlas.spectrum.k).labels
+    return [[label.name for label in labels if label.holds[index]] for index in range(resident.model.d_mlp)]
 
 
 def check_neurons(resident: Resident, neurons: Sequence[NeuronId]) -> None:
@@ -306,19 +207,6 @@ def check_neurons(resident: Resident, neurons: Sequence[NeuronId]) -> None:
         )
     for neuron in neurons:
         resident.model.check_neuron(neuron)
-
-
-def state_bytes(resident: Resident, repeat: Repeated) -> int:
-    """What the rows' last-layer state and its changed copies take."""
-    model = resident.model
-    return repeat.tokens.numel() * (model.d_mlp + 4 * model.d_model) * 8
-
-
-def _shorter(length: int, wanted: int, resident: Resident) -> str | None:
-    if length >= wanted:
-        return None
-    context = min(resident.model.n_ctx, resident.max_tokens)
-    return f"{wanted} tokens a copy were asked for; the context of {context} tokens allows {length}."
 
 
 def neuron_ids(names: Sequence[str]) -> list[NeuronId]:

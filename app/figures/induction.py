@@ -16,7 +16,7 @@ METRICS = {
     "kl_unigram": ("KL to unigram", "nats"),
 }
 FIRST, FROZEN = theme.SERIES[0], theme.SERIES[3]
-MOST_LABELLED = 12
+MOST_LABELLED = 7
 
 
 def curves(view: InductionView) -> go.Figure:

@@ -1,8 +1,10 @@
 """Results of the induction lab as views."""
 
+import json
 from collections.abc import Sequence
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from analysis.induction.attribution import Attribution
@@ -42,7 +44,12 @@ def halves(found: dict[str, Curve], repeated: Repeated) -> dict[str, views.Halve
 
 
 def ranking(
-    model: Model, found: Differences, natural: Differences | None, rho: Tensor, limit: int
+    model: Model,
+    found: Differences,
+    natural: Differences | None,
+    rho: Tensor,
+    labels: Sequence[Sequence[str]] | None,
+    limit: int,
 ) -> list[views.DifferenceRow]:
     order = found.weighted.abs().argsort(descending=True, stable=True)[:limit].tolist()
     norms = model.readout.W_out.norm(dim=1)
@@ -55,6 +62,7 @@ def ranking(
             natural=None if natural is None else number(natural.weighted[index]),
             norm=number(norms[index]),
             rho=number(rho[index]),
+            labels=None if labels is None else list(labels[index]),
         )
         for index in order
     ]
@@ -165,3 +173,15 @@ def passage(model: Model, found: Passage) -> views.PassageView:
 
 def aligned(found: Aligned) -> views.AlignedView:
     return views.AlignedView(first=curve_views(found.first), second=curve_views(found.second))
+
+
+def python(base: str, model: str | None, call: str, request: BaseModel) -> str:
+    """Code that computes an answer again, through the HTTP API of this server."""
+    body = request.model_dump(mode="json", exclude_defaults=True)
+    lines = "".join(f"    {json.dumps(key)}: {value!r},\n" for key, value in body.items())
+    return (
+        "import httpx\n\n"
+        f'url = "{base.rstrip("/")}/api/v1/models/{model}/{call}"\n'
+        f"body = {{\n{lines}}}\n"
+        "answer = httpx.post(url, json=body, timeout=120).raise_for_status().json()\n"
+    )

@@ -3,19 +3,17 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 from pydantic import BaseModel
 
 from app.deps import Caller, while_connected
 from app.errors import UnavailableError
-from app.residency.resident import Resident
-
-R = TypeVar("R", bound=BaseModel)
 
 
-async def in_steps(caller: Caller, key: str, answer: Callable[[Resident, R], Iterator[object]], body: R) -> BaseModel:
-    """The last item of `answer(resident, body)`, which is the view. Stops between two steps once the client is gone.
+async def in_steps(
+    caller: Caller, key: str, answer: Callable[..., Iterator[object]], body: BaseModel, *more: object
+) -> BaseModel:
+    """The view, the last item of `answer(resident, body, *more)`. Stops between two steps once the client is gone.
 
     UnavailableError after `request_seconds`: what takes longer belongs into a job.
     """
@@ -23,7 +21,9 @@ async def in_steps(caller: Caller, key: str, answer: Callable[[Resident, R], Ite
     seconds = host.settings.request_seconds
 
     def steps() -> BaseModel | None:
-        items = host.slices(key, lambda resident: answer(resident, body), who=caller.person, kind=answer.__name__)
+        items = host.slices(
+            key, lambda resident: answer(resident, body, *more), who=caller.person, kind=answer.__name__
+        )
         for item in items:
             if isinstance(item, BaseModel):
                 return item

@@ -5,10 +5,14 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Request
 
+from analysis.types import NotReadyError
 from app.answers import induction as answers
+from app.answers.atlas import Footing
 from app.answers.induction_jobs import HeadJobs
 from app.deps import CallerDep
+from app.errors import UnavailableError
 from app.requests import induction as requests
+from app.routes.footing import API_PATIENCE, Ground, GroundDep
 from app.routes.in_steps import in_steps
 from app.views import induction as views
 
@@ -18,15 +22,26 @@ def head_jobs_of(request: Request) -> HeadJobs:
     return found
 
 
+async def footing(ground: Ground, key: str, patience: float = API_PATIENCE) -> Footing | None:
+    """The atlas for the labels; None while it is being computed."""
+    ground.caller.host.entry(key)
+    try:
+        return await ground.footing(key, patience=patience)
+    except (NotReadyError, UnavailableError):
+        return None
+
+
 HeadJobsDep = Annotated[HeadJobs, Depends(head_jobs_of)]
 
 router = APIRouter(prefix="/api/v1/models/{key}", tags=["induction"])
 
 
 @router.post("/induction")
-async def induction(key: str, body: requests.InductionRequest, caller: CallerDep) -> views.InductionView:
+async def induction(
+    key: str, body: requests.InductionRequest, caller: CallerDep, ground: GroundDep
+) -> views.InductionView:
     """Repeated text: curves by position, every last-layer neuron by its weighted difference, clipped ablation."""
-    return cast(views.InductionView, await in_steps(caller, key, answers.induction, body))
+    return cast(views.InductionView, await in_steps(caller, key, answers.induction, body, await footing(ground, key)))
 
 
 @router.post("/heads")

@@ -14,10 +14,12 @@ from app.deps import CallerDep
 from app.errors import failure_of
 from app.figures import induction as figures
 from app.figures import induction_panels as panels
+from app.present.induction import python
 from app.requests.induction_state import InductionState
 from app.residency.resident import Resident
+from app.routes.footing import PAGE_PATIENCE, Ground
 from app.routes.in_steps import in_steps
-from app.routes.induction import HeadJobsDep
+from app.routes.induction import HeadJobsDep, footing
 from app.views.core import ErrorBody
 from app.views.induction import AblationJobView
 from app.views.induction_page import LabView
@@ -27,8 +29,9 @@ router = APIRouter(include_in_schema=False)
 
 @dataclass(frozen=True)
 class Panel:
-    """ask: the state as a request of the API; answer: what computes it; figures: name -> figure of the answer."""
+    """call: its name in the API; ask: the state as a request; answer: what computes it; figures: name -> figure."""
 
+    call: str
     template: str
     title: str
     ask: Callable[[InductionState], Any]
@@ -39,6 +42,7 @@ class Panel:
 
 PANELS = {
     "": Panel(
+        "induction",
         "induction.html",
         "Induction",
         InductionState.induction,
@@ -54,6 +58,7 @@ PANELS = {
         ready=lambda state: state.kind != "text" or bool(state.text.strip()),
     ),
     "heads": Panel(
+        "heads",
         "induction_heads.html",
         "Attention heads",
         InductionState.scores,
@@ -61,6 +66,7 @@ PANELS = {
         {"map": panels.head_map, "pattern": panels.pattern},
     ),
     "who": Panel(
+        "induction/attribution",
         "induction_who.html",
         "Who tells the neuron",
         InductionState.attribution,
@@ -69,6 +75,7 @@ PANELS = {
         ready=lambda state: bool(state.who),
     ),
     "ablation": Panel(
+        "induction/ablation",
         "induction_ablation.html",
         "Heads taken out",
         InductionState.ablation,
@@ -77,6 +84,7 @@ PANELS = {
         ready=lambda state: bool(state.heads),
     ),
     "natural": Panel(
+        "induction/natural",
         "induction_natural.html",
         "Natural repeats",
         InductionState.natural,
@@ -137,19 +145,22 @@ async def run(request: Request, caller: CallerDep, panel: str = "") -> Response:
 
 async def _show(request: Request, caller: CallerDep, name: str, fields: dict[str, Any]) -> Response:
     panel = _panel(name)
-    state, found, status, problem = InductionState(), None, 200, None
+    state, asked, found, status, problem = InductionState(), None, None, 200, None
     try:
         state = InductionState.read(fields)
         state = state.model_copy(update={"model": state.model or caller.host.default_key})
         caller.host.entry(state.model or "")
         if panel.ready(state):
-            found = await in_steps(caller, state.model or "", panel.answer, panel.ask(state))
+            asked = panel.ask(state)
+            more = () if name else (await footing(Ground(request), state.model or "", PAGE_PATIENCE),)
+            found = await in_steps(caller, state.model or "", panel.answer, asked, *more)
     except NullscopeError as error:
         failure = failure_of(error)
         status, problem = failure.status, ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
         if pages.format_of(request) != "html":
             raise
-    view = LabView(state=state.fields(), models=tuple(caller.host.entries), found=found, problem=problem)
+    code = python(str(request.base_url), state.model, panel.call, asked) if found and asked else None
+    view = LabView(state=state.fields(), models=tuple(caller.host.entries), found=found, problem=problem, code=code)
     address = f"{request.scope.get('root_path', '')}/induction?{state.query()}"
     return pages.respond(
         request,

@@ -50,6 +50,7 @@ class DifferenceRow(View):
     natural: float | None = Field(description="The same on natural repeats; null where the text has none.")
     norm: float | None
     rho: float | None = Field(description="Share of the write direction in the null space.")
+    labels: list[str] | None = Field(description="What the atlas calls it; null until the atlas has been computed.")
 
 
 class ClipRow(View):

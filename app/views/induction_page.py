@@ -15,6 +15,7 @@ class LabView(View):
     found: Any = None
     job: AblationJobView | None = None
     problem: ErrorBody | None = None
+    code: str | None = None
 
     def csv_rows(self) -> Iterator[dict[str, Any]]:
         """The table that the state names, else the answer's own."""
