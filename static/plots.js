@@ -31,8 +31,14 @@
     }
     return out;
   };
-  const look = (layout) => {
+  const bar = { outlinewidth: 0, thickness: 13 };
+  const template = {
+    layout: { coloraxis: { colorbar: bar } },
+    data: { heatmap: [{ colorbar: bar }], scatter: [{ marker: { colorbar: bar } }], scattergl: [{ marker: { colorbar: bar } }] },
+  };
+  const look = ({ template: _, ...layout }) => {
     const out = merge({
+      template,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
       font: { family: css("--sans"), size: 12, color: css("--soft") },
       title: { font: { size: 14, color: css("--ink") }, x: 0, xref: "paper", xanchor: "left" },
