@@ -1,8 +1,8 @@
 """What the pages need beside the weights: `python -m training.companions --run RUN --model models/demo`.
 
 * reference_means.safetensors: mean activation of every neuron over sample.jsonl, the baseline of mean ablation;
-* checkpoints/NNN.safetensors: the run after NNN percent of its tokens (100 is the model itself): every layer's MLP output weights,
-  the unembedding and the final norm, in float16, under GPT-2's names and layout. With them a page shows when neurons appear.
+* checkpoints/TOKENS.safetensors: the run after so many training tokens (about 0, 5, 10, 25 and 50 percent; 100 is the model itself):
+  W_U [d_model, d_vocab], W_out.LAYER [d_mlp, d_model] and the final norm, raw and in float16. With them a page shows when neurons appear.
 """
 
 import json
@@ -11,13 +11,14 @@ from pathlib import Path
 import click
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from analysis import model as models
 from analysis import reference, registry
 from training.export import gpt2_weights, latest_snapshot
+from training.recipe import Recipe
 
 PERCENTS = (0, 5, 10, 25, 50)
-KEPT = ("mlp.c_proj.weight", "lm_head.weight", "ln_f.weight", "ln_f.bias")
 
 
 def sample_texts(folder: Path) -> list[str]:
@@ -33,15 +34,29 @@ def save_means(folder: Path) -> None:
     reference.save(last.result, folder / "reference_means.safetensors")
 
 
+def slim(weights: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
+    """What a checkpoint keeps of GPT-2's tensors, under the names of the field."""
+    kept = {f"W_out.{layer}": weights[f"transformer.h.{layer}.mlp.c_proj.weight"] for layer in range(n_layers)}
+    kept["W_U"] = weights["lm_head.weight"].T
+    kept |= {f"ln_final.{kind}": weights[f"transformer.ln_f.{kind}"] for kind in ("weight", "bias")}
+    return {name: value.half().contiguous() for name, value in kept.items()}
+
+
 def save_checkpoints(run: Path, folder: Path) -> None:
     """The snapshots nearest to each of PERCENTS."""
     folder.mkdir(exist_ok=True)
-    total = int(latest_snapshot(run).stem)
+    recipe = Recipe()
     snapshots = sorted((run / "snapshots").glob("*.safetensors"))
     for percent in PERCENTS:
-        nearest = min(snapshots, key=lambda path: abs(int(path.stem) - total * percent / 100))
-        kept = {name: value for name, value in gpt2_weights(load_file(nearest)).items() if name.endswith(KEPT)}
-        save_file(kept, folder / f"{percent:03d}.safetensors", metadata={"tokens": str(int(nearest.stem))})
+        wanted = int(latest_snapshot(run).stem) * percent / 100
+        nearest = min(snapshots, key=lambda path: abs(int(path.stem) - wanted))
+        tokens = int(nearest.stem)
+        metadata = {"tokens": tokens, "step": tokens // recipe.tokens_a_step, "eps": "1e-5", "norm": "LN"}
+        save_file(
+            slim(gpt2_weights(load_file(nearest)), recipe.shape.n_layers),
+            folder / f"{tokens}.safetensors",
+            metadata={name: str(value) for name, value in metadata.items()},
+        )
 
 
 @click.command()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from training.loss import cross_entropy
 from training.model import GPT
-from training.optimiser import build_optimisers, set_rate
+from training.optimiser import build_optimisers, set_rates
 from training.recipe import Recipe
 from training.rows import Rows
 from training.texts import write_whole
@@ -78,7 +78,7 @@ class Run:
             hidden = self.hidden(rows[:, :-1])
         loss = cross_entropy(hidden.bfloat16(), self.model.unembed, rows[:, 1:])
         loss.backward()
-        set_rate(self.optimisers, recipe.rate_factor(self.step))
+        set_rates(self.optimisers, recipe, self.step)
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad()

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from training.model import GPT
-from training.recipe import Rates
+from training.recipe import Rates, Recipe
+
+LAST_MLP = 2  # AdamW's third group
 
 
 @torch.no_grad()
@@ -69,6 +71,8 @@ def build_optimisers(model: GPT, rates: Rates) -> list[Optimizer]:
     ]
 
 
-def set_rate(optimisers: list[Optimizer], factor: float) -> None:
+def set_rates(optimisers: list[Optimizer], recipe: Recipe, step: int) -> None:
+    """The learning rates of a step, and the weight decay of the last MLP."""
     for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-        group["lr"] = group["peak"] * factor
+        group["lr"] = group["peak"] * recipe.rate_factor(step)
+    optimisers[1].param_groups[LAST_MLP]["weight_decay"] = recipe.last_mlp_decay(step)

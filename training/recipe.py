@@ -27,6 +27,9 @@ class Rates:
     # decay keep the norms that noise alone sustains, sqrt(rate / decay), low: neurons with a steady gradient stand out.
     last_mlp: float = 2e-3
     last_mlp_decay: float = 0.3
+    # Over the last `firm_tokens` it shrinks by this much a step however small the rate has become: neurons that earn their
+    # norm hold it against the pull, the norm that noise built up in the others goes.
+    last_mlp_firm: float = 1.5e-3
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Recipe:
     tokens: int = 40_000_000
     decay_tokens: int = 10_000_000
     warmup_tokens: int = 400_000
+    firm_tokens: int = 7_232_000
     rows: int = 16  # rows a step
     repeats: float = 0.125  # share of rows that repeat a passage, so that induction heads form
     shape: Shape = field(default_factory=Shape)
@@ -57,3 +61,9 @@ class Recipe:
         rise = (seen + self.tokens_a_step) / self.warmup_tokens
         fall = (self.tokens - seen) / self.decay_tokens
         return max(0.02, min(1.0, rise, fall))
+
+    def last_mlp_decay(self, step: int) -> float:
+        """Weight decay of the last MLP at a step; times the rate of that step it is the share by which a weight shrinks."""
+        if step * self.tokens_a_step < self.tokens - self.firm_tokens:
+            return self.rates.last_mlp_decay
+        return self.rates.last_mlp_firm / (self.rates.last_mlp * self.rate_factor(step))
