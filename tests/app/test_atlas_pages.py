@@ -1,0 +1,216 @@
+"""The pages of the atlas as page, fragment, JSON and CSV; what is refused, and how."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from starlette.testclient import TestClient
+
+from analysis import published
+from app.cli import main
+
+PAGES = ("/atlas", "/nullspace", "/frequency", "/m/tiny-gpt2/n/1.7", "/atlas/1.7")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _computed(client: TestClient) -> None:
+    client.get("/api/v1/models/tiny-gpt2/neurons")
+
+
+def fragment(client: TestClient, path: str, target: str) -> str:
+    response = client.get(path, headers={"HX-Request": "true", "HX-Target": f"section#{target}"})
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_json_and_csv(client: TestClient, path: str) -> None:
+    page = client.get(path)
+    assert page.status_code == 200
+    assert "<!doctype html>" in page.text
+    for script in re.findall(r'<script type="application/json">(.*?)</script>', page.text, re.S):
+        json.loads(script)
+    assert client.get(path, params={"format": "json"}).json()
+    assert list(csv.DictReader(io.StringIO(client.get(path, params={"format": "csv"}).text)))
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/atlas?layer=0&sort=rho", "neurons"),
+        ("/atlas?x=rho&y=kurtosis&color=skew&size=norm&layer=all", "map"),
+        ("/nullspace?k=7&layer=0", "rho"),
+        ("/nullspace?direction=0", "walk"),
+        ("/m/tiny-gpt2/n/1.7?text=The+cat", "live"),
+        ("/m/tiny-gpt2/n/0.3", "live"),
+        ("/m/tiny-gpt2/n/1.7", "sample"),
+        ("/m/tiny-gpt2/n/0.3", "sample"),
+        ("/frequency?neuron=1.4", "shift"),
+        ("/frequency?text=The+cat+sat", "prompt"),
+    ],
+)
+def test_fragments_are_blocks_of_their_page(client: TestClient, path: str, target: str) -> None:
+    html = fragment(client, path, target)
+    assert "<!doctype" not in html
+    assert f'id="{target}"' in html
+
+
+def test_the_table_on_the_page_is_the_api_s(client: TestClient) -> None:
+    page = client.get("/atlas", params={"format": "json", "layer": 1, "sort": "rho", "limit": 7}).json()
+    api = client.get("/api/v1/models/tiny-gpt2/neurons", params={"layer": 1, "sort": "rho", "limit": 7}).json()
+    assert page["table"] == api
+    assert len(page["points"]["x"]) == 40
+    assert len(page["points"]["control_x"]) == 40
+
+
+def test_the_map_shows_every_layer(client: TestClient) -> None:
+    page = client.get("/atlas", params={"format": "json", "layer": "all"}).json()
+    assert len(page["points"]["neuron"]) == 80
+    assert page["table"]["total"] == 80
+
+
+def test_k_recomputes_rho_of_every_neuron(client: TestClient) -> None:
+    small, large = (client.get("/nullspace", params={"format": "json", "k": k}).json() for k in (3, 24))
+    assert all(value == pytest.approx(1) for value in large["rho"])
+    assert all(a <= 1 + 1e-9 and a < b for a, b in zip(small["rho"], large["rho"], strict=True))
+
+
+def test_walking_along_a_null_direction_moves_no_logit_but_the_scale(client: TestClient) -> None:
+    """The last direction but the trivial one is nearly null only if the model has one; the trivial one is exactly."""
+    walk = client.get("/nullspace", params={"format": "json", "direction": 0, "reach": 2}).json()["walk"]
+    assert max(walk["frozen_change"]) > 0.1  # along the largest direction everything moves
+    assert walk["ln_scale"][len(walk["ln_scale"]) // 2] == pytest.approx(min(walk["ln_scale"]), rel=0.2)
+    null = client.get("/nullspace", params={"format": "json", "direction": 23, "reach": 2}).json()["walk"]
+    assert max(null["frozen_change"]) < 1e-3  # float32
+
+
+def test_a_neuron_at_work_agrees_with_the_effects(client: TestClient) -> None:
+    """The change of entropy on the neuron's page is that of the effects table."""
+    page = client.get("/m/tiny-gpt2/n/1.7", params={"format": "json", "text": "The cat sat"}).json()
+    live = page["live"]
+    body = {"token_ids": [token["id"] for token in live["tokens"]], "neurons": ["1.7"], "position": 4}
+    row = client.post("/api/v1/models/tiny-gpt2/effects", json=body).json()["rows"][0]
+    assert live["activation"][4] == pytest.approx(row["activation"], rel=1e-5)
+    assert live["d_entropy"][4] == pytest.approx(row["d_entropy"]["total"], rel=1e-4, abs=1e-7)
+    assert live["baseline"].startswith("mean over")
+    assert [point["value"] for point in live["clamp"]] == [None, 0, 1, 2, 3, 4, 5, 6]
+    sample = page["sample"]
+    most = [moment["activation"] for moment in sample["most_active"]]
+    assert most == sorted(most, reverse=True)
+    assert sample["raises_entropy"][0]["d_entropy"] >= sample["lowers_entropy"][0]["d_entropy"]
+
+
+def test_holding_an_earlier_neuron_is_a_real_forward_pass(client: TestClient) -> None:
+    live = client.get("/m/tiny-gpt2/n/0.3", params={"format": "json", "text": "The cat sat"}).json()["live"]
+    assert live["d_entropy"] is None
+    body = {
+        "token_ids": [token["id"] for token in live["tokens"]],
+        "interventions": [{"neuron": "0.3", "mode": "value", "value": 6.0}],
+    }
+    run = client.post("/api/v1/models/tiny-gpt2/trace", json=body).json()["intervened"]
+    held = live["clamp"][-1]
+    assert held["entropy"] == pytest.approx(sum(run["entropy"][live["skip"] :]) / (len(run["entropy"]) - live["skip"]), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/m/tiny-gpt2/n/1.40", 404),
+        ("/m/nobody/n/1.7", 404),
+        ("/m/tiny-gpt2/n/x", 422),
+        ("/atlas?model=nobody", 404),
+        ("/atlas?layer=2", 404),
+        ("/atlas?x=beauty", 422),
+        ("/atlas?sort=beauty", 422),
+        ("/atlas?surprise=1", 422),
+        ("/nullspace?k=0", 422),
+        ("/nullspace?reach=-1", 422),
+        ("/frequency?neuron=0.3", 422),
+        ("/frequency?neuron=1.99", 404),
+    ],
+)
+def test_refusals(client: TestClient, path: str, status: int) -> None:
+    response = client.get(path)
+    assert response.status_code == status
+    assert "<!doctype html>" in response.text
+    error = client.get(path, headers={"Accept": "application/json"})
+    assert error.status_code == status
+    assert error.json()["error"]["message"]
+
+
+def test_empty_form_fields_mean_the_default(client: TestClient) -> None:
+    assert client.get("/atlas?label=&min_rho=&neurons=&size=&k=").status_code == 200
+
+
+def test_text_of_a_user_is_escaped(client: TestClient) -> None:
+    html = client.get("/m/tiny-gpt2/n/1.7", params={"text": "</textarea><script>alert(1)</script>"}).text
+    assert "<script>alert" not in html
+
+
+# commands
+
+
+@pytest.fixture
+def shell(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("NULLSCOPE_DATA_DIR", str(tmp_path))
+
+    def run(*args: str, code: int = 0) -> str:
+        result = CliRunner().invoke(main, [*args, *(() if args[0] == "reproduce" else ("--model", str(model_folder)))])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    return run
+
+
+def test_commands_print_the_api_s_numbers(client: TestClient, shell: Any) -> None:
+    for command, path in (
+        (("neurons", "--layer", "1", "--limit", "3"), "neurons?layer=1&limit=3"),
+        (("neuron", "1.7"), "neurons/1.7"),
+        (("spectrum", "--k", "4"), "spectrum?k=4"),
+        (("frequency",), "frequency"),
+    ):
+        assert json.loads(shell(*command, "--json")) == client.get(f"/api/v1/models/tiny-gpt2/{path}").json()
+        assert shell(*command)
+
+
+def test_tables_as_files(shell: Any, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    shell("neurons", "--out", str(tmp_path / "all.parquet"))
+    shell("neurons", "--out", str(tmp_path / "all.csv"))
+    table = pq.read_table(tmp_path / "all.parquet")
+    rows = list(csv.DictReader((tmp_path / "all.csv").open(encoding="utf-8")))
+    assert table.num_rows == len(rows) == 80
+    assert table.column("rho").to_pylist()[5] == float(rows[5]["rho"])
+    shell("neurons", "--out", str(tmp_path / "all.xls"), code=2)
+
+
+def test_counting_a_text(shell: Any, tmp_path: Path) -> None:
+    import numpy as np
+
+    text = tmp_path / "text.txt"
+    text.write_text("abca", encoding="utf-8")
+    shell("count", str(text), "--out", str(tmp_path / "c.npy"))
+    counts = np.load(tmp_path / "c.npy", allow_pickle=False)
+    assert sorted(counts[counts > 0]) == [1, 1, 2]
+    assert counts.sum() == 4
+
+
+def test_reproduce_says_what_holds_and_what_does_not(
+    client: TestClient, shell: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a made-up literature: the true values of the tiny model, then one of them changed."""
+    row = client.get("/api/v1/models/tiny-gpt2/neurons", params={"neurons": "1.7", "k": 5}).json()["rows"][0]
+    value = (row["norm"], None, row["rho"])
+    monkeypatch.setitem(published.WEIGHTS, "tiny-gpt2", (5, {"1.7": value}))
+    good = shell("reproduce", str(model_folder))
+    assert "2 of 2 published values" in good
+    monkeypatch.setitem(published.WEIGHTS, "tiny-gpt2", (5, {"1.7": (2 * value[0], None, value[2])}))
+    assert "1 of 2 published values" in shell("reproduce", str(model_folder), code=1)
