@@ -1,0 +1,166 @@
+"""The induction page: the API's numbers, panels that stand alone, addresses without texts, jobs."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.requests.induction_state import InductionState
+from app.routes.induction_page import PANELS
+
+TEXT = "The secret cat sat."
+API = "/api/v1/models/tiny-gpt2"
+
+
+def fragment(client: TestClient, path: str, target: str, **fields: Any) -> Any:
+    return client.post(path, data=fields, headers={"HX-Request": "true", "HX-Target": f"div#{target}"})
+
+
+def test_page_and_api_say_the_same(client: TestClient) -> None:
+    page = client.post(
+        "/induction?format=json", data={"kind": "text", "text": TEXT, "clip": "1.4", "controls": 2}
+    ).json()
+    body = {"kind": "text", "text": TEXT, "clip": ["1.4"], "controls": 2, "limit": 100_000}
+    api = client.post(f"{API}/induction", json=body).json()
+    assert page["found"] == api
+    assert page["state"]["text"] == TEXT
+
+
+def test_a_get_without_settings_runs_the_sample(client: TestClient) -> None:
+    page = client.get("/induction")
+    assert page.status_code == 200
+    assert "from sample.jsonl" in page.text
+    assert "data-plotly" in page.text
+    assert "hx-post=" in page.text
+
+
+def test_own_text_is_asked_for_not_guessed(client: TestClient) -> None:
+    assert "Nothing has run yet" in client.get("/induction?kind=text").text
+
+
+@pytest.mark.parametrize("name", [name for name in PANELS if name])
+def test_every_panel_is_a_page_of_its_own_and_a_fragment(client: TestClient, name: str) -> None:
+    fields = {"kind": "random", "rows": 2, "length": 8, "who": "1.3", "heads": "0.1", "neurons": "1.3"}
+    whole = client.post(f"/induction/{name}", data=fields)
+    assert whole.status_code == 200
+    assert "<!doctype html>" in whole.text
+    alone = fragment(client, f"/induction/{name}", name, **fields)
+    assert alone.text.lstrip().startswith('<section class="panel')
+    assert f'id="{name}"' in alone.text
+    assert "<!doctype" not in alone.text
+
+
+def test_addresses_hold_settings_and_never_texts(client: TestClient) -> None:
+    fields = {"kind": "text", "text": TEXT, "separator": "hush", "seed": 7, "clip": "1.4", "controls": 0}
+    pushed = fragment(client, "/induction", "result", **fields).headers["HX-Push-Url"]
+    assert pushed == "/induction?model=tiny-gpt2&kind=text&seed=7&clip=1.4&controls=0"
+    state = InductionState.read({"kind": "random", "rows": "3", "seed": "2", "length": "", "neurons": "1.1, 1.2 1.1"})
+    assert InductionState.read(dict(p.split("=") for p in state.query().split("&"))).seed == 2
+    assert state.listed("neurons") == ["1.1", "1.2"]
+
+
+def test_buttons_put_names_in_and_take_them_out() -> None:
+    state = InductionState.read({"clip": "1.1", "act": "clip:1.2"})
+    assert state.clip == "1.1 1.2"
+    assert InductionState.read({**state.fields(), "act": "clip:1.1"}).clip == "1.2"
+    assert InductionState.read({"act": "who:1.3"}).who == "1.3"
+    assert InductionState.read({"act": "pattern:0.1"}).pattern == "0.1"
+
+
+def table(client: TestClient, path: str, **fields: Any) -> list[dict[str, str]]:
+    answer = client.post(path, data=fields)
+    assert answer.headers["content-type"].startswith("text/csv")
+    return list(csv.DictReader(io.StringIO(answer.text)))
+
+
+def test_csv_of_every_curve_and_table(client: TestClient) -> None:
+    fields = {"kind": "text", "text": TEXT, "neurons": "0.2", "clip": "1.4", "controls": "2", "who": "1.4"}
+    curves = table(client, "/induction?format=csv", **fields)
+    found = client.post("/induction?format=json", data=fields).json()["found"]
+    assert len(curves) == found["repeat"]["n_positions"]
+    for name in ("entropy.mean", "loss.low", "activation 0.2.high", "clip.ratio.mean", "clip.ratio_frozen.mean"):
+        assert name in curves[0]
+    assert float(curves[5]["entropy.mean"]) == found["curves"]["entropy"]["mean"][5]
+    assert [row["copy"] for row in curves[:3]] == ["", "1", "1"]
+    assert len(table(client, "/induction?format=csv&table=ranking", **fields)) == 40
+    assert len(table(client, "/induction?format=csv&table=controls", **fields)) == 2
+    assert table(client, "/induction?format=csv&table=tokens", **fields)[0]["row"] == "0"
+    assert len(table(client, "/induction/heads?format=csv", **fields)) == 8
+    assert {row["component"] for row in table(client, "/induction/who?format=csv", **fields)} >= {"embedding", "bias"}
+
+
+def test_what_is_wrong_stands_in_its_panel(client: TestClient) -> None:
+    answer = fragment(client, "/induction/who", "who", who="0.1", kind="random")
+    assert answer.status_code == 422
+    assert "not in the last layer" in answer.text
+    assert 'id="who"' in answer.text
+    page = client.get("/induction?kind=random&clip=0.1")
+    assert page.status_code == 422
+    assert "not in the last layer" in page.text
+    assert client.get("/induction/nothing").status_code == 404
+    assert client.get("/induction?rows=x").status_code == 422
+
+
+def test_hostile_text_stays_text(client: TestClient) -> None:
+    text = "<script>alert(1)</script> </textarea>"[:18]
+    page = client.post("/induction", data={"kind": "text", "text": text}).text
+    assert "<script>alert" not in page
+
+
+def wait(client: TestClient, job_id: str) -> dict[str, Any]:
+    """Until the job has ended; the jobs' thread says when."""
+    jobs = client.app.state.jobs  # type: ignore[attr-defined]
+    thread = jobs._thread
+    while thread.is_alive():
+        found = client.get(f"{API}/induction/ablation/jobs/{job_id}").json()
+        if found["state"] in ("finished", "failed", "cancelled"):
+            return found
+        thread.join(0.02)
+    raise AssertionError("the jobs' thread has ended")
+
+
+def test_heads_are_taken_out_in_a_job_with_the_same_numbers(client: TestClient) -> None:
+    body = {"kind": "text", "text": TEXT, "heads": ["0.1", "1.2"], "neurons": ["1.7"], "random": 1, "queries": 4}
+    started = client.post(f"{API}/induction/ablation/jobs", json=body)
+    assert started.status_code == 202
+    done = wait(client, started.json()["id"])
+    assert done["state"] == "finished"
+    assert done["result"] == client.post(f"{API}/induction/ablation", json=body).json()
+
+
+def test_a_job_of_the_page_ends_in_its_panel(client: TestClient) -> None:
+    fields = {"kind": "text", "text": TEXT, "heads": "0.1", "neurons": "1.7"}
+    first = fragment(client, "/induction/ablation/start", "ablation", **fields)
+    assert first.status_code == 200
+    job_id = first.text.split("/induction/jobs/")[1].split('"')[0].split("/")[0]
+    wait(client, job_id)
+    poll = client.get(f"/induction/jobs/{job_id}", headers={"HX-Request": "true", "HX-Target": "div#ablation-job"})
+    assert 'hx-target="#ablation"' in poll.text
+    assert "data-plotly" not in poll.text
+    panel = client.get(f"/induction/jobs/{job_id}", headers={"HX-Request": "true", "HX-Target": "section#ablation"})
+    assert "data-plotly" in panel.text
+    assert 'value="0.1"' in panel.text
+    whole = client.get(f"/induction/jobs/{job_id}?format=json").json()
+    assert whole["found"]["rows"][0]["heads"] == ["0.1"]
+    cancelled = client.post(f"/induction/jobs/{job_id}/cancel")
+    assert cancelled.status_code == 200  # nothing happens to what has ended
+    assert client.get("/induction/jobs/nope").status_code == 404
+
+
+def test_ranking_carries_the_labels_of_the_atlas(client: TestClient) -> None:
+    found = client.post(f"{API}/induction", json={"kind": "random", "rows": 1}).json()
+    rows = client.get(f"{API}/neurons", params={"layer": 1, "limit": 1000}).json()["rows"]
+    atlas = {row["neuron"]: [label["name"] for label in row["labels"] if label["holds"]] for row in rows}
+    assert {row["neuron"]: row["labels"] for row in found["ranking"]} == atlas
+
+
+def test_copy_as_python_is_the_request(client: TestClient) -> None:
+    view = client.get("/induction?kind=random&rows=2&seed=3&format=json").json()
+    body: dict[str, Any] = {}
+    exec(view["code"].split("body = ")[1].split("answer")[0].join(["body = ", ""]), {}, body)
+    again = client.post(f"{API}/induction", json=body["body"]).json()
+    assert again == view["found"]
+    assert json.dumps(body["body"]).count("seed") == 1
