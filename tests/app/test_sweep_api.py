@@ -1,0 +1,272 @@
+"""Sweeps through the API and pages: start, progress, result, cancel, resume, delete, restart, uploads."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from tests.app.test_jobs import until
+
+SMALL = {"rows": 2, "length": 24, "shard_rows": 1, "bootstrap": 20, "sample_tokens": 16}
+
+
+def finished(client: TestClient, sweep_id: str) -> dict[str, Any]:
+    until(lambda: client.get(f"/api/v1/sweeps/{sweep_id}").json()["state"] not in ("queued", "running"))
+    view = client.get(f"/api/v1/sweeps/{sweep_id}?limit=1000").json()
+    assert view["state"] == "finished", view["progress"]
+    return view
+
+
+def started(client: TestClient, **changes: Any) -> str:
+    answer = client.post("/api/v1/sweeps", json={**SMALL, **changes})
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+@pytest.fixture(scope="module")
+def done(client: TestClient) -> dict[str, Any]:
+    """One finished sweep of the shared app."""
+    return finished(client, started(client))
+
+
+def test_a_sweep_from_start_to_table(client: TestClient, done: dict[str, Any]) -> None:
+    assert (done["n_rows"], done["n_neurons"], done["total"]) == (2, 40, 40)
+    assert done["manifest"]["corpus"]["rows"] == 2
+    values = [row["total"]["abs_entropy"] for row in done["rows"]]
+    assert values == sorted(values, reverse=True)
+    row = done["rows"][0]
+    assert row["neuron"].startswith("1.")
+    low, high = row["intervals"]["total.abs_entropy"]
+    assert low <= row["total"]["abs_entropy"] <= high
+    assert row["frequency"] is not None
+    assert done["progress"]["fraction"] == 1.0
+    listed = client.get("/api/v1/sweeps").json()["sweeps"]
+    assert done["id"] in [sweep["id"] for sweep in listed]
+    assert client.get(f"/api/v1/jobs/{done['id']}").json()["result"] == f"/api/v1/sweeps/{done['id']}"
+
+
+def test_sort_filter_and_pages(client: TestClient, done: dict[str, Any]) -> None:
+    url = f"/api/v1/sweeps/{done['id']}"
+    asked = client.get(url, params={"sort": "neuron", "order": "asc", "limit": 3, "offset": 4}).json()
+    assert [row["neuron"] for row in asked["rows"]] == ["1.4", "1.5", "1.6"]
+    some = client.get(url, params={"min_total.abs_loss": done["rows"][5]["total"]["abs_loss"]}).json()
+    assert 0 < some["total"] < 40
+    assert client.get(url, params={"sort": "nothing"}).status_code == 422
+    assert client.get(url, params={"min_nothing": 1}).status_code == 422
+
+
+@pytest.mark.parametrize("name", ["1", "2a", "2b", "2c", "2d", "2e", "2f", "3a", "3b", "3c", "4a", "4b", "4c", "6", "7", "8"])
+def test_every_figure_has_points_and_a_caption(client: TestClient, done: dict[str, Any], name: str) -> None:
+    view = client.get(f"/api/v1/sweeps/{done['id']}/figures/{name}").json()
+    assert view["caption"]
+    assert view["rows"]
+    assert any(point["y"] is not None for point in view["rows"])
+    page = client.get(f"/sweeps/{done['id']}/figures/{name}")
+    assert page.status_code == 200
+    assert view["caption"][:40] in html.unescape(page.text)
+    lines = client.get(f"/sweeps/{done['id']}/figures/{name}", params={"format": "csv"}).text.splitlines()
+    assert len(lines) == len(view["rows"]) + 1
+
+
+def test_figures_show_the_sweeps_own_numbers(client: TestClient, done: dict[str, Any]) -> None:
+    points = client.get(f"/api/v1/sweeps/{done['id']}/figures/2e").json()["rows"]
+    fractions = {row["neuron"]: row["ln_fraction"] for row in done["rows"]}
+    assert {point["label"]: point["y"] for point in points} == fractions
+    marked = [point["label"] for point in points if point["marked"]]
+    mediated = sorted(done["rows"], key=lambda row: row["direct"]["abs_loss"] - row["total"]["abs_loss"])
+    assert set(marked) == {row["neuron"] for row in mediated[:6]}
+
+
+def test_one_neuron_with_its_examples(client: TestClient, done: dict[str, Any]) -> None:
+    name = done["rows"][0]["neuron"]
+    view = client.get(f"/api/v1/sweeps/{done['id']}/neurons/{name}").json()
+    assert sum(view["histogram"]) == done["n_tokens"]
+    assert view["row"] == done["rows"][0]
+    largest = next(found for found in view["lists"] if (found["quantity"], found["sign"]) == ("activation", 1))
+    assert largest["examples"][0]["value"] == pytest.approx(view["high"])
+    assert largest["examples"][0]["token"]
+    for path in ("1.99", "0.3", "x"):
+        assert client.get(f"/api/v1/sweeps/{done['id']}/neurons/{path}").status_code in (404, 422)
+
+
+def test_calibration(client: TestClient, done: dict[str, Any]) -> None:
+    view = client.get(f"/api/v1/sweeps/{done['id']}/calibration", params={"controls": 2, "bins": 5, "top": 3}).json()
+    clean, ablated = view["runs"][:2]
+    assert [run["name"] for run in view["runs"]] == ["clean", "ablated", "random 1", "random 2"]
+    assert len(ablated["neurons"]) == 3
+    assert clean["loss"] == pytest.approx(done["clean"]["loss"], rel=1e-5)
+    assert sum(found["count"] for found in clean["bins"]) == view["n_tokens"] == done["n_tokens"]
+    assert clean["ece_interval"][0] <= clean["ece"] * 1.5
+    assert view["cumulative"][0]["n"] == 0
+    assert client.get(f"/sweeps/{done['id']}/calibration").status_code == 200
+
+
+def test_compare(client: TestClient, done: dict[str, Any]) -> None:
+    other = finished(client, started(client, baseline="zero"))
+    query = {"a": done["id"], "b": other["id"], "column": "total.abs_loss"}
+    view = client.get("/api/v1/sweeps/compare", params=query).json()
+    row = view["rows"][0]
+    assert row["difference"] == pytest.approx(row["b"] - row["a"])
+    assert view["total"] == 40
+    assert client.get("/sweeps/compare", params=query).status_code == 200
+    assert client.get("/api/v1/sweeps/compare", params={**query, "b": "none"}).status_code == 404
+
+
+def test_pages(client: TestClient, done: dict[str, Any]) -> None:
+    for path in ("/sweeps", f"/sweeps/{done['id']}", f"/sweeps/{done['id']}/figures", f"/sweeps/{done['id']}/neurons/1.3"):
+        answer = client.get(path)
+        assert answer.status_code == 200, answer.text
+    fragment = client.get(
+        f"/sweeps/{done['id']}?sort=neuron&order=asc", headers={"HX-Request": "true", "HX-Target": "section#neurons"}
+    )
+    assert fragment.text.lstrip().startswith('<section class="panel" id="neurons"')
+    assert client.get("/sweeps/none").status_code == 404
+
+
+def test_the_form_estimates_and_starts(client: TestClient) -> None:
+    form = {"rows": "2", "length": "24", "neurons": "1.3, 1.5", "baseline": "zero", "seed": "1", "model": "", "corpus": "sample"}
+    estimate = client.post("/sweeps/estimate", data=form)
+    assert estimate.status_code == 200
+    assert "Memory beside the model" in estimate.text
+    answer = client.post("/sweeps", data=form, follow_redirects=False)
+    assert answer.status_code == 303
+    view = finished(client, answer.headers["location"].rsplit("/", 1)[1])
+    assert [row["neuron"] for row in view["rows"]] in (["1.3", "1.5"], ["1.5", "1.3"])
+    assert view["config"]["baseline"] == "zero"
+    assert client.post("/sweeps", data={**form, "rows": "none"}).status_code == 422
+
+
+def test_estimate_counts_what_a_sweep_then_does(client: TestClient, done: dict[str, Any]) -> None:
+    view = client.post("/api/v1/sweeps/estimate", json=SMALL).json()
+    assert (view["rows"], view["neurons"]) == (2, 40)
+    assert view["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"baseline": "median"},
+        {"baseline": "percentile:101"},
+        {"neurons": []},
+        {"neurons": ["1.400"]},
+        {"rows": 0},
+        {"length": 4000},
+        {"corpus": "../../etc/passwd"},
+        {"corpus": "0123456789ab"},
+        {"model": "none"},
+        {"unknown": 1},
+        {"token_filter": {"first": 500}},
+    ],
+)
+def test_what_cannot_be_swept_is_refused_at_once(client: TestClient, body: dict[str, Any]) -> None:
+    before = len(client.get("/api/v1/sweeps").json()["sweeps"])
+    answer = client.post("/api/v1/sweeps", json={**SMALL, **body})
+    assert answer.status_code in (404, 422), answer.text
+    assert answer.json()["error"]["message"]
+    assert len(client.get("/api/v1/sweeps").json()["sweeps"]) == before
+
+
+@pytest.fixture
+def alone(make_client: Callable[..., TestClient]) -> TestClient:
+    return make_client(max_upload_bytes=2_000_000, max_corpus_characters=3_000_000)
+
+
+def data_dir(client: TestClient) -> Path:
+    settings: Settings = client.app.state.settings  # type: ignore[attr-defined]
+    return settings.data_dir
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status", "said"),
+    [
+        ("a.txt", "Übung".encode("latin-1"), 422, "UTF-8"),
+        ("a.txt", b"\x00\x01binary", 422, "binary"),
+        ("a.txt", b"", 422, "no text"),
+        ("a.jsonl", b"{}", 422, "has no text"),
+        ("a.jsonl", json.dumps({"text": "x" * 1_900_000}).encode()[:-2], 422, "not JSON"),
+        ("a.zip", b"PK\x03\x04", 422, "no kind of text"),
+        ("../../a.txt\n", b"text", 422, "no kind of text"),
+        ("bomb.txt.gz", gzip.compress(b"0" * 40_000_000), 422, "more than"),
+        ("a.txt.gz", b"not gzip", 422, "cannot be read"),
+        ("a.txt", b"x" * 2_000_001, 413, "bytes"),
+    ],
+)
+def test_bad_uploads_leave_nothing_behind(alone: TestClient, name: str, content: bytes, status: int, said: str) -> None:
+    answer = alone.post("/api/v1/corpora", params={"name": name}, content=content)
+    assert answer.status_code == status, answer.text
+    assert said in answer.json()["error"]["message"]
+    folder = data_dir(alone) / "corpora"
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_an_upload_is_swept_and_removed_with_its_sweep(alone: TestClient) -> None:
+    text = "\n".join(json.dumps({"text": f"Document {i} is long enough for a row."}) for i in range(3))
+    found = alone.post("/api/v1/corpora", params={"name": "mine.jsonl"}, content=text.encode()).json()
+    assert found["n_documents"] == 3
+    sweep_id = started(alone, corpus=found["id"], rows=None)
+    view = finished(alone, sweep_id)
+    assert view["ref"]["source"] == "mine.jsonl"
+    assert view["manifest"]["corpus"]["documents"] == 3
+    assert alone.delete(f"/api/v1/sweeps/{sweep_id}").status_code == 204
+    assert list((data_dir(alone) / "corpora").iterdir()) == []
+    assert list((data_dir(alone) / "sweeps").iterdir()) == []
+    assert alone.get(f"/api/v1/sweeps/{sweep_id}").status_code == 404
+
+
+def test_the_page_takes_an_upload(alone: TestClient) -> None:
+    answer = alone.post("/sweeps/text", files={"file": ("mine.txt", b"A text that is long enough.")}, follow_redirects=False)
+    assert answer.status_code == 303
+    page = alone.get(answer.headers["location"])
+    assert "mine.txt" in page.text
+    assert alone.post("/sweeps/text", data={}).status_code == 422
+
+
+def test_nothing_left_after_filtering_is_said_before_anything_is_queued(alone: TestClient) -> None:
+    found = alone.post("/api/v1/corpora", params={"name": "short.txt"}, content=b"ab").json()
+    answer = alone.post("/api/v1/sweeps", json={**SMALL, "corpus": found["id"]})
+    assert answer.status_code == 422
+    assert "after filtering" in answer.json()["error"]["message"]
+
+
+@pytest.fixture
+def restarted(make_settings: Callable[..., Settings]) -> Iterator[Callable[[], TestClient]]:
+    """Apps one after another on one data folder."""
+    settings = make_settings()
+    opened: list[TestClient] = []
+
+    def restart() -> TestClient:
+        if opened:
+            opened.pop().__exit__(None, None, None)
+        client = TestClient(create_app(settings))
+        client.__enter__()
+        opened.append(client)
+        for entry in client.app.state.host.entries.values():  # type: ignore[attr-defined]
+            entry.settled.wait()
+        return client
+
+    yield restart
+    opened.pop().__exit__(None, None, None)
+
+
+def test_cancel_resume_and_a_restart_in_the_middle(restarted: Callable[[], TestClient]) -> None:
+    client = restarted()
+    sweep_id = started(client, rows=None, shard_rows=1)
+    until(lambda: client.get(f"/api/v1/sweeps/{sweep_id}").json()["progress"]["done"] > 0)
+    assert client.delete(f"/api/v1/sweeps/{sweep_id}").status_code == 409
+    client.post(f"/api/v1/sweeps/{sweep_id}/cancel")
+    until(lambda: client.get(f"/api/v1/jobs/{sweep_id}").json()["state"] in ("cancelled", "finished"))
+    client.post(f"/api/v1/sweeps/{sweep_id}/resume")
+    client = restarted()  # nobody asks for it: it goes on
+    resumed = finished(client, sweep_id)
+    again = finished(client, started(client, rows=None, shard_rows=1))
+    assert resumed["rows"] == again["rows"]
+    assert client.post(f"/api/v1/sweeps/{sweep_id}/resume").status_code == 409
