@@ -9,7 +9,11 @@ from fastapi import Depends
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from app.errors import ClientGoneError
+from app.access.gate import Identity
+from app.answers import kept
+from app.db import Database, results
+from app.db.results import NewResult
+from app.errors import ClientGoneError, UnavailableError
 from app.residency.host import ANYONE, ModelHost
 from app.residency.resident import Resident
 from app.settings import Settings
@@ -50,7 +54,47 @@ class Caller:
     async def answer(self, key: str, function: Callable[[Resident, R], T], body: R) -> T:
         """`run` for an answer that follows from the request alone: equal ones in flight are computed once."""
         identity = f"{function.__module__}.{function.__qualname__} {key} {body.model_dump_json()}"
-        return await self.run(key, function, body, identity=identity)
+        view = await self.run(key, function, body, identity=identity)
+        kind = kept.kind_of(function)
+        return view if kind is None else await self.keep(kept.of_answer(kind, body, view), view)
+
+    async def keep(self, new: NewResult, view: T) -> T:
+        """`view` with its permalink, once it is stored; without one when it cannot be stored now (the log says why)."""
+
+        def store() -> None:
+            with self.database.session() as session:
+                results.keep(session, new, self.person)
+
+        try:
+            await asyncio.to_thread(store)
+        except UnavailableError:
+            return view
+        update = {"permalink": f"{self.root}/r/{new.hash}"}
+        return view.model_copy(update=update) if isinstance(view, BaseModel) else view
+
+    async def db(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """`function(session, ...)` in one transaction, off the event loop."""
+
+        def work() -> T:
+            with self.database.session() as session:
+                return function(session, *args, **options)
+
+        return await asyncio.to_thread(work)
+
+    @property
+    def database(self) -> Database:
+        found: Database = self.request.app.state.database
+        return found
+
+    @property
+    def root(self) -> str:
+        """The reverse proxy's prefix."""
+        return str(self.request.scope.get("root_path", "")).rstrip("/")
+
+    @property
+    def identity(self) -> Identity:
+        found: Identity = self.request.state.identity
+        return found
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:

@@ -1,15 +1,17 @@
 """What stands in front of every request: host name, origin, body size; and the headers of every answer."""
 
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import ForbiddenError, TooLargeError
+from analysis.types import NullscopeError
+from app.access.gate import Gate, local_path
+from app.errors import ForbiddenError, TooLargeError, UnauthorizedError
 from app.settings import Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -42,9 +44,12 @@ HEADERS = {
 class Guard:
     """ASGI middleware. `render` turns an exception into the answer; errors here have the same shape as everywhere."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, render: Callable[[Request, Exception], Response]) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, gate: Gate, render: Callable[[Request, Exception], Response]
+    ) -> None:
         self.app = app
         self.settings = settings
+        self.gate = gate
         self.render = render
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,10 +64,22 @@ class Guard:
             check_host(Headers(scope=scope), self.settings.allowed_hosts)
             check_origin(scope["method"], Headers(scope=scope))
             check_length(Headers(scope=scope), limit)
-        except (ForbiddenError, TooLargeError, HTTPException) as refusal:
-            await self.render(Request(scope, receive), refusal)(scope, receive, answer)
+            identity = await self.gate.admit(scope)
+        except (NullscopeError, HTTPException) as refusal:
+            await self._refuse(scope, receive, refusal)(scope, receive, answer)
             return
-        await self.app(scope, _bounded(receive, limit), answer)
+        state = scope.setdefault("state", {})
+        state["identity"], state["person"] = identity, identity.name
+        await self.app(scope, _bounded(receive, limit), _counted(answer, self.gate, identity.role))
+
+    def _refuse(self, scope: Scope, receive: Receive, refusal: Exception) -> Response:
+        """The error; a person who opens a page without being logged in is asked to log in and comes back to it."""
+        headers, path = Headers(scope=scope), local_path(scope)
+        page = scope["method"] == "GET" and "text/html" in headers.get("accept", "") and not path.startswith("/api/")
+        if isinstance(refusal, UnauthorizedError) and refusal.code == "login_needed" and page:
+            root = scope.get("root_path", "").rstrip("/")
+            return RedirectResponse(f"{root}/login?next={quote(path)}", 303)
+        return self.render(Request(scope, receive), refusal)
 
 
 def check_host(headers: Headers, allowed: tuple[str, ...]) -> None:
@@ -128,6 +145,17 @@ def _bounded(receive: Receive, limit: int) -> Receive:
         return message
 
     return read
+
+
+def _counted(send: Send, gate: Gate, role: str) -> Send:
+    """Answers by role and status, for /metrics."""
+
+    async def write(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            gate.answers[role, message["status"]] += 1
+        await send(message)
+
+    return write
 
 
 def _with_headers(send: Send) -> Send:

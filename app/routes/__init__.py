@@ -2,6 +2,12 @@
 
 FAMILIES: tuple[str, ...] = (
     "health",
+    "metrics",
+    "login",
+    "permalinks",
+    "notes",
+    "lab",
+    "selfcheck",
     "sweep_api",
     "sweep",
     "api",

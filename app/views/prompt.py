@@ -82,6 +82,7 @@ class PromptView(View):
     pinned_effects: dict[str, dict[str, Any]] | None = Field(None, description="Neuron -> its row in the pinned run.")
     problem: ErrorBody | None = None
     code: dict[str, str] = Field({}, description="Python that computes a panel again.")
+    saved: dict[str, Any] | None = Field(None, description="The permalink this page was opened by, and its verdict.")
     from_file: bool = Field(False, description="Whether this was computed beforehand.")
 
     def strip(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def test_every_array_has_one_number_a_token(client: TestClient) -> None:
             assert len(run[name]) == 12
     assert answer["intervened"]["activations"]["0.3"] == [0.0] * 12
     assert answer["intervened"]["entropy"] != answer["clean"]["entropy"]
-    assert answer["permalink"] is None
+    assert answer["permalink"] == "/r/" + answer["provenance"]["request_sha256"]
     assert answer["provenance"]["token_ids"] == IDS
 
 

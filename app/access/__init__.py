@@ -1,0 +1,1 @@
+"""Who may do what: keys and their file, roles, how a request is identified, how much at once."""

@@ -1,0 +1,209 @@
+"""Who sends this request, and whether they may: called by the guard in front of every request.
+
+Ways in, first match: a trusted reverse proxy's header, a bearer key, a browser's login cookie; without any of these
+loopback is the operator themself, and other addresses are let in only by `insecure_open`.
+"""
+
+import asyncio
+import hmac
+from collections import Counter
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.types import Scope
+
+from analysis.types import InputError
+from app.access.keys import KeyFile, Person, Role
+from app.access.rates import Buckets, cost_of
+from app.access.roles import allows, needed
+from app.db import Database, logins
+from app.errors import ForbiddenError, UnauthorizedError
+from app.settings import Settings
+
+COOKIE = "nullscope_session"
+TOKEN_ID = "token"  # stands for the shared token where a session names the key it came from
+LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a request is from. name: also the author of what they write and whose turn they take in the queue."""
+
+    name: str
+    role: Role
+    key_id: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin"
+
+
+class Gate:
+    """The access rules of one process."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings = settings
+        self.database = database
+        self.keys = KeyFile(auth_path(settings))
+        self.token = settings.token.get_secret_value() if settings.token else None
+        self.trusted = tuple(_network(text) for text in settings.trusted_proxies)
+        self.rates = Buckets(settings.rate_per_minute)
+        self.failures = Buckets(settings.login_failures)
+        self.answers: Counter[tuple[str, int]] = Counter()  # (role, status), for /metrics
+        self.inside = False  # a command that asks the app in its own process: the operator, whatever the address
+
+    @property
+    def closed(self) -> bool:
+        """Whether one must say who one is."""
+        return self.token is not None or self.settings.auth_file is not None or bool(self.keys.people())
+
+    async def admit(self, scope: Scope) -> Identity:
+        """The sender of this request; UnauthorizedError, ForbiddenError or BusyError when it may not go on."""
+        headers, path = Headers(scope=scope), local_path(scope)
+        self.unwrap_proxy(scope, headers)
+        need = needed(scope["method"], path)
+        if need == "public":
+            return Identity("nobody", "view")
+        identity = await self.identify(scope, headers)
+        if identity is None:
+            raise UnauthorizedError(
+                "Nobody is logged in.", code="login_needed", hint="Log in at /login, or send Authorization: Bearer KEY."
+            )
+        if not allows(identity.role, need):
+            raise ForbiddenError(
+                f"This needs the role {need}; {identity.name} has {identity.role}.",
+                code="role",
+                hint="Ask the operator: nullscope users add NAME --role " + need,
+            )
+        if (cost := cost_of(path)) and identity.name != LOCAL:
+            self.rates.take(identity.name, cost)
+        return identity
+
+    async def identify(self, scope: Scope, headers: Headers) -> Identity | None:
+        peer = client_of(scope)
+        if (named := scope.get("nullscope.proxied_user")) is not None:
+            person = await asyncio.to_thread(self.keys.by_name, named)
+            return Identity(named[:100], person.role if person else self.settings.proxy_role)
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return await self.by_key(key.strip(), peer)
+        secret = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+        if secret and (identity := await asyncio.to_thread(self._by_cookie, secret)) is not None:
+            return identity
+        if self.inside:
+            return Identity(LOCAL, "admin")
+        if self.closed:
+            return None
+        if is_loopback(peer) and not scope.get("nullscope.proxied"):
+            # Forwarded by a proxy that nobody has told us about: let in, but not as the operator.
+            return Identity(LOCAL, "run" if "x-forwarded-for" in headers else "admin")
+        return Identity(peer, "run") if self.settings.insecure_open else None
+
+    async def by_key(self, key: str, peer: str) -> Identity:
+        """Whose key it is; UnauthorizedError for a wrong one, BusyError after too many wrong ones from one address."""
+        self.failures.take(peer, 0.0, what="failed logins", code="login_limit")
+        if self.token is not None and hmac.compare_digest(key.encode("utf-8", "replace"), self.token.encode()):
+            return Identity("shared", "run", TOKEN_ID)
+        person: Person | None = await asyncio.to_thread(self.keys.check, key)
+        if person is None:
+            self.failures.take(peer, 1.0, what="failed logins", code="login_limit")
+            raise UnauthorizedError("This key is not valid.", code="invalid_key", hint="Ask the operator.")
+        return Identity(person.name, person.role, person.id)
+
+    def _by_cookie(self, secret: str) -> Identity | None:
+        """A session lives no longer than the key it was opened with."""
+        with self.database.session() as session:
+            login = logins.find(session, secret)
+        if login is None:
+            return None
+        if login.key_id == TOKEN_ID:
+            return Identity("shared", "run", TOKEN_ID) if self.token is not None else None
+        person = self.keys.by_id(login.key_id)
+        return None if person is None else Identity(person.name, person.role, person.id)
+
+    def unwrap_proxy(self, scope: Scope, headers: Headers) -> None:
+        """Believe a proxy's words about client, scheme and user only where its own address is configured."""
+        peer = client_of(scope)
+        if not self.trusted or not self._is_trusted(peer):
+            return
+        scope["nullscope.proxied"] = True
+        hops = [hop.strip() for hop in headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+        client = next((hop for hop in reversed(hops) if not self._is_trusted(hop)), None)
+        if client is not None and _is_address(client):
+            scope["client"] = (client, 0)
+        if headers.get("x-forwarded-proto") == "https":
+            scope["scheme"] = "https"
+        user = headers.get(self.settings.proxy_user_header, "").strip()
+        if user:
+            scope["nullscope.proxied_user"] = user[:100]
+
+    def _is_trusted(self, peer: str) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self.trusted)
+
+
+def auth_path(settings: Settings) -> Path:
+    """Where the keys are: the named file, or `users.json` in the data folder."""
+    return settings.auth_file or settings.data_dir / "users.json"
+
+
+def check_address(settings: Settings, address: str) -> None:
+    """InputError when this server would be open to other machines without anybody having said so."""
+    closed = settings.token is not None or bool(KeyFile(auth_path(settings)).people())
+    if is_loopback(address) or closed or settings.insecure_open:
+        return
+    if settings.auth_file is not None:
+        raise InputError(
+            f"The auth file {settings.auth_file} names nobody.",
+            code="auth_file",
+            hint=f"nullscope users add NAME --auth-file {settings.auth_file}",
+        )
+    raise InputError(
+        f"On {address} everybody who reaches this machine could use it.",
+        code="open_address",
+        hint="First: nullscope users add NAME; or set NULLSCOPE_TOKEN; or, where the network itself is closed, "
+        "--insecure-open.",
+    )
+
+
+def local_path(scope: Scope) -> str:
+    """The path without the proxy's prefix."""
+    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+    return (path.removeprefix(root) if path == root or path.startswith(root + "/") else path) or "/"
+
+
+def client_of(scope: Scope) -> str:
+    client: Any = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def is_loopback(address: str) -> bool:
+    """Also the name that Starlette's test client gives itself, and a socket without an address."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address in ("localhost", "testclient", "")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _network(text: str) -> Any:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise InputError(
+            f"{text[:60]!r} is not an address or network.", code="trusted_proxies", hint="For example 10.0.0.0/8."
+        ) from None

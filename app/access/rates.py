@@ -1,0 +1,55 @@
+"""How much at once: a bucket of cost a person, and a bound on failed logins an address.
+
+Time is `time.monotonic`, so a clock that is set back neither locks anybody out nor lets anybody in.
+"""
+
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from app.errors import BusyError
+
+PEOPLE = 10_000  # remembered at once; the one longest unseen is forgotten first
+# (path, cost): what a request weighs; pages and reads 1.
+COSTS: tuple[tuple[re.Pattern[str], float], ...] = (
+    (re.compile(r"/static/.*|/healthz|/readyz|/metrics|/login|/logout"), 0.0),
+    (re.compile(r".*/(heatmap|induction|heads|joint|dose|ledger)"), 10.0),
+    (re.compile(r".*/sweeps"), 10.0),
+    (re.compile(r".*/(effects|check)|/selfcheck|/r/.*"), 4.0),
+    (re.compile(r".*/trace|/"), 2.0),
+)
+
+
+def cost_of(path: str) -> float:
+    return next((cost for pattern, cost in COSTS if pattern.fullmatch(path)), 1.0)
+
+
+class Buckets:
+    """A token bucket a name: `per_minute` flows in, at most one minute's worth is saved up."""
+
+    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.per_minute = per_minute
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # name -> (amount, when)
+        self._lock = threading.Lock()
+
+    def take(self, name: str, cost: float, *, what: str = "requests", code: str = "rate_limit") -> None:
+        """BusyError with the seconds to wait when there is not enough left. Cost 0 only looks."""
+        with self._lock:
+            now = self._clock()
+            amount, seen = self._left.pop(name, (self.per_minute, now))
+            amount = min(self.per_minute, amount + (now - seen) * self.per_minute / 60)
+            enough = amount >= max(cost, 1e-9)
+            self._left[name] = (amount - cost if enough else amount, now)
+            while len(self._left) > PEOPLE:
+                self._left.popitem(last=False)
+        if not enough:
+            wait = (max(cost, 1.0) - amount) * 60 / self.per_minute
+            raise BusyError(
+                f"Too many {what} in a short time.",
+                code=code,
+                retry_after=wait,
+                hint="Try again after the number of seconds in Retry-After.",
+            )

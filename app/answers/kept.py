@@ -1,0 +1,100 @@
+"""Which answers are kept under a permalink, and how a kept one is computed again.
+
+An answer's kind is the name that its canonical request carries; the request that computes it again is the stored options
+with the stored token ids.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.types import NotFoundError
+from app.answers import core, prompt
+from app.db.results import NewResult
+from app.db.tables import Result
+from app.requests.canonical import canonical_request, content_hash
+from app.requests.core import EffectsRequest, PromptRequest, TraceRequest
+from app.requests.prompt import PromptState
+from app.residency.resident import Resident
+from app.views.core import View
+from app.views.prompt import PromptView
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A question that has permalinks."""
+
+    name: str
+    request: type[PromptRequest]
+    answer: Callable[[Resident, Any], View]
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (Kind("trace", TraceRequest, core.trace), Kind("effects", EffectsRequest, core.effects))
+}
+PAGE = "prompt"  # the prompt page with its selection, interventions and pins: a whole page, not one question
+
+
+def kind_of(answer: Callable[..., Any]) -> Kind | None:
+    return next((kind for kind in KINDS.values() if kind.answer is answer), None)
+
+
+def of_answer(kind: Kind, request: PromptRequest, view: Any) -> NewResult:
+    """What to store of an answer; its provenance already names the hash."""
+    source = view.provenance
+    canonical = canonical_request(kind.name, source.model, source.weights_sha256, source.token_ids, request)
+    return NewResult(
+        hash=content_hash(canonical),
+        request=canonical,
+        versions=source.versions,
+        answer=view.model_dump_json(exclude={"permalink"}),
+        preview=request.text or _first_ids(source.token_ids),
+    )
+
+
+def of_page(state: PromptState, view: PromptView) -> NewResult:
+    """What to store of a prompt page as it stands."""
+    assert view.trace is not None
+    source = view.trace.provenance
+    canonical = {
+        "kind": PAGE,
+        "model": source.model,
+        "weights_sha256": source.weights_sha256,
+        "token_ids": source.token_ids,
+        "options": {name: value for name, value in state.fields().items() if name not in ("model", "example") and value},
+    }
+    answer = bare(view).model_dump_json()
+    return NewResult(content_hash(canonical), canonical, source.versions, answer, state.text)
+
+
+def bare(view: PromptView) -> PromptView:
+    """A page without what belongs to the server, not to the result."""
+    return view.model_copy(update={"models": [], "examples": [], "example": None, "code": {}, "from_file": False})
+
+
+def _first_ids(token_ids: list[int]) -> str:
+    return "token ids " + " ".join(map(str, token_ids[:16])) + (" …" if len(token_ids) > 16 else "")
+
+
+def again(resident: Resident, stored: Result) -> View:
+    """The answer to a stored request, from the model as it is now. On the device thread."""
+    options = dict(stored.request["options"])
+    if stored.kind == PAGE:
+        return bare(prompt.page(resident, state_of(stored), prompt.EVERYTHING, {"models": [], "examples": []}))
+    kind = KINDS.get(stored.kind)
+    if kind is None:
+        raise NotFoundError(f"This version has no {stored.kind} results.", code="unknown_kind")
+    return kind.answer(resident, kind.request.model_validate({**options, "token_ids": stored.request["token_ids"]}))
+
+
+def state_of(stored: Result) -> PromptState:
+    return PromptState.read({**stored.request["options"], "model": stored.model})
+
+
+def text_of(resident: Resident, token_ids: list[int]) -> str | None:
+    """The prompt as text; None where its tokens cannot be had back from a text. On the device thread."""
+    model = resident.model
+    ids = token_ids[1:] if token_ids[:1] == [model.bos_id] else token_ids
+    text = "".join(model.token_texts(ids))
+    return text if model.encode(text, prepend_bos=len(ids) != len(token_ids)) == token_ids else None

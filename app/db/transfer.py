@@ -1,0 +1,127 @@
+"""Everything that people wrote as plain values and back, and a copy of the whole database."""
+
+import base64
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Table, insert, select
+from sqlalchemy.orm import Session
+
+from analysis.types import InputError
+from app.db.database import Database
+from app.db.tables import Asked, Base, NeuronList, Note, Pin, Result, Revision
+
+# What an export holds, in an order in which it can be taken in.
+EXPORTED = {"results": Result, "asked": Asked, "notes": Note, "lists": NeuronList, "revisions": Revision, "pins": Pin}
+
+
+def export(session: Session) -> dict[str, list[dict[str, Any]]]:
+    """All rows of the exported tables; bytes as base64."""
+    return {
+        name: [_plain(row._mapping) for row in session.execute(select(_table(kind)))] for name, kind in EXPORTED.items()
+    }
+
+
+def take_in(session: Session, given: Mapping[str, Iterable[dict[str, Any]]]) -> dict[str, int]:
+    """Rows that are not here yet; how many of each. InputError for rows that are not of our tables."""
+    counts = {}
+    for name, kind in EXPORTED.items():
+        counts[name] = 0
+        for row in given.get(name, ()):
+            values = _checked(_table(kind), row)
+            key = tuple(values[column.name] for column in _table(kind).primary_key)
+            if kind is Revision:
+                values.pop("id")
+                where = [_table(kind).c[part] == values[part] for part in ("thing", "author", "at")]
+                there = session.execute(select(_table(kind).c.id).where(*where)).first() is not None
+            else:
+                there = session.get(kind, key if len(key) > 1 else key[0]) is not None
+            if not there:
+                session.execute(insert(kind).values(**values))
+                counts[name] += 1
+    return counts
+
+
+def _table(kind: type[Base]) -> Table:
+    table = kind.__table__
+    assert isinstance(table, Table)
+    return table
+
+
+def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
+    plain = {str(name): value for name, value in row.items()}
+    return {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in plain.items()}
+
+
+def _checked(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Column -> value, each of its column's type and length."""
+    values = {}
+    for column in table.columns:
+        value = row.get(column.name)
+        kind = column.type.python_type
+        if kind is bytes and isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = base64.b64decode(value, validate=True)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        json_like = kind is dict and isinstance(value, dict | list)
+        longest = getattr(column.type, "length", None)
+        right = json_like or (isinstance(value, kind) and not isinstance(value, bool))
+        if not right or (longest is not None and len(value) > longest) or (isinstance(value, str) and "\0" in value):
+            raise InputError(
+                f"The export has a row of {table.name} whose {column.name} is not what it should be.",
+                code="invalid_export",
+                hint="Give a file as it was exported.",
+            )
+        values[column.name] = value
+    return values
+
+
+def backup(database: Database, target: Path) -> None:
+    """A consistent copy of a SQLite database while it is in use; written to a temporary name and renamed."""
+    source = _file(database, "backup")
+    if not source.is_file():
+        raise InputError(f"There is no database at {source}.", code="no_database", hint="Name the data folder.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(source)) as there, contextlib.closing(sqlite3.connect(temporary)) as here:
+        there.backup(here)
+        here.execute("PRAGMA journal_mode=DELETE")
+    temporary.replace(target)
+
+
+def restore(database: Database, source: Path) -> None:
+    """Put a backup in the place of the database; InputError when it is no whole database of this program."""
+    target = _file(database, "restore")
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as file:
+            state = file.execute("PRAGMA integrity_check").fetchone()[0]
+            version = file.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+    except sqlite3.Error as error:
+        raise InputError(f"{source} is not a backup: {error}.", code="no_backup") from None
+    if state != "ok":
+        raise InputError(f"{source} is damaged: {state}.", code="no_backup")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".restoring")
+    temporary.write_bytes(source.read_bytes())
+    copy = Database(f"sqlite:///{temporary}")
+    copy.open()  # migrates an older one, refuses one of a newer program: before anything is replaced
+    copy.close()
+    for suffix in ("-wal", "-shm"):
+        target.with_name(target.name + suffix).unlink(missing_ok=True)
+        temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+    temporary.replace(target)
+    assert version
+
+
+def _file(database: Database, verb: str) -> Path:
+    if database.path is None:
+        tool = "pg_dump" if verb == "backup" else "pg_restore"
+        raise InputError(
+            f"{verb} copies a SQLite file; this database is {database.shown}.", code="not_sqlite", hint=f"Use {tool}."
+        )
+    return database.path

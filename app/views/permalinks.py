@@ -1,0 +1,53 @@
+"""A stored result and how it compares with what this server computes now; the lists of results."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from app.views.core import TraceView, View
+from app.views.notes import NoteView
+from app.views.prompt import curve_rows
+
+Verdict = Literal["recomputed", "differs", "cached"]
+
+
+class ResultRow(View):
+    """One line of a list of results."""
+
+    hash: str
+    kind: str
+    model: str
+    preview: str = Field(description="The beginning of the prompt.")
+    author: str = Field(description="Who asked first.")
+    created: datetime
+    permalink: str
+
+
+class ResultsView(View):
+    total: int
+    rows: list[ResultRow]
+
+
+class PermalinkView(ResultRow):
+    """A result under its canonical request's hash, computed again when it is opened."""
+
+    verdict: Verdict
+    sentence: str = Field(description="The verdict in words.")
+    largest_difference: float | None = Field(description="Between the stored numbers and those of now; null: cached.")
+    differs_at: str | None = Field(description="Where the largest difference, or the first other one, lies.")
+    changed: list[str] = Field(description="What is not as it was when the result was stored: weights, versions, device.")
+    weights_sha256: str = Field(description="Of the weights at the time.")
+    versions: dict[str, str] = Field(description="Of the programs at the time.")
+    request: dict[str, Any] = Field(description="The canonical request; the hash is over this.")
+    result: dict[str, Any] = Field(description="The answer of now; the stored one where the verdict is cached.")
+    text: str | None = Field(None, description="The prompt as text, where its tokens can be written as text.")
+    notes: list[NoteView] = []
+    python: str | None = Field(None, description="Code that asks for the same result.")
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        """The result's own table."""
+        if self.kind == "trace":
+            return curve_rows(TraceView.model_validate(self.result))
+        rows: list[dict[str, Any]] = self.result.get("rows") or []
+        return rows
