@@ -109,6 +109,11 @@ class Example(BaseModel):
         return ExampleRef(key=self.key, title=self.title, claim=self.sentence.format(neuron=neuron))
 
     @property
+    def elsewhere(self) -> ExampleRef:
+        """On another model only the text is an example; what the sentence says is true of the bundled one."""
+        return ExampleRef(key=self.key, title=self.title, claim="The text of a worked example, run on this model.")
+
+    @property
     def state(self) -> PromptState:
         """The state that its page shows."""
         return PromptState.read(dict(self.view.state)) if self.view else PromptState(text=self.text)
@@ -146,11 +151,18 @@ def shelf(folder: Path = BUNDLED) -> Shelf:
     return Shelf(folder, tuple(Example.model_validate_json(file.read_text("utf-8")) for file in files))
 
 
-def refs() -> list[ExampleRef]:
-    return [item.ref for item in shelf().items]
+def at_home(host: ModelHost, key: str) -> bool:
+    """Whether this is the model that the examples were computed with."""
+    entry = host.entries.get(key)
+    return entry is not None and entry.spec.folder == shelf().folder.parent
 
 
-def filled(state: PromptState, *, first: bool) -> tuple[PromptState, Example | None]:
+def refs(*, home: bool) -> list[ExampleRef]:
+    """Those offered: elsewhere without the ones that speak of a neuron of the bundled model."""
+    return [item.ref if home else item.elsewhere for item in shelf().items if home or item.pick is None]
+
+
+def filled(state: PromptState, *, first: bool, home: bool = True) -> tuple[PromptState, Example | None]:
     """`state` with its example's text and, where the address says nothing else, the example's own selection.
 
     first: an address without an example shows the first one. A text of one's own is no example any more.
@@ -160,17 +172,15 @@ def filled(state: PromptState, *, first: bool) -> tuple[PromptState, Example | N
     if example is None or (state.text and state.text != example.text):
         return state.model_copy(update={"example": None}), None
     own = {}
-    if first:
+    if first and home:
         kept = example.state
         own = {name: getattr(kept, name) for name in PromptState.model_fields if name not in state.model_fields_set}
     return state.model_copy(update={**own, "model": state.model, "example": example.key, "text": example.text}), example
 
 
-def stored(state: PromptState, example: Example | None, host: ModelHost) -> PromptView | None:
-    """The page computed beforehand, if it is what `state` asks for on the model that it was computed with."""
+def stored(state: PromptState, example: Example | None) -> PromptView | None:
+    """The page computed beforehand, if it is what `state` asks for."""
     if example is None or example.view is None:
-        return None
-    if host.entry(state.model or host.default_key).spec.folder != shelf().folder.parent:
         return None
     kept = example.state
     if any(getattr(state, name) != getattr(kept, name) for name in COMPUTED):

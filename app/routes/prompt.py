@@ -15,7 +15,7 @@ from app.present import core as shown
 from app.present.prompt import code
 from app.requests.core import PromptRequest
 from app.requests.prompt import PromptState
-from app.views.core import ErrorBody
+from app.views.core import ErrorBody, ErrorView, TokensView, View
 from app.views.prompt import PromptView
 
 router = APIRouter(include_in_schema=False)
@@ -44,16 +44,17 @@ async def _show(request: Request, caller: CallerDep, asked: PromptState, *, firs
     host = caller.host
     key = asked.model or host.default_key
     status, problem = 200, None
-    state, example = examples.filled(asked.model_copy(update={"model": key}), first=first_paint)
+    home = examples.at_home(host, key)
+    state, example = examples.filled(asked.model_copy(update={"model": key}), first=first_paint, home=home)
     frame: dict[str, Any] = {
         "models": list(host.entries),
-        "examples": examples.refs(),
-        "example": example and example.ref,
+        "examples": examples.refs(home=home),
+        "example": example and (example.ref if home else example.elsewhere),
     }
     try:
         host.entry(key)
         state = state.acted()
-        ready = examples.stored(state, example, host) if first_paint else None
+        ready = examples.stored(state, example) if first_paint and home else None
         if ready is not None:
             view = ready.model_copy(update={**frame, "from_file": True})
         elif not state.text.strip():
@@ -63,8 +64,7 @@ async def _show(request: Request, caller: CallerDep, asked: PromptState, *, firs
             view = await caller.run(key, answer.page, state, parts, frame)
             state = PromptState.read(view.state)
     except NullscopeError as error:
-        failure = failure_of(error)
-        status, problem = failure.status, ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
+        status, problem = _problem(error)
         view = PromptView(state=state.fields(), problem=problem, effects_problem=problem, **frame)
     # What a page restores from its own history, or an error, leaves the browser's address alone.
     return _render(request, view, state, status, moves=problem is None and not asked.restored)
@@ -94,11 +94,19 @@ async def count(
     request: Request, caller: CallerDep, text: Annotated[str, Form()] = "", model: Annotated[str, Form()] = ""
 ) -> Response:
     """How many tokens the text in the box has, beside the limit; counted by the server while one types."""
-    if not text:
-        return Response("", media_type="text/html")
-    key = model or caller.host.default_key
-    view = await caller.run(key, answers.count, PromptRequest(text=text.replace("\r\n", "\n")))
+    view: View = TokensView(n_tokens=0, max_tokens=0, tokens=[])
+    if text:
+        key = model or caller.host.default_key
+        try:
+            view = await caller.run(key, answers.count, PromptRequest(text=text.replace("\r\n", "\n")))
+        except NullscopeError as error:  # too long, or a model that is still loading: said in the count's own place
+            view = ErrorView(error=_problem(error)[1])
     return pages.respond(request, view, template="count.html", title="Tokens")
+
+
+def _problem(error: NullscopeError) -> tuple[int, ErrorBody]:
+    failure = failure_of(error)
+    return failure.status, ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
 
 
 @router.get("/models")

@@ -173,3 +173,34 @@ def test_the_first_paint_needs_no_model(client: TestClient, demo: ModelHost) -> 
     assert page.status_code == 200
     assert "Computed beforehand" in page.text
     assert 'data-neuron="3.' in page.text
+
+
+def test_another_model_gets_the_texts_but_not_the_neurons_of_the_bundled_one(client: TestClient) -> None:
+    page = client.get("/").text
+    assert "An entropy neuron" not in page
+    assert "Sure and unsure" in page
+    assert "Computed beforehand" not in page
+
+
+def test_the_count_says_how_many_tokens_and_what_is_too_much(client: TestClient) -> None:
+    def count(text: str) -> str:
+        answer = client.post("/count", data={"text": text})
+        assert answer.status_code == 200
+        assert 'id="count"' in answer.text
+        return answer.text
+
+    ids = client.post("/api/v1/models/tiny-gpt2/tokens", json={"text": "the cat"}).json()
+    assert f"{ids['n_tokens']} / 40" in count("the cat")
+    assert "over" in count("the cat " * 60)
+    assert "at most" in count("x" * 30_000)
+    assert " / " not in count("")
+
+
+def test_a_prompt_waits_for_its_model_by_itself(demo: ModelHost) -> None:
+    from app.main import create_app
+
+    client = TestClient(create_app(demo.settings, host=ModelHost(demo.settings)))
+    answer = client.post("/", data={"text": "the cat"})
+    assert answer.status_code == 503
+    assert 'hx-trigger="load delay:2s"' in answer.text
+    assert "the cat" in answer.text
