@@ -1,6 +1,7 @@
 """The bundled model's bar, line by line, with pass or miss: `python -m training.bar --model models/demo --text DIR`.
 
-Three corruption seeds on the model's sample.jsonl, and one on the texts in DIR where there are any. `--card FILE` writes the
+Three corruption seeds on the model's sample.jsonl, and one on the texts in DIR where there are any. `--card FILE`
+writes the
 figures of the first seed as JSON: the model card states them, and a test recomputes them.
 """
 
@@ -76,8 +77,14 @@ def last_layer_lines(e: Evidence) -> Iterator[Line]:
     yield Line("strongest LN-mediated fraction >= 0.5", f"{strongest:.2f}", strongest >= 0.5)
     best = max((float(e.correlation[i].abs()) for i in entropy), default=float("nan"))
     over_all = max((float(e.correlation_over_all[i].abs()) for i in entropy), default=float("nan"))
-    yield Line("an entropy neuron follows the corruption rate, |r| >= 0.8", f"{best:.2f} ({over_all:.2f} with clean rows)", best >= 0.8)
-    yield Line("at least 2 token-frequency neurons", "; ".join(describe(e, i) for i in frequent) or "none", len(frequent) >= 2)
+    yield Line(
+        "an entropy neuron follows the corruption rate, |r| >= 0.8",
+        f"{best:.2f} ({over_all:.2f} with clean rows)",
+        best >= 0.8,
+    )
+    yield Line(
+        "at least 2 token-frequency neurons", "; ".join(describe(e, i) for i in frequent) or "none", len(frequent) >= 2
+    )
 
 
 @torch.inference_mode()
@@ -85,17 +92,25 @@ def induction_lines(model: Model, texts: Sequence[str], e: Evidence) -> Iterator
     """The lines on repeated text."""
     scores = complete(head_scores(model, score_rows(model))).scores["induction"]
     layer, head = divmod(int(scores.argmax()), model.n_heads)
-    yield Line("an induction head with score > 0.7", f"{layer}.{head} scores {scores.max():.2f}", bool(scores.max() > 0.7))
+    yield Line(
+        "an induction head with score > 0.7", f"{layer}.{head} scores {scores.max():.2f}", bool(scores.max() > 0.7)
+    )
     documents = [model.encode(text, prepend_bos=False) for text in texts]
     length = min(99, (model.n_ctx - 1) // 2)
     repeated = repeat(natural_units(documents, length=length, n_rows=24, seed=0), bos=model.bos_id)
     found = complete(measure_rows(model, repeated.tokens))
     first, second = (float(found.metrics.entropy[:, repeated.copy(i)].mean()) for i in (0, 1))
     fall = 1 - second / first
-    yield Line("entropy falls by 30 % on the second copy", f"{first:.2f} to {second:.2f} nats, -{fall:.0%}", fall >= 0.3)
-    largest = differences(model.readout, found.activations, repeated).weighted.abs().argsort(descending=True)[:5].tolist()
+    yield Line(
+        "entropy falls by 30 % on the second copy", f"{first:.2f} to {second:.2f} nats, -{fall:.0%}", fall >= 0.3
+    )
+    largest = (
+        differences(model.readout, found.activations, repeated).weighted.abs().argsort(descending=True)[:5].tolist()
+    )
     among = [i for i in largest if i in entropy_neurons(e)]
-    yield Line("entropy neurons among the five largest weighted differences on repeats (wanted)", f"{among} of {largest}", None)
+    yield Line(
+        "entropy neurons among the five largest weighted differences on repeats (wanted)", f"{among} of {largest}", None
+    )
 
 
 def loss_lines(model: Model, folder: Path) -> Iterator[Line]:
@@ -109,9 +124,25 @@ def loss_lines(model: Model, folder: Path) -> Iterator[Line]:
 def card_figures(e: Evidence) -> dict[str, object]:
     """What the model card states, for its test."""
     chosen = {"entropy": entropy_neurons(e), "frequency": frequency_neurons(e)}
-    columns = {name: getattr(e, name) for name in ("norm", "logit_var", "rho", "ln_fraction", "frequency_fraction", "d_entropy", "d_kl", "correlation")}
+    columns = {
+        name: getattr(e, name)
+        for name in (
+            "norm",
+            "logit_var",
+            "rho",
+            "ln_fraction",
+            "frequency_fraction",
+            "d_entropy",
+            "d_kl",
+            "correlation",
+        )
+    }
     every = sorted({i for group in chosen.values() for i in group})
-    return {"k": e.k, **chosen, "neurons": {i: {name: round(float(v[i]), 5) for name, v in columns.items()} for i in every}}
+    return {
+        "k": e.k,
+        **chosen,
+        "neurons": {i: {name: round(float(v[i]), 5) for name, v in columns.items()} for i in every},
+    }
 
 
 def load(folder: Path) -> tuple[Model, Unigram]:
@@ -142,7 +173,10 @@ def main(folder: Path, eval_folder: Path, card: Path | None, threads: int) -> No
         return
     books = [(eval_folder / name).read_text(encoding="utf-8") for name in BOOKS]
     click.echo("\nthe two eval books, corruption seed 0")
-    for line in (*last_layer_lines(measure(model, books, unigram, seed=0, n_rows=EVAL_ROWS)), *loss_lines(model, eval_folder)):
+    for line in (
+        *last_layer_lines(measure(model, books, unigram, seed=0, n_rows=EVAL_ROWS)),
+        *loss_lines(model, eval_folder),
+    ):
         click.echo(str(line))
 
 

@@ -1,8 +1,10 @@
 """What the pages need beside the weights: `python -m training.companions --run RUN --model models/demo`.
 
 * reference_means.safetensors: mean activation of every neuron over sample.jsonl, the baseline of mean ablation;
-* checkpoints/TOKENS.safetensors: the run after so many training tokens (about 0, 5, 10, 25 and 50 percent; 100 is the model itself):
-  W_U [d_model, d_vocab], W_out.LAYER [d_mlp, d_model] and the final norm, raw and in float16. With them a page shows when neurons appear.
+* checkpoints/TOKENS.safetensors: the run after so many training tokens (about 0, 5, 10, 25 and 50 percent; 100 is the
+model itself):
+  W_U [d_model, d_vocab], W_out.LAYER [d_mlp, d_model] and the final norm, raw and in float16. With them a page shows
+  when neurons appear.
 """
 
 import json

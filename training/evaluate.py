@@ -1,6 +1,7 @@
 """Held-out loss of a model folder: `python -m training.evaluate --model models/demo --text ../shared/data/text/eval`.
 
-Every token of a text is predicted once, from at most n_ctx - 1 tokens before it and the BOS that begins each row; rows do not
+Every token of a text is predicted once, from at most n_ctx - 1 tokens before it and the BOS that begins each row;
+rows do not
 overlap, so the first tokens of a row have little context and the figure is, if anything, too high.
 Bits per byte = total nats / ln 2 / bytes of the UTF-8 text: comparable between tokenizers, as nats per token are not.
 """
@@ -45,6 +46,7 @@ def held_out(model: Model, text: str) -> HeldOut:
     """Loss of a whole text."""
     ids = model.encode(text, prepend_bos=False)
     length = model.n_ctx - 1
+    assert model.bos_id is not None
     rows = [[model.bos_id, *ids[start : start + length]] for start in range(0, len(ids), length)]
     nats = 0.0
     for start in range(0, len(rows), BATCH):

@@ -1,9 +1,12 @@
-"""What the bar measures in a model's last layer: rows half of which are corrupted afresh, every neuron mean-ablated in closed form.
+"""What the bar measures in a model's last layer: rows half of which are corrupted afresh, every neuron mean-ablated
+in closed form.
 
-1. documents -> rows of min(n_ctx, 256) tokens with BOS, short ones left out; every second row corrupted with a fixed seed (drawn as in
+1. documents -> rows of min(n_ctx, 256) tokens with BOS, short ones left out; every second row corrupted with a fixed
+seed (drawn as in
    training, but anew), its rate remembered;
 2. one forward pass a row; each neuron's mean over all rows is the baseline of its ablation;
-3. effects at every `stride`-th kept position (the paper's filter), total, with the LN scale frozen, with the frequency component frozen;
+3. effects at every `stride`-th kept position (the paper's filter), total, with the LN scale frozen, with the
+frequency component frozen;
 4. geometry from the weights: norm, LogitVar, rho at the knee.
 """
 
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis import nullspace, reference, weights
+from analysis.effects.ablation import Condition
 from analysis.effects.engine import Engine
 from analysis.effects.stream import stream
 from analysis.frequency import Unigram
@@ -33,9 +37,11 @@ STRIDE = 4
 
 @dataclass(frozen=True)
 class Evidence:
-    """Columns over the last layer's neurons. `te`: mean |dLoss|; fractions as in METHODS section 3 and 4; d_...: mean absolute changes.
+    """Columns over the last layer's neurons. `te`: mean |dLoss|; fractions as in METHODS section 3 and 4; d_...: mean
+    absolute changes.
 
-    correlation: of the neuron's mean activation over a corrupted row with the row's rate; over_all: clean rows taken in with rate 0.
+    correlation: of the neuron's mean activation over a corrupted row with the row's rate; over_all: clean rows taken
+    in with rate 0.
     """
 
     k: int
@@ -125,13 +131,16 @@ def _effects(
 ) -> dict[str, Float[Tensor, " n"]]:
     """Means over positions of |dLoss| under three conditions, and of |dH| and |dKL(P_freq ‖ P)|."""
     engine = Engine.build(model.readout, unigram=unigram)
-    sums = {name: torch.zeros(model.d_mlp, dtype=torch.float64) for name in ("total", "direct", "frequency", "entropy", "kl")}
-    conditions = ("total", "direct", "frequency")
+    sums = {
+        name: torch.zeros(model.d_mlp, dtype=torch.float64)
+        for name in ("total", "direct", "frequency", "entropy", "kl")
+    }
+    conditions: tuple[Condition, ...] = ("total", "direct", "frequency")
     for block in stream(
         engine, last, targets, baseline=last.activations.mean(0), positions=positions, conditions=conditions
     ):
         for condition in conditions:
-            sums[condition][block.neurons] += block.outcomes[condition].d_loss.abs().sum(0)
+            sums[str(condition)][block.neurons] += block.outcomes[condition].d_loss.abs().sum(0)
         total = block.outcomes["total"]
         assert total.d_kl_unigram is not None
         sums["entropy"][block.neurons] += total.d_entropy.abs().sum(0)

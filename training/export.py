@@ -1,6 +1,7 @@
 """Write a run's weights as a Hugging Face GPT-2 folder: `python -m training.export --run RUN --to models/demo`.
 
-The tensors keep GPT-2's own names and its Conv1D layout (inputs first), so every tool that loads GPT-2 loads this folder.
+The tensors keep GPT-2's own names and its Conv1D layout (inputs first), so every tool that loads GPT-2 loads this
+folder.
 """
 
 import json
@@ -40,10 +41,12 @@ def gpt2_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def gpt2_config(shape: Shape) -> dict[str, object]:
     """config.json; dropout acts in training only, so it is not part of the exported model."""
     return {
-        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new", "dtype": "float16",
+        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new",
+        "dtype": "float16",
         "vocab_size": shape.d_vocab, "n_positions": shape.n_ctx, "n_embd": shape.d_model, "n_inner": shape.d_mlp,
         "n_layer": shape.n_layers, "n_head": shape.n_heads, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": False,
-        "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0, "use_cache": True,
+        "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0,
+        "use_cache": True,
     }  # fmt: skip
 
 
@@ -64,8 +67,10 @@ def export(weights: Path, run: Path, folder: Path, shape: Shape) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     generation = {"_from_model_config": True, "bos_token_id": 0, "eos_token_id": 0}
     documents = {
-        "config.json": gpt2_config(shape), "tokenizer_config.json": TOKENIZER_CONFIG, "generation_config.json": generation
-    }  # fmt: skip
+        "config.json": gpt2_config(shape),
+        "tokenizer_config.json": TOKENIZER_CONFIG,
+        "generation_config.json": generation,
+    }
     for name, document in documents.items():
         (folder / name).write_text(json.dumps(document, indent=2) + "\n")
     for name in ("tokenizer.json", "unigrams.npy"):
@@ -74,7 +79,9 @@ def export(weights: Path, run: Path, folder: Path, shape: Shape) -> None:
 
 @click.command()
 @click.option("--run", type=click.Path(path_type=Path, exists=True), default=Path("training/runs/demo"))
-@click.option("--snapshot", type=click.Path(path_type=Path, exists=True), help="Weights to export; default: the run's latest.")
+@click.option(
+    "--snapshot", type=click.Path(path_type=Path, exists=True), help="Weights to export; default: the run's latest."
+)
 @click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("models/demo"))
 def main(run: Path, snapshot: Path | None, folder: Path) -> None:
     """Write the model folder."""

@@ -1,6 +1,7 @@
 """The training loop: `python -m training.loop --run RUN`. Kill it whenever you like; the same command goes on.
 
-A step depends on nothing but the weights, the optimisers' state and its own number (rows and dropout are drawn from it), so a
+A step depends on nothing but the weights, the optimisers' state and its own number (rows and dropout are drawn from
+it), so a
 checkpoint holds just these, and a run that was killed and resumed has the loss curve of one that never stopped.
 """
 
@@ -126,13 +127,16 @@ def progress(run: Run) -> Iterator[str]:
             speed = (run.step - first) * run.recipe.tokens_a_step / (time.monotonic() - started)
             left = (run.recipe.steps - run.step) * run.recipe.tokens_a_step / speed / 60
             held = f" held-out {record['held_out']:.3f}" if "held_out" in record else ""
-            yield f"step {run.step}/{run.recipe.steps} loss {smooth:.3f}{held} {speed:,.0f} tokens/s, {left:.0f} min left"
+            done = f"step {run.step}/{run.recipe.steps} loss {smooth:.3f}{held}"
+            yield f"{done} {speed:,.0f} tokens/s, {left:.0f} min left"
 
 
 @click.command()
 @click.option("--run", "folder", type=click.Path(path_type=Path, exists=True), default=Path("training/runs/demo"))
 @click.option("--tokens", type=int, default=Recipe().tokens, help="Length of the run.")
-@click.option("--decay-tokens", type=int, default=Recipe().decay_tokens, help="Over how many of the last tokens the rate falls.")
+@click.option(
+    "--decay-tokens", type=int, default=Recipe().decay_tokens, help="Over how many of the last tokens the rate falls."
+)
 @click.option("--dropout", type=float, default=0.0)
 @click.option("--threads", type=int, default=1)
 @click.option("--compile/--no-compile", "compiled", default=False, help="Fuse the forward pass (needs a C++ compiler).")

@@ -1,6 +1,7 @@
 """Cross-entropy over the vocabulary without ever holding all logits: 256 tokens at a time, gradients taken on the way.
 
-The logits of a step would be 4,096 x 4,096 floats, larger than the cache of a core; a chunk's fit, and the backward pass needs none of them.
+The logits of a step would be 4,096 x 4,096 floats, larger than the cache of a core; a chunk's fit, and the backward
+pass needs none of them.
 """
 
 import torch

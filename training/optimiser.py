@@ -1,12 +1,14 @@
 """Muon for the matrices of the blocks, AdamW for everything else and for the last MLP.
 
-Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): momentum whose update is replaced by the nearest matrix with
-orthonormal rows or columns, found by five Newton-Schulz iterations. It reaches a given loss in about half the tokens here, but it
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): momentum whose update is replaced by the
+nearest matrix with
+orthonormal rows or columns, found by five Newton-Schulz iterations. It reaches a given loss in about half the tokens
+here, but it
 pulls all neurons of a matrix to one norm; the last MLP, whose norms are the subject of this project, is left to AdamW.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from training.model import GPT
@@ -30,7 +32,8 @@ def orthogonalise(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Nesterov momentum, orthogonalised, with decoupled weight decay. `parts` splits a matrix by rows (3 for q, k, v)."""
+    """Nesterov momentum, orthogonalised, with decoupled weight decay. `parts` splits a matrix by rows (3 for q, k,
+    v)."""
 
     def __init__(self, groups: list[dict[str, object]], *, momentum: float) -> None:
         super().__init__(groups, {"momentum": momentum, "weight_decay": 0.0, "parts": 1})

@@ -23,18 +23,21 @@ class Rates:
     muon_decay: float = 0.1
     adam: float = 3e-3
     adam_decay: float = 0.1
-    # The last MLP is trained by AdamW, whose steps do not equalise the neurons' norms as Muon's do. A smaller step and a larger
+    # The last MLP is trained by AdamW, whose steps do not equalise the neurons' norms as Muon's do. A smaller step
+    # and a larger
     # decay keep the norms that noise alone sustains, sqrt(rate / decay), low: neurons with a steady gradient stand out.
     last_mlp: float = 2e-3
     last_mlp_decay: float = 0.3
-    # Over the last `firm_tokens` it shrinks by this much a step however small the rate has become: neurons that earn their
+    # Over the last `firm_tokens` it shrinks by this much a step however small the rate has become: neurons that earn
+    # their
     # norm hold it against the pull, the norm that noise built up in the others goes.
     last_mlp_firm: float = 1.5e-3
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run. The learning rate warms up, stays, and falls linearly over the last `decay_tokens` (so a run can be ended anywhere)."""
+    """One run. The learning rate warms up, stays, and falls linearly over the last `decay_tokens` (so a run can be
+    ended anywhere)."""
 
     seed: int = 0
     tokens: int = 40_000_000
@@ -63,7 +66,8 @@ class Recipe:
         return max(0.02, min(1.0, rise, fall))
 
     def last_mlp_decay(self, step: int) -> float:
-        """Weight decay of the last MLP at a step; times the rate of that step it is the share by which a weight shrinks."""
+        """Weight decay of the last MLP at a step; times the rate of that step it is the share by which a weight
+        shrinks."""
         if step * self.tokens_a_step < self.tokens - self.firm_tokens:
             return self.rates.last_mlp_decay
         return self.rates.last_mlp_firm / (self.rates.last_mlp * self.rate_factor(step))

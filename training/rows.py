@@ -1,6 +1,8 @@
-"""Rows of tokens for a step: a pure function of the seed and the step's number, so that a run resumes without any saved state.
+"""Rows of tokens for a step: a pure function of the seed and the step's number, so that a run resumes without any
+saved state.
 
-Three kinds: clean text; text with a share of its tokens replaced (METHODS of the model card: corruption); repeated passages.
+Three kinds: clean text; text with a share of its tokens replaced (METHODS of the model card: corruption); repeated
+passages.
 """
 
 from dataclasses import dataclass
@@ -18,8 +20,11 @@ from training.texts import HELD_OUT
 Ids = NDArray[np.int64]
 
 
-def corrupt(ids: Ids, corruption: Corruption, p_unigram: NDArray[np.float64], rng: np.random.Generator) -> tuple[Ids, float]:
-    """A copy of a row with some tokens replaced, and the rate: uniformly random tokens or draws from the unigram distribution."""
+def corrupt(
+    ids: Ids, corruption: Corruption, p_unigram: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[Ids, float]:
+    """A copy of a row with some tokens replaced, and the rate: uniformly random tokens or draws from the unigram
+    distribution."""
     rate = rng.uniform(corruption.low, corruption.high)
     replaced = np.flatnonzero(rng.random(len(ids)) < rate)
     if rng.random() < 0.5:

@@ -14,7 +14,7 @@ train-demo: $(STAMP) ## train the bundled model from the books in TEXT (hours; g
 	$(TRAIN) training.export --run $(RUN) --to $(DEMO)
 	$(TRAIN) training.companions --run $(RUN) --model $(DEMO)
 	$(TRAIN) training.history --run $(RUN) --model $(DEMO)
-	$(TRAIN) training.bar --model $(DEMO) --text $(EVAL) --card
+	$(TRAIN) training.bar --model $(DEMO) --text $(EVAL) --card $(DEMO)/figures.json
 
 demo-bar: $(STAMP) ## print each line of the bundled model's bar with its figure, pass or miss (minutes)
 	$(BIN)/python -m training.bar --model $(DEMO) --text $(EVAL)

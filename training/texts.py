@@ -16,7 +16,9 @@ from training.recipe import Recipe
 from training.tokenizer import train_tokenizer
 
 HELD_OUT = 200_000  # tokens at the end of the stream, never trained on: the loss that the log shows
-TOKENIZER_SHARE = 8  # the tokenizer learns from every eighth book: its merges hardly change, and it is eight times as quick
+TOKENIZER_SHARE = (
+    8  # the tokenizer learns from every eighth book: its merges hardly change, and it is eight times as quick
+)
 
 
 def books(folder: Path) -> Iterator[tuple[str, str]]:
@@ -39,7 +41,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @click.command()
-@click.option("--text", "folder", type=click.Path(path_type=Path, exists=True), default=Path("../shared/data/text/train"))
+@click.option(
+    "--text", "folder", type=click.Path(path_type=Path, exists=True), default=Path("../shared/data/text/train")
+)
 @click.option("--run", type=click.Path(path_type=Path), default=Path("training/runs/demo"))
 def main(folder: Path, run: Path) -> None:
     """Tokenizer, token stream, counts and titles; skipped where they exist."""
@@ -47,7 +51,9 @@ def main(folder: Path, run: Path) -> None:
     if (run / "unigrams.npy").exists():
         return
     shape = Recipe().shape
-    tokenizer = train_tokenizer((text for i, (_, text) in enumerate(books(folder)) if i % TOKENIZER_SHARE == 0), shape.d_vocab)
+    tokenizer = train_tokenizer(
+        (text for i, (_, text) in enumerate(books(folder)) if i % TOKENIZER_SHARE == 0), shape.d_vocab
+    )
     write_whole(run / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
     titles, parts = [], []
     for title, text in books(folder):
@@ -58,7 +64,9 @@ def main(folder: Path, run: Path) -> None:
     write_whole(run / "tokens.u16", stream.tobytes())
     write_whole(run / "titles.txt", "\n".join(titles).encode())
     np.save(run / "unigrams.npy", np.bincount(stream[:-HELD_OUT], minlength=shape.d_vocab).astype(np.int64))
-    click.echo(f"{len(titles)} books, {len(stream):,} tokens, {len(np.unique(stream)):,} of {shape.d_vocab:,} entries used")
+    click.echo(
+        f"{len(titles)} books, {len(stream):,} tokens, {len(np.unique(stream)):,} of {shape.d_vocab:,} entries used"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The exported folder is a GPT-2 folder: transformers' own GPT-2 gives our logits, and the program's loader accepts it."""
+"""The exported folder is a GPT-2 folder: transformers' own GPT-2 gives our logits, and the program's loader accepts
+it."""
 
 from pathlib import Path
 
