@@ -142,7 +142,7 @@ def clip_tokens(view: InductionView) -> go.Figure:
     """Loss before against its change, one point a token of a repeat."""
     assert view.clip is not None
     points = view.clip.points
-    marks = go.Scattergl(
+    marks = go.Scatter(
         x=[point.loss for point in points],
         y=[point.change for point in points],
         mode="markers",

@@ -20,7 +20,7 @@ from analysis.types import Intervention
 from app.present.plain import number, series
 from app.views import induction as views
 
-MOST_POINTS = 2000
+MOST_POINTS = 1500
 """Points of the loss scatter; more would only hide each other."""
 
 
