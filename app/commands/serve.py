@@ -1,13 +1,19 @@
 """nullscope serve: the dashboard and the API on one port."""
 
+import contextlib
 import errno
+import os
 import socket
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.commands.door import Refused, make_data_dir
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 
 @click.command("serve")
@@ -30,6 +36,7 @@ def command(**flags: Any) -> None:
         import uvicorn
 
         from app.access.gate import check_address
+        from app.commands.logs import configure_logging
         from app.main import create_app
         from app.security import LOOPBACK
         from app.settings import Settings
@@ -47,12 +54,17 @@ def command(**flags: Any) -> None:
     show_settings(settings)
     shown = f"[{address}]" if ":" in address else address
     click.echo(f"Nullscope on http://{shown}:{port}{settings.root_path}  (stop with Ctrl+C)")
-    # proxy_headers: app.access.gate believes configured proxies only. No access log: addresses of pages are the users' business.
+    # Proxies: app.access.gate believes the configured ones only. No access log: addresses are the users' business.
     config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=10)
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again once everything is closed
+        server.run(sockets=[listening])
+    sys.stdout.flush()
+    # A kernel compiler may still run, and the interpreter's own way out aborts over its C++ threads.
+    os._exit(0 if server.started else 3)
 
 
-def show_settings(settings: "Settings") -> None:
+def show_settings(settings: Any) -> None:
     """What this process runs with, one line in the log; secrets stay hidden."""
     import logging
 
