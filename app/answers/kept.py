@@ -1,14 +1,14 @@
 """Which answers are kept under a permalink, and how a kept one is computed again.
 
-An answer's kind is the name that its canonical request carries; the request that computes it again is the stored options
-with the stored token ids.
+An answer's kind is the name that its canonical request carries; the request that computes it again is the stored
+options with the stored token ids.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.types import NotFoundError
+from analysis.types import NeuronId, NotFoundError
 from app.answers import core, prompt
 from app.db.results import NewResult
 from app.db.tables import Result
@@ -57,12 +57,13 @@ def of_page(state: PromptState, view: PromptView) -> NewResult:
     """What to store of a prompt page as it stands."""
     assert view.trace is not None
     source = view.trace.provenance
+    options = {name: value for name, value in state.fields().items() if name not in ("model", "example") and value}
     canonical = {
         "kind": PAGE,
         "model": source.model,
         "weights_sha256": source.weights_sha256,
         "token_ids": source.token_ids,
-        "options": {name: value for name, value in state.fields().items() if name not in ("model", "example") and value},
+        "options": options,
     }
     answer = bare(view).model_dump_json()
     return NewResult(content_hash(canonical), canonical, source.versions, answer, state.text)
@@ -98,3 +99,10 @@ def text_of(resident: Resident, token_ids: list[int]) -> str | None:
     ids = token_ids[1:] if token_ids[:1] == [model.bos_id] else token_ids
     text = "".join(model.token_texts(ids))
     return text if model.encode(text, prepend_bos=len(ids) != len(token_ids)) == token_ids else None
+
+
+def means_of(resident: Resident, neurons: list[str]) -> dict[str, float]:
+    """Reference means of some neurons. On the device thread."""
+    means = resident.require_means()
+    found = [(name, NeuronId.parse(name)) for name in neurons]
+    return {name: float(means[neuron.layer, neuron.index]) for name, neuron in found}

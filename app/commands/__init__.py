@@ -25,4 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "app.commands.examples",
         "Compute the worked examples of the first page again and check their claims.",
     ),
+    "users": ("app.commands.users", "People's keys: add, list, revoke."),
+    "backup": ("app.commands.backup", "Copy the database to a file, also while the server runs."),
+    "restore": ("app.commands.restore", "Put a backup in the database's place."),
+    "doctor": ("app.commands.doctor", "Check device, memory, disk, database, models; say what to do."),
 }

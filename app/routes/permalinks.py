@@ -39,7 +39,7 @@ async def found(caller: Caller, name: str) -> Result:
     result = await caller.db(results.get, name)
     if result is None:
         raise NotFoundError(
-            "There is no such result here.", code="unknown_result", hint="It may have been deleted; ask who sent the link."
+            "There is no such result here.", code="unknown_result", hint="It may have been deleted."
         )
     return result
 
@@ -91,16 +91,19 @@ async def _forget(caller: Caller, name: str) -> None:
     stored = await found(caller, name)
     gone = await caller.db(results.forget, stored.hash, caller.person, everybody=caller.identity.is_admin)
     if not gone:
-        raise NotFoundError("This result is not in your list.", code="unknown_result", hint="Only its askers can delete it.")
+        raise NotFoundError("This result is not in your list.", code="unknown_result", hint="Its askers can delete it.")
 
 
 @router.get("/r/{name}", include_in_schema=False)
-async def page(name: str, request: Request, caller: CallerDep) -> Response:
-    """The page of a permalink: what it was, what it is, and what anybody has noted about it."""
+async def page(name: str, request: Request, caller: CallerDep, plain: bool = False) -> Response:
+    """The page of a permalink: what it was, what it is, and what anybody has noted about it.
+
+    A prompt page opens as the prompt page; `plain` shows its notes and exports instead.
+    """
     stored, view = await recomputed(caller, name)
-    if stored.kind == kept.PAGE and pages.format_of(request) == "html":
+    if stored.kind == kept.PAGE and pages.format_of(request) == "html" and not plain:
         return _prompt_page(request, caller, stored, view)
-    drawn = {"curves": lambda: figures.curves(_curves(view))} if view.kind == "trace" else {}
+    drawn = {"curves": lambda: figures.curves(_curves(view))} if view.trace else {}
     return pages.respond(
         request, view, template="permalink.html", title=view.preview or "Result", model=view.model, figures=drawn
     )
@@ -120,7 +123,7 @@ def _prompt_page(request: Request, caller: Caller, stored: Result, view: Permali
 
 def _curves(view: PermalinkView) -> PromptView:
     """A trace as the curves read it."""
-    trace = TraceView.model_validate(view.result)
+    trace = TraceView.model_validate(view.trace)
     facts = ModelFacts(
         key=view.model, n_layers=0, d_mlp=0, d_vocab=0, max_tokens=0, starts_with_bos=False
     )  # the curves ask only for the last
@@ -154,7 +157,10 @@ async def share(request: Request, caller: CallerDep) -> Response:
 async def notebook(name: str, caller: CallerDep) -> Response:
     """A notebook that computes the numbers again with plain torch and transformer_lens."""
     stored = await found(caller, name)
-    return exports.attachment(exports.notebook(stored), f"nullscope-{stored.hash[:12]}.ipynb", "application/x-ipynb+json")
+    needed = exports.needed_means(stored)
+    means = await caller.run(stored.model, kept.means_of, needed, kind="permalink") if needed else {}
+    text = exports.notebook(stored, means)
+    return exports.attachment(text, f"nullscope-{stored.hash[:12]}.ipynb", "application/x-ipynb+json")
 
 
 @router.get("/r/{name}/page.html", include_in_schema=False)

@@ -45,9 +45,14 @@ class PermalinkView(ResultRow):
     notes: list[NoteView] = []
     python: str | None = Field(None, description="Code that asks for the same result.")
 
+    @property
+    def trace(self) -> dict[str, Any] | None:
+        """The run that the result is, or holds."""
+        return self.result if self.kind == "trace" else self.result.get("trace")
+
     def csv_rows(self) -> list[dict[str, Any]]:
         """The result's own table."""
-        if self.kind == "trace":
-            return curve_rows(TraceView.model_validate(self.result))
+        if self.trace is not None:
+            return curve_rows(TraceView.model_validate(self.trace))
         rows: list[dict[str, Any]] = self.result.get("rows") or []
         return rows

@@ -173,7 +173,7 @@ def test_a_client_that_leaves_is_dropped_from_the_queue(make_settings: Callable[
         scope = {
             "type": "http", "method": "POST", "path": f"{URL}/trace", "query_string": b"", "headers": headers,
             "raw_path": b"", "http_version": "1.1", "scheme": "http", "root_path": "",
-            "client": ("10.0.0.1", 1), "server": ("test", 80),
+            "client": ("127.0.0.1", 1), "server": ("test", 80),
         }  # fmt: skip
         request = asyncio.ensure_future(app(scope, receive, send))
         await until(lambda: host.workers["cpu"].depth >= 2)

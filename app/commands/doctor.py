@@ -1,0 +1,107 @@
+"""nullscope doctor: is everything here that a server needs, and what to do where it is not."""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from app.commands.output import print_table
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+GB = 1 << 30
+Finding = tuple[bool, str, str]  # (fine, what was found, what to do)
+
+
+@click.command("doctor")
+def command() -> None:
+    """Check versions, device, memory, disk, database and models. Exit code 0 when all is well, 1 otherwise."""
+    from app.commands.door import refusing
+
+    with refusing():
+        from app.settings import Settings
+
+        settings = Settings()
+        rows = [(name, *_tried(check, settings)) for name, check in CHECKS.items()]
+    print_table(("check", "", "found", "what to do"), [(n, "ok" if fine else "NO", found, to) for n, fine, found, to in rows])
+    sys.exit(0 if all(row[1] for row in rows) else 1)
+
+
+def _tried(check: "Callable[[Settings], Finding]", settings: "Settings") -> Finding:
+    try:
+        return check(settings)
+    except Exception as error:  # a check that cannot run is a finding too
+        return False, f"{type(error).__name__}: {error}".splitlines()[0][:120], getattr(error, "hint", None) or ""
+
+
+def versions(settings: "Settings") -> Finding:
+    from app.present.core import versions as installed
+
+    found = installed()
+    missing = [name for name, version in found.items() if version == "not installed" and name != "nullscope"]
+    return not missing, ", ".join(f"{k} {v}" for k, v in found.items()), "pip install -e ." if missing else ""
+
+
+def device(settings: "Settings") -> Finding:
+    from app.residency.host import devices
+
+    return True, ", ".join(devices(settings.device)), ""
+
+
+def memory(settings: "Settings") -> Finding:
+    from app.residency.host import devices
+    from app.residency.memory import Memory
+
+    free = Memory(devices(settings.device)[0], settings.memory_bytes).free()
+    return free > GB, f"{free / GB:.1f} GiB free", "" if free > GB else "Close other programs, or choose a smaller model."
+
+
+def disk(settings: "Settings") -> Finding:
+    import shutil
+
+    folder = settings.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    fine = free > GB
+    return fine, f"{free / GB:.1f} GiB free for {settings.data_dir}", "" if fine else "Free some, or set NULLSCOPE_DATA_DIR."
+
+
+def database(settings: "Settings") -> Finding:
+    from app.db import Database
+
+    found = Database.of(settings)
+    if found.path is not None and not found.path.exists():
+        return True, f"{found.shown}: made at the first start", ""
+    version = found.version()
+    fine = version == found.head()
+    return fine, f"{found.shown}, schema {version}", "" if fine else f"The program has {found.head()}: start it to migrate."
+
+
+def models(settings: "Settings") -> Finding:
+    from analysis.registry import resolve
+
+    found = [resolve(name) for name in settings.models]
+    return True, ", ".join(spec.key for spec in found), ""
+
+
+def access(settings: "Settings") -> Finding:
+    from app.access.gate import auth_path, check_address
+    from app.access.keys import KeyFile
+
+    check_address(settings, settings.host)
+    people = len(KeyFile(auth_path(settings)).people())
+    return True, f"{settings.host}, {people} keys" + (", open to all" if settings.insecure_open else ""), ""
+
+
+CHECKS = {
+    "versions": versions,
+    "device": device,
+    "memory": memory,
+    "disk": disk,
+    "database": database,
+    "models": models,
+    "access": access,
+}
