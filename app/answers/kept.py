@@ -71,7 +71,9 @@ def of_page(state: PromptState, view: PromptView) -> NewResult:
 
 def bare(view: PromptView) -> PromptView:
     """A page without what belongs to the server, not to the result."""
-    return view.model_copy(update={"models": [], "examples": [], "example": None, "code": {}, "from_file": False})
+    state = {**view.state, "example": ""}
+    own = {"models": [], "examples": [], "example": None, "code": {}, "from_file": False}
+    return view.model_copy(update={**own, "state": state})
 
 
 def _first_ids(token_ids: list[int]) -> str:
