@@ -146,6 +146,7 @@ async def share(request: Request, caller: CallerDep) -> Response:
     if not state.text.strip():
         raise InputError("There is nothing to share: no prompt has run.", code="empty_prompt")
     key = state.model or caller.host.default_key
+    state = state.model_copy(update={"model": key})
     frame: dict[str, Any] = {"models": [], "examples": []}
     view = await caller.run(key, prompt_page.page, state, prompt_page.EVERYTHING, frame, kind="share")
     new = kept.of_page(PromptState.read(view.state), view)
