@@ -61,6 +61,7 @@ NAV = (
     NavEntry("Atlas", "/atlas", "Every neuron by its weights"),
     NavEntry("Null space", "/nullspace", "The spectrum of the unembedding"),
     NavEntry("Frequency", "/frequency", "Token counts and the frequency direction"),
+    NavEntry("Compare", "/compare", "Two models or checkpoints side by side"),
     NavEntry("Effects", "/effects", "Heatmap, joint sets, dose, LN ledger"),
     NavEntry("Sweeps", "/sweeps", "Effects over a corpus"),
     NavEntry("Induction", "/induction", "Repeated text"),

@@ -57,7 +57,7 @@ class Ground:
     def neurons(self, layer: int | None, k: int) -> shown.Neurons:
         """One layer of the table, or all, for one k; kept for the next request."""
         layers = range(self.model.n_layers) if layer is None else [self.layer(layer)]
-        name = (self.model.weights_sha256, self.model.key, layer, k, len(self.evidence))
+        name = (self.model.weights_sha256, self.model.key, layer, k, id(self.evidence), len(self.evidence))
         return self.kept.kept(name, lambda: self._neurons(layers, k), most=6)  # type: ignore[no-any-return]
 
     def _neurons(self, layers: Any, k: int) -> shown.Neurons:

@@ -56,8 +56,8 @@ def neuron_map(view: AtlasView) -> go.Figure:
     traces += [_marginal(x, log_x, along="x"), _marginal(y, log_y, along="y")]
     return theme.chart(
         *traces,
-        x=theme.axis(TITLES[state["x"]], None, type="log" if log_x else "linear", dtick="D2" if log_x else None, domain=[0, 0.86]),
-        y=theme.axis(TITLES[state["y"]], None, type="log" if log_y else "linear", dtick="D2" if log_y else None, domain=[0, 0.84]),
+        x=theme.axis(TITLES[state["x"]], None, type="log" if log_x else "linear", dtick=ticks(x) if log_x else None, domain=[0, 0.86]),
+        y=theme.axis(TITLES[state["y"]], None, type="log" if log_y else "linear", dtick=ticks(y) if log_y else None, domain=[0, 0.84]),
         height=560,
         xaxis2={"domain": [0.88, 1], "showticklabels": False, "showgrid": False, "anchor": "y"},
         yaxis2={"domain": [0.87, 1], "showticklabels": False, "showgrid": False, "anchor": "x"},
@@ -76,6 +76,13 @@ def _log(column: str, values: np.ndarray) -> bool:
     return column in LOGARITHMIC and known.size > 0 and float(known.min()) > 0
 
 
+def ticks(values: np.ndarray) -> str | int:
+    """Of a logarithmic axis: every digit within a decade, 1 2 5 over a few, powers of ten beyond."""
+    known = values[np.isfinite(values) & (values > 0)]
+    decades = float(np.log10(known.max() / known.min())) if known.size else 1.0
+    return "D1" if decades < 1 else "D2" if decades < 4 else 1
+
+
 def _neurons(points: Points, state: dict[str, Any], x: np.ndarray, y: np.ndarray, scatter: Any) -> Any:
     colour = _array(points.color)
     column = state["color"]
@@ -91,7 +98,7 @@ def _neurons(points: Points, state: dict[str, Any], x: np.ndarray, y: np.ndarray
         "color": colour,
         "size": 5 if points.size is None else _sizes(_array(points.size)),
         "opacity": 0.85,
-        "line": {"width": 0},
+        "line": {"width": 0 if scatter is go.Scattergl else 0.5, "color": theme.QUIET},
         "colorbar": {
             "title": {"text": ("log10 " if log_colour else "") + TITLES[column], "side": "right", "font": {"size": 11}},
             "thickness": 10, "len": 0.82, "y": 0.42, "x": 1.01, "outlinewidth": 0,

@@ -132,6 +132,12 @@ class FrequencyState(PageQuery):
     neuron: str | None = Field(None, pattern=NEURON_PATTERN, description="The neuron whose effect is drawn.")
 
 
+SIDE = r"^[A-Za-z0-9._-]{1,80}(@\d{1,15})?$"
+
+
 class CompareState(PageQuery):
-    b: str | None = Field(None, description="The other model.")
+    """The compare page. A side is a model, or `model@tokens` for a checkpoint of its training."""
+
+    a: str | None = Field(None, pattern=SIDE)
+    b: str | None = Field(None, pattern=SIDE)
     k: K = None

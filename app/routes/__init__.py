@@ -19,6 +19,7 @@ FAMILIES: tuple[str, ...] = (
     "neuron",
     "nullspace",
     "frequency",
+    "compare",
     "induction",
     "induction_page",
 )

@@ -1,5 +1,6 @@
 """How the routes of the atlas come by its table: waiting for it, and the evidence of finished sweeps beside it."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends
@@ -11,6 +12,8 @@ from app.residency.atlas import Atlases
 
 API_PATIENCE = 100.0
 """Seconds that the API waits for a table that is being computed for the first time."""
+
+NOTHING: Mapping[str, Any] = {}
 
 PAGE_PATIENCE = 1.5
 """A page shows the progress instead."""
@@ -40,13 +43,14 @@ class Ground:
         atlas = await self.atlases.get(key, patience=patience)
         return Footing(atlas, self.atlases, self.evidence(key))
 
-    def evidence(self, key: str) -> dict[str, Any]:
+    def evidence(self, key: str) -> Mapping[str, Any]:
         """What finished sweeps found, neuron by neuron; empty when there are none."""
         found = getattr(self.request.app.state, "evidence", None)
         if found is None:
-            return {}
+            return NOTHING
         replicas = self.caller.host.entry(key).replicas
-        return dict(found(key, replicas[0][1].model.weights_sha256)) if replicas else {}
+        known: Mapping[str, Any] = found(key, replicas[0][1].model.weights_sha256) if replicas else NOTHING
+        return known or NOTHING
 
 
 def ground_of(request: Request) -> Ground:
