@@ -143,6 +143,7 @@ def ground(model: Model, atlas: Atlas, result: Result, sweep_id: str, query: Fig
         query=query,
         weights=weights_of(model, atlas, result, k),
         k=k,
+        chance=nullspace.chance(model.d_model, k, len(result.neurons), trivial=atlas.spectrum.trivial).maximum,
         singular=atlas.spectrum.S.numpy(),
         cosines=cosines,
         dropout=dropout_spectrum(folder),
@@ -187,7 +188,8 @@ def calibrate(
         drawn = ground(model, atlas, result, sweep_id, FigureQuery(top=query.top, seed=query.seed + number))
         sets.append(_set(drawn, f"random {number + 1}", drawn.controls(chosen)))
     ranked, sizes = _ranked(on), [2**i for i in range(12) if 2**i <= max(2 * query.top, 16)]
-    random = on.controls(ranked[: sizes[-1]])
+    ranked = ranked[: sizes[-1]]
+    random = on.controls(ranked)
     growing = [(name, n, _set(on, "", order[:n])) for name, order in (("strongest", ranked), ("norm-matched random", random)) for n in sizes if n <= len(order)]  # fmt: skip
     rows = [RowSet.open(folder.path).row(i) for i in range(min(query.rows, len(RowSet.open(folder.path))))]
     tokens: list[calibration.Tokens] = []
@@ -224,9 +226,9 @@ def _named(on: Ground, query: CalibrationQuery) -> list[int]:
 
 
 def _ranked(on: Ground) -> list[int]:
-    """Every last-layer neuron of the sweep, the largest LN-mediated effect first."""
-    wide = Ground(**{**on.__dict__, "query": FigureQuery(top=40, seed=on.query.seed)})
-    return wide.strongest("direct")
+    """The sweep's neurons, the entropy neurons first, then by LN-mediated effect."""
+    strongest = on.strongest("direct")
+    return strongest + [place for place in on.ranked("direct") if place not in strongest]
 
 
 def _set(on: Ground, name: str, places: list[int]) -> NeuronSet:

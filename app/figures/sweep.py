@@ -88,12 +88,12 @@ def _lines(view: FigureView, root: str) -> list[Any]:
             x=[point.x for point in points],
             y=[point.y for point in points],
             mode="lines",
-            name=theme.label(name),
+            name=name,
             line={
                 "color": theme.QUIET if index == 0 and len(series) > 1 else theme.SERIES[(index - (len(series) > 1)) % 6],
                 "width": 1.5,
             },
-            hovertemplate="%{x}: %{y:.4g}<extra>" + theme.label(name) + "</extra>",
+            hovertemplate="%{x}: %{y:.4g}<extra>" + name + "</extra>",
         )
         for index, (name, points) in enumerate(series.items())
     ]
@@ -136,8 +136,9 @@ def drawn(view: FigureView, root: str = "") -> go.Figure:
 
 
 def _limits(view: FigureView, known: list[float]) -> dict[str, float]:
-    """Fractions lie between 0 and 1 where they mean something; a few wild ratios must not flatten the scale."""
-    return {"cmin": 0.0, "cmax": 1.0} if view.colour and "fraction" in view.colour else {"cmin": min(known), "cmax": max(known)}
+    """From the smallest to the largest; a fraction from 0, below which a few wild ratios would flatten the scale."""
+    fraction = view.colour is not None and "fraction" in view.colour
+    return {"cmin": 0.0 if fraction else min(known), "cmax": max(*known, 1e-9)}
 
 
 def histogram(view: SweepNeuronView) -> go.Figure:

@@ -2,7 +2,8 @@
 
 Sets of neurons come from the sweep's own evidence (METHODS section 2: rank by evidence, never by norm alone):
 
-    entropy neurons          largest LN-mediated effect, TE - DE
+    entropy neurons          largest LN-mediated effect, TE - DE, among those whose rho exceeds what the best of as many
+                             random directions reaches (among all where none does)
     token-frequency neurons  largest frequency-mediated effect, TE - DE_freq
     controls                 for each of them the neuron nearest in norm among a seeded random half of the others
 """
@@ -26,7 +27,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Ground:
-    """What figures are drawn from. weights: norm, logit_var, rho, frequency_alignment of the sweep's neurons;
+    """What figures are drawn from. chance: the largest rho among random directions. weights: norm, logit_var, rho, frequency_alignment of the sweep's neurons;
     singular: of W_U; cosines(place): of one neuron with each singular vector; dropout: the appendix run's spectrum."""
 
     sweep: str
@@ -35,6 +36,7 @@ class Ground:
     query: FigureQuery
     weights: dict[str, Array]
     k: int
+    chance: float
     singular: Array
     cosines: Callable[[int], Array]
     dropout: Array | None = None
@@ -51,11 +53,18 @@ class Ground:
 
     # sets
 
-    def strongest(self, frozen: str) -> list[int]:
-        """The neurons with the largest effect mediated by what is frozen in that condition."""
+    def ranked(self, frozen: str) -> list[int]:
+        """Every neuron, the largest effect mediated by what is frozen in that condition first."""
         mediated = np.nan_to_num(self.column("total.abs_loss") - self.column(f"{frozen}.abs_loss"), nan=-np.inf)
-        order: list[int] = np.argsort(-mediated, kind="stable")[: self.query.top].tolist()
+        order: list[int] = np.argsort(-mediated, kind="stable").tolist()
         return order
+
+    def strongest(self, frozen: str) -> list[int]:
+        """The set: of entropy neurons for "direct", of token-frequency neurons for "frequency"."""
+        order = self.ranked(frozen)
+        if frozen == "direct":
+            order = [place for place in order if self.weights["rho"][place] > self.chance] or order
+        return order[: self.query.top]
 
     def controls(self, chosen: list[int]) -> list[int]:
         """Norm-matched random neurons, one for each, none twice."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from analysis.sweep.config import SweepBaseline, SweepConfig
 from analysis.types import NeuronId, TokenFilter
@@ -145,6 +145,18 @@ class FigureQuery(Strict):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Draws the norm-matched random neurons.")
     format: Literal["html", "json", "csv"] = "html"
     model: Text | None = None
+
+
+    @field_validator("neuron", "k", mode="before")
+    @classmethod
+    def _empty_is_open(cls, value: object) -> object:
+        return None if value == "" else value
+
+
+class GalleryQuery(FigureQuery):
+    """A page of figures."""
+
+    group: Literal["entropy", "frequency", "tokens", "spectrum"] = "entropy"
 
 
 class CompareQuery(Strict):

@@ -16,6 +16,7 @@ from app.requests.sweep import (
     CompareQuery,
     FigureName,
     FigureQuery,
+    GalleryQuery,
     SweepForm,
     SweepPageQuery,
 )
@@ -133,10 +134,10 @@ async def delete(request: Request, sweep_id: str, desk: DeskDep) -> Response:
 
 @router.get("/sweeps/{sweep_id}/figures")
 async def gallery(
-    request: Request, sweep_id: str, query: Annotated[FigureQuery, Query()], desk: DeskDep, group: str = "entropy"
+    request: Request, sweep_id: str, query: Annotated[GalleryQuery, Query()], desk: DeskDep
 ) -> Response:
     """The paper's figures of one group."""
-    return await _figures(request, desk, sweep_id, list(GROUPS.get(group, GROUPS["entropy"])), query, group)
+    return await _figures(request, desk, sweep_id, list(GROUPS[query.group]), query, query.group)
 
 
 @router.get("/sweeps/{sweep_id}/figures/{name}")
@@ -160,7 +161,7 @@ async def _figures(
         group=group,
         groups=list(GROUPS),
         names=list(get_args(FigureName)),
-        query=query.model_dump(exclude={"format", "model"}),
+        query=query.model_dump(exclude={"format", "model", "group"}),
         figures=found,
     )
     root = _root(request)
