@@ -14,6 +14,7 @@ from app.answers import kept
 from app.db import Database, results
 from app.db.results import NewResult
 from app.errors import ClientGoneError, UnavailableError
+from app.requests.core import PromptRequest
 from app.residency.host import ANYONE, ModelHost
 from app.residency.resident import Resident
 from app.settings import Settings
@@ -56,7 +57,9 @@ class Caller:
         identity = f"{function.__module__}.{function.__qualname__} {key} {body.model_dump_json()}"
         view = await self.run(key, function, body, identity=identity)
         kind = kept.kind_of(function)
-        return view if kind is None else await self.keep(kept.of_answer(kind, body, view), view)
+        if kind is None or not isinstance(body, PromptRequest):
+            return view
+        return await self.keep(kept.of_answer(kind, body, view), view)
 
     async def keep(self, new: NewResult, view: T) -> T:
         """`view` with its permalink, once it is stored; without one when it cannot be stored now (the log says why)."""

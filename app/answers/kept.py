@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.types import NeuronId, NotFoundError
-from app.answers import core, prompt
+from app.answers import core, effects, prompt
 from app.db.results import NewResult
 from app.db.tables import Result
 from app.requests.canonical import canonical_request, content_hash
 from app.requests.core import EffectsRequest, PromptRequest, TraceRequest
+from app.requests.effects import DoseRequest, JointRequest, LedgerRequest
 from app.requests.prompt import PromptState
 from app.residency.resident import Resident
 from app.views.core import View
@@ -31,7 +32,13 @@ class Kind:
 
 KINDS = {
     kind.name: kind
-    for kind in (Kind("trace", TraceRequest, core.trace), Kind("effects", EffectsRequest, core.effects))
+    for kind in (
+        Kind("trace", TraceRequest, core.trace),
+        Kind("effects", EffectsRequest, core.effects),
+        Kind("joint", JointRequest, effects.joint),
+        Kind("dose", DoseRequest, effects.dose),
+        Kind("ledger", LedgerRequest, effects.ledger),
+    )
 }
 PAGE = "prompt"  # the prompt page with its selection, interventions and pins: a whole page, not one question
 
@@ -72,7 +79,7 @@ def of_page(state: PromptState, view: PromptView) -> NewResult:
 def bare(view: PromptView) -> PromptView:
     """A page without what belongs to the server, not to the result."""
     state = {**view.state, "example": ""}
-    own = {"models": [], "examples": [], "example": None, "code": {}, "from_file": False}
+    own: dict[str, Any] = {"models": [], "examples": [], "example": None, "code": {}, "from_file": False}
     return view.model_copy(update={**own, "state": state})
 
 

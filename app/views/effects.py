@@ -70,6 +70,7 @@ class JointView(View):
     clean: PositionView
     ln_scale: float | None
     provenance: Provenance
+    permalink: str | None = None
 
 
 class DoseRow(View):
@@ -101,6 +102,7 @@ class DoseView(View):
     clean: PositionView
     ln_scale: float | None
     provenance: Provenance
+    permalink: str | None = None
 
 
 class LedgerRow(View):
@@ -126,3 +128,4 @@ class LedgerView(View):
     k: int
     clean: PositionView
     provenance: Provenance
+    permalink: str | None = None

@@ -1,0 +1,231 @@
+"""Python client of a Nullscope server. Needs httpx and pydantic; never imports torch.
+
+    from app.client import Nullscope
+
+    client = Nullscope("http://127.0.0.1:8000", key="ns_...")
+    run = client.trace("The cat sat on the mat")                 # the models of app.views, as in the API
+    client.effects("The cat sat on the mat", limit=10).rows[0].d_entropy.total
+    for state in client.follow(client.start_sweep({...}).id): print(state.progress)
+    to_pandas(client.neurons(layer=3))
+
+An answer 429 is tried again after the delay that it names; errors are ApiError with the server's code, message and hint.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel
+
+from app.requests.core import InterventionRequest
+from app.views import atlas as atlas_views
+from app.views import core, permalinks
+from app.views import effects as effect_views
+from app.views import induction as induction_views
+from app.views import notes as note_views
+from app.views import sweep as sweep_views
+from app.views.check import CheckView
+
+V = TypeVar("V", bound=BaseModel)
+FINAL = frozenset({"done", "failed", "cancelled"})
+
+
+class ApiError(Exception):
+    """What the server refused, and why."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str | None) -> None:
+        super().__init__(" ".join(filter(None, (message, hint))))
+        self.status, self.code, self.message, self.hint = status, code, message, hint
+
+
+class Nullscope:
+    """One server, one model at a time (`model=None`: the server's first)."""
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        key: str | None = None,
+        model: str | None = None,
+        retries: int = 5,
+        timeout: float = 300.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(
+            base_url=url.rstrip("/") + "/api/v1", headers=headers, timeout=timeout, transport=transport
+        )
+        self._model = model
+        self._retries = retries
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    @property
+    def model(self) -> str:
+        """Key of the model that is asked."""
+        if self._model is None:
+            self._model = self.models().models[0].key
+        return self._model
+
+    # the instrument
+
+    def models(self) -> core.ModelsView:
+        return self._get(core.ModelsView, "/models")
+
+    def tokens(self, prompt: str | list[int], **options: Any) -> core.TokensView:
+        return self._ask(core.TokensView, "tokens", prompt, options)
+
+    def trace(
+        self,
+        prompt: str | list[int],
+        *,
+        interventions: list[InterventionRequest] | list[dict[str, Any]] | None = None,
+        neurons: list[str] | None = None,
+        **options: Any,
+    ) -> core.TraceView:
+        """Per-token metrics of a prompt (text or token ids), clean and intervened."""
+        given = [item.model_dump() if isinstance(item, BaseModel) else item for item in interventions or ()]
+        body = {"interventions": given, "neurons": neurons or [], **options}
+        return self._ask(core.TraceView, "trace", prompt, body)
+
+    def effects(self, prompt: str | list[int], **options: Any) -> core.EffectsView:
+        """Every last-layer neuron ablated at one position; options as in the API (position, baseline, sort, ...)."""
+        return self._ask(core.EffectsView, "effects", prompt, options)
+
+    def heatmap(self, prompt: str | list[int], **options: Any) -> effect_views.HeatmapView:
+        return self._ask(effect_views.HeatmapView, "heatmap", prompt, options)
+
+    def joint(self, prompt: str | list[int], **options: Any) -> effect_views.JointView:
+        return self._ask(effect_views.JointView, "joint", prompt, options)
+
+    def dose(self, prompt: str | list[int], **options: Any) -> effect_views.DoseView:
+        return self._ask(effect_views.DoseView, "dose", prompt, options)
+
+    def ledger(self, prompt: str | list[int], **options: Any) -> effect_views.LedgerView:
+        return self._ask(effect_views.LedgerView, "ledger", prompt, options)
+
+    def induction(self, **options: Any) -> induction_views.InductionView:
+        return self._post(induction_views.InductionView, f"{self._path}/induction", options)
+
+    def heads(self, **options: Any) -> induction_views.HeadsView:
+        return self._post(induction_views.HeadsView, f"{self._path}/heads", options)
+
+    def neurons(self, **query: Any) -> atlas_views.NeuronsView:
+        return self._get(atlas_views.NeuronsView, f"{self._path}/neurons", query)
+
+    def neuron(self, name: str, **query: Any) -> atlas_views.NeuronView:
+        return self._get(atlas_views.NeuronView, f"{self._path}/neurons/{quote(name)}", query)
+
+    def spectrum(self, **query: Any) -> atlas_views.SpectrumView:
+        return self._get(atlas_views.SpectrumView, f"{self._path}/spectrum", query)
+
+    def frequency(self, **query: Any) -> atlas_views.FrequencyView:
+        return self._get(atlas_views.FrequencyView, f"{self._path}/frequency", query)
+
+    def check(self) -> CheckView:
+        return self._get(CheckView, f"{self._path}/check")
+
+    # long work
+
+    def sweeps(self) -> sweep_views.SweepsView:
+        return self._get(sweep_views.SweepsView, "/sweeps")
+
+    def start_sweep(self, config: Mapping[str, Any]) -> sweep_views.SweepRef:
+        return self._post(sweep_views.SweepRef, "/sweeps", dict(config))
+
+    def sweep(self, name: str, **query: Any) -> sweep_views.SweepView:
+        return self._get(sweep_views.SweepView, f"/sweeps/{quote(name)}", query)
+
+    def job(self, name: str) -> sweep_views.JobView:
+        return self._get(sweep_views.JobView, f"/jobs/{quote(name)}")
+
+    def cancel(self, name: str) -> sweep_views.JobView:
+        return self._post(sweep_views.JobView, f"/jobs/{quote(name)}/cancel", {})
+
+    def follow(self, name: str, *, every: float = 1.0) -> Iterator[sweep_views.JobView]:
+        """The job's state again and again, until it is final (that state is the last one)."""
+        while True:
+            state = self.job(name)
+            yield state
+            if state.state in FINAL:
+                return
+            self._sleep(every)
+
+    # what the lab keeps
+
+    def results(self, *, who: str = "mine", offset: int = 0, limit: int = 50) -> permalinks.ResultsView:
+        return self._get(permalinks.ResultsView, "/results", {"who": who, "offset": offset, "limit": limit})
+
+    def result(self, name: str) -> permalinks.PermalinkView:
+        """A stored result by hash (or its unique beginning), computed again by the server."""
+        return self._get(permalinks.PermalinkView, f"/results/{quote(name)}")
+
+    def notes(self, target: str | None = None) -> note_views.NotesView:
+        return self._get(note_views.NotesView, "/notes", {"target": target})
+
+    def write_note(self, target: str, text: str) -> note_views.NoteView:
+        return self._post(note_views.NoteView, "/notes", {"target": target, "text": text})
+
+    def lists(self, model: str | None = None) -> note_views.ListsView:
+        return self._get(note_views.ListsView, "/lists", {"model": model})
+
+    def make_list(self, name: str, neurons: list[str], *, description: str = "") -> note_views.ListView:
+        body = {"name": name, "model": self.model, "neurons": neurons, "description": description}
+        return self._post(note_views.ListView, "/lists", body)
+
+    def export(self) -> note_views.ExportView:
+        return self._get(note_views.ExportView, "/export")
+
+    # plumbing
+
+    @property
+    def _path(self) -> str:
+        return f"/models/{quote(self.model, safe='')}"
+
+    def _ask(self, view: type[V], question: str, prompt: str | list[int], options: Mapping[str, Any]) -> V:
+        given = {"text": prompt} if isinstance(prompt, str) else {"token_ids": prompt}
+        return self._post(view, f"{self._path}/{question}", {**given, **options})
+
+    def _get(self, view: type[V], path: str, query: Mapping[str, Any] | None = None) -> V:
+        params = {name: value for name, value in (query or {}).items() if value is not None}
+        return view.model_validate(self._send("GET", path, params=params))
+
+    def _post(self, view: type[V], path: str, body: Mapping[str, Any]) -> V:
+        return view.model_validate(self._send("POST", path, json=dict(body)))
+
+    def _send(self, method: str, path: str, **content: Any) -> Any:
+        for attempt in range(self._retries + 1):
+            response = self._http.request(method, path, **content)
+            if response.status_code != 429 or attempt == self._retries:
+                break
+            self._sleep(float(response.headers.get("Retry-After", 1)))
+        if response.status_code >= 400:
+            raise _error(response)
+        return response.json()
+
+
+def _error(response: httpx.Response) -> ApiError:
+    try:
+        error = response.json()["error"]
+        return ApiError(response.status_code, error["code"], error["message"], error["hint"])
+    except (ValueError, KeyError, TypeError):
+        return ApiError(response.status_code, "no_answer", f"The server answered {response.status_code}.", None)
+
+
+def to_pandas(view: BaseModel) -> Any:
+    """The view's table as a DataFrame with dotted columns, as its CSV has them (needs pandas)."""
+    import pandas
+
+    rows = view.csv_rows() if hasattr(view, "csv_rows") else view.model_dump(mode="json").get("rows", [])
+    return pandas.json_normalize(rows)
