@@ -6,14 +6,11 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from app.commands.door import Refused, make_data_dir
-
-if TYPE_CHECKING:
-    from app.settings import Settings
 
 
 @click.command("serve")
