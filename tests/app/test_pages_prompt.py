@@ -204,3 +204,12 @@ def test_a_prompt_waits_for_its_model_by_itself(demo: ModelHost) -> None:
     assert answer.status_code == 503
     assert 'hx-trigger="load delay:2s"' in answer.text
     assert "the cat" in answer.text
+
+
+def test_a_shared_page_is_what_it_was(client: TestClient) -> None:
+    fields = {"text": "the cat sat on the mat", "pos": "3", "do": "0.3:zero", "example": "noise"}
+    answer = client.post("/share", data=fields, follow_redirects=False)
+    page = client.get(answer.headers["location"])
+    assert "Recomputed" in page.text
+    assert "at 3" in page.text
+    assert "0.3" in page.text
