@@ -25,6 +25,14 @@ MIN_ROWS = 4
 BLOCK = 4096
 """Vocabulary entries in one partial sum."""
 
+OPTIONS = {
+    "realize_opcount_threshold": 10_000,
+    "realize_reads_threshold": 10_000,
+    "realize_acc_reads_threshold": 10_000,
+}
+"""Nothing is to be written down between the loads and the sums: by default inductor stores long expressions that
+several sums read, which here are arrays of the size of ``rows``."""
+
 _LOG2_E = math.log2(math.e)
 _EXP2 = tuple(math.log(2) ** k / math.factorial(k) for k in range(7))
 """Taylor coefficients of 2^f, for f in [-1/2, 1/2]."""
@@ -87,7 +95,7 @@ class Compiled:
         reduction: Function = _reduction(
             tuple(_parts(c) for c in sample.conditions), sample.cap, sample.shift is not None
         )
-        function = torch.compile(reduction, fullgraph=True)
+        function = torch.compile(reduction, fullgraph=True, options=OPTIONS)
         try:
             with torch.inference_mode():
                 base, bases, rows, scalars, direction = _arguments(sample, 0)
