@@ -162,8 +162,9 @@ def _lf(text: str) -> str:
 
 
 def _back(request: Request, target: str) -> Response:
-    """To what the note is about; to the lab page for a neuron."""
+    """To what the note is about."""
     kind, _, name = target.partition(":")
-    return pages.redirect(request, f"/r/{name}#notes" if kind == "result" else "/lab#notes")
+    model, _, neuron = name.partition("/")
+    return pages.redirect(request, f"/r/{name}#notes" if kind == "result" else f"/m/{model}/n/{neuron}#notes")
 
 

@@ -13,6 +13,8 @@ from app.requests.atlas import NeuronQuery, NeuronState
 from app.requests.core import NeuronName
 from app.routes.atlas import wait
 from app.routes.footing import PAGE_PATIENCE, Ground, GroundDep
+from app.routes.notes import NotesQuery, notes
+from app.views.notes import NoteView
 from app.views.neuron import Live, NeuronPage, Sample
 
 router = APIRouter(include_in_schema=False)
@@ -31,8 +33,15 @@ async def page(
         return wait(request, ground, model)
     live = await ground.caller.run(model, work.live, neuron, state.text) if everything or block == "live" else None
     sample = await over_sample(ground, model, neuron) if everything or block == "sample" else None
+    written = [] if block else await notes_on(ground, model, neuron)
     view = NeuronPage(
-        model=model, models=ground.models, state=state.model_dump(), neuron=weights, live=live, sample=sample
+        model=model,
+        models=ground.models,
+        state=state.model_dump(),
+        neuron=weights,
+        live=live,
+        sample=sample,
+        notes=written,
     )
     return pages.respond(
         request, view, template="neuron.html", title=f"Neuron {neuron}", model=model, figures=charts(view, live)
@@ -56,6 +65,11 @@ def charts(view: NeuronPage, live: Live | None) -> dict[str, Any]:
     if live is not None:
         found["clamp"] = lambda: figures.clamp(live)
     return found
+
+
+async def notes_on(ground: Ground, model: str, neuron: str) -> list[NoteView]:
+    """What people wrote about it, newest first."""
+    return (await notes(ground.caller, NotesQuery(target=f"neuron:{model}/{neuron}"))).rows
 
 
 async def over_sample(ground: Ground, model: str, neuron: str) -> Sample:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from app.views.atlas import NeuronView
 from app.views.core import Provenance, Series, Token, View
+from app.views.notes import NoteView
 
 
 class GateCase(View):
@@ -70,6 +71,7 @@ class NeuronPage(View):
     neuron: NeuronView
     live: Live | None = None
     sample: Sample | None = None
+    notes: list[NoteView] = []
 
     def csv_rows(self) -> list[dict[str, Any]]:
         pairs = zip(self.neuron.singular_values, self.neuron.null_space_cosines, strict=True)

@@ -1,0 +1,103 @@
+"""The atlas of a model of GPT-2 Small's size: all of its 36,864 neurons, then the page, its table and the API once cached."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from starlette.testclient import TestClient
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from analysis import atlas
+from analysis.model import Model, from_objects
+from analysis.registry import ModelSpec
+from app.main import create_app
+from app.residency.host import ModelHost
+from app.settings import Settings
+from benchmarks.measure import DEMO, finish, seconds, table
+
+PATHS = {
+    "page, last layer": "/atlas",
+    "page, all neurons": "/atlas?layer=all",
+    "page, all neurons, k never asked for": "/atlas?layer=all&k={k}",
+    "table fragment, sorted": "/atlas?layer=all&sort=kurtosis",
+    "API, 50 rows of all": "/api/v1/models/demo/neurons",
+    "one neuron": "/m/demo/n/11.5",
+}
+
+
+class _Wide:
+    """A tokenizer that says it knows as many tokens as GPT-2's."""
+
+    def __init__(self, tokenizer: Any, n: int) -> None:
+        self._tokenizer, self._n = tokenizer, n
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._tokenizer(*args, **options)
+
+    def __len__(self) -> int:
+        return self._n
+
+
+def gpt2_small(spec: ModelSpec) -> Model:
+    from transformers import AutoTokenizer
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(attn_implementation="eager")).eval()
+    tokenizer = AutoTokenizer.from_pretrained(DEMO, local_files_only=True)
+    return from_objects(spec, model, _Wide(tokenizer, model.config.vocab_size), weights_sha256="0" * 64)
+
+
+def computing(model: Model) -> dict[str, float]:
+    """Wall-clock and processor seconds of the whole table, and the longest step that others have to wait for."""
+    longest = 0.0
+    wall, busy = time.perf_counter(), time.process_time()
+    last = wall
+    for _ in atlas.compute(model):
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - busy, "longest_step_s": longest}
+
+
+def serving() -> dict[str, float]:
+    """Milliseconds of each page once the table is cached."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(
+            data_dir=Path(folder), models=("demo",), device="cpu", effects_backend="eager", effects_bytes=1 << 24
+        )
+        host = ModelHost(settings, loader=lambda spec, **_: gpt2_small(spec))
+        app = create_app(settings, host=host)
+        with TestClient(app) as client:
+            host.wait("demo")
+            app.state.atlases.job("demo").future.result()
+            return {name: 1e3 * _ask(client, path) for name, path in PATHS.items()}
+
+
+def _ask(client: TestClient, path: str) -> float:
+    ks = iter(range(20, 40))
+    headers = {"HX-Request": "true", "HX-Target": "section#neurons"} if "sort" in path else {}
+
+    def run() -> None:
+        response = client.get(path.format(k=next(ks)), headers=headers)
+        assert response.status_code == 200, response.text[:200]
+
+    return seconds(run, repeats=4)
+
+
+def main() -> None:
+    torch.set_num_threads(2)
+    made = computing(gpt2_small(ModelSpec("random")))
+    pages = serving()
+    table("The table, once a model", ["seconds", ""], [[name, value] for name, value in made.items()])
+    table("Once cached", ["", "ms"], [[name, value] for name, value in pages.items()])
+    finish("atlas", {"computing": made, "pages_ms": pages})
+
+
+if __name__ == "__main__":
+    main()
