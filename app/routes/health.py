@@ -1,6 +1,8 @@
 """Whether the process lives, and whether it can serve."""
 
-from fastapi import APIRouter, Response
+import asyncio
+
+from fastapi import APIRouter, Request, Response
 
 from app.deps import HostDep
 from app.views.core import Health, Ready
@@ -15,9 +17,11 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", responses={503: {"model": Ready}})
-async def readyz(host: HostDep, response: Response) -> Ready:
-    """200 once every model named at start is loaded."""
+async def readyz(host: HostDep, request: Request, response: Response) -> Ready:
+    """200 once every model named at start is loaded, while the database answers."""
     waiting = [key for key, entry in host.entries.items() if entry.state != "loaded"]
+    if not await asyncio.to_thread(request.app.state.database.answers):
+        waiting.append("database")
     if waiting:
         response.status_code = 503
         response.headers["Retry-After"] = "2"

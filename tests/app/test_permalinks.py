@@ -1,0 +1,137 @@
+"""A permalink shows what was asked, computed again, and says truthfully whether that is still what it was."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from starlette.testclient import TestClient
+
+from app.present.permalinks import compare, differences
+from tests import tiny
+
+URL = "/api/v1/models/tiny-gpt2"
+TEXT = "The cat <b>sat</b>"
+
+
+def test_a_trace_is_found_again_under_its_hash_with_the_same_numbers(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    body = {"text": TEXT, "interventions": [{"neuron": "1.5", "mode": "zero"}], "neurons": ["0.3"]}
+    answer = client.post(f"{URL}/trace", json=body).json()
+    assert answer["permalink"] == "/r/" + answer["provenance"]["request_sha256"]
+    saved = client.get(answer["permalink"], params={"format": "json"}).json()
+    assert (saved["verdict"], saved["largest_difference"], saved["text"]) == ("recomputed", 0.0, TEXT)
+    assert saved["result"]["clean"] == answer["clean"]
+    assert saved["result"]["intervened"] == answer["intervened"]
+    assert saved == client.get("/api/v1/results/" + saved["hash"][:12]).json()  # also by a beginning
+
+
+def test_text_and_its_ids_are_one_result_and_other_options_another(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    one = client.post(f"{URL}/effects", json={"text": TEXT, "limit": 3}).json()
+    ids = one["provenance"]["token_ids"]
+    same = client.post(f"{URL}/effects", json={"token_ids": ids, "limit": 3}).json()
+    other = client.post(f"{URL}/effects", json={"token_ids": ids, "limit": 4}).json()
+    assert one["permalink"] == same["permalink"] != other["permalink"]
+    assert client.get("/api/v1/results").json()["total"] == 2
+
+
+def test_every_kind_can_be_opened_as_page_json_csv_and_file(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    links = [
+        client.post(f"{URL}/{kind}", json={"text": TEXT, **more}).json()["permalink"]
+        for kind, more in (("trace", {}), ("effects", {}), ("joint", {"neurons": ["1.5", "1.6"]}), ("ledger", {}))
+    ]
+    for link in links:
+        page = client.get(link)
+        assert page.status_code == 200
+        assert "Recomputed" in page.text
+        assert "<b>sat</b>" not in page.text
+        assert client.get(link, params={"format": "csv"}).status_code == 200
+        file = client.get(f"{link}/page.html")
+        assert "<script" not in file.text
+        assert "<b>sat</b>" not in file.text
+        assert "src=" not in file.text
+
+
+def test_sharing_the_prompt_page_leads_to_the_same_page(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    form = {"text": TEXT, "do": "1.5:zero 0.3:value=1@2", "pos": "3", "baseline": "zero"}
+    moved = client.post("/share", data=form, follow_redirects=False)
+    link = moved.headers["location"]
+    assert moved.status_code == 303
+    assert "cat" not in link
+    shown = client.get(link, params={"format": "json"}).json()
+    assert shown["verdict"] == "recomputed", shown["sentence"]
+    assert shown["result"]["state"]["do"] == form["do"]
+    page = client.get(link)
+    assert "Recomputed" in page.text
+    assert 'id="strip"' in page.text
+    assert client.get(link, params={"plain": "true"}).status_code == 200
+
+
+def test_other_weights_are_said_and_no_model_is_cached(
+    make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path
+) -> None:
+    data, folder = tmp_path / "data", tmp_path / "other" / "tiny-gpt2"
+    before = make_client(data_dir=data).post(f"{URL}/trace", json={"text": TEXT}).json()
+    shutil.copytree(model_folder, folder)
+    tiny.hf_model("gpt2", dtype=torch.float32, seed=1).save_pretrained(folder)
+    saved = make_client(data_dir=data, models=(str(folder),)).get(before["permalink"], params={"format": "json"}).json()
+    assert saved["verdict"] == "differs"
+    assert saved["largest_difference"] > 1e-3
+    assert any("other weights" in what for what in saved["changed"])
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(model_folder, elsewhere)
+    cached = make_client(data_dir=data, models=(str(elsewhere),)).get(before["permalink"], params={"format": "json"})
+    assert cached.json()["verdict"] == "cached"
+    assert cached.json()["result"]["clean"] == before["clean"]
+
+
+def test_deleting_takes_it_away(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    link = client.post(f"{URL}/trace", json={"text": TEXT}).json()["permalink"]
+    name = link.removeprefix("/r/")
+    assert client.delete(f"/api/v1/results/{name}").json()["total"] == 0
+    gone = client.get(link, headers={"accept": "application/json"})
+    assert gone.status_code == 404
+    assert gone.json()["error"]["code"] == "unknown_result"
+
+
+def test_a_database_that_cannot_be_written_costs_the_permalink_not_the_answer(
+    make_client: Callable[..., TestClient],
+) -> None:
+    import sqlite3
+
+    client = make_client()
+    database = client.app.state.database  # type: ignore[attr-defined]
+    with sqlite3.connect(database.path) as other:
+        other.execute("PRAGMA query_only=ON")
+    # A full disk, as SQLite reports it: no page may be added any more.
+    from sqlalchemy import event
+
+    def full(connection: object, *_: object) -> None:
+        connection.execute("PRAGMA max_page_count=1")  # type: ignore[attr-defined]
+
+    event.listen(database.engine, "checkout", full)
+    answer = client.post(f"{URL}/trace", json={"text": "x" * 30, "top_k": 50})
+    assert answer.status_code == 200
+    assert answer.json()["permalink"] is None
+    note = client.post("/api/v1/notes", json={"target": "neuron:m/1.1", "text": "n" * 20_000})
+    assert note.status_code == 503
+    assert note.json()["error"]["code"] == "database_unavailable"
+    event.remove(database.engine, "checkout", full)
+
+
+def test_differences_name_the_place() -> None:
+    before = {"a": [1.0, {"b": 2.0}], "provenance": {"weights_sha256": "x" * 64, "device": "cpu"}}
+    after = json.loads(json.dumps(before))
+    after["a"][1]["b"] = 3.0
+    assert list(differences(before, after)) == [("a[1].b", 2.0, 3.0)]
+    found = compare(before, after)
+    assert (found["verdict"], found["differs_at"], found["largest_difference"]) == ("differs", "a[1].b", 0.5)
+    after["a"][1]["b"] = 2.0 + 1e-7
+    assert compare(before, after)["verdict"] == "recomputed"
+    after["a"] = [1.0]
+    assert compare(before, after)["differs_at"] == "a"
