@@ -112,7 +112,12 @@
   document.addEventListener("htmx:before:request", (event) => { if (event.detail.ctx.target?.id === "result") remember(); });
   // In the same tick as the address was pushed and the content put in: later, the browser may already be at another entry.
   document.addEventListener("htmx:before:settle", stamp);
-  document.addEventListener("htmx:after:swap", () => { modes(); markExample(); });
+  document.addEventListener("htmx:after:swap", () => {
+    modes();
+    markExample();
+    // The pressed button is gone; the keyboard goes on at the selected token.
+    if (document.activeElement === document.body) document.querySelector('#strip .tok[tabindex="0"]')?.focus({ preventScroll: true });
+  });
   document.addEventListener("htmx:before:history:restore", (event) => {
     const fields = history.state?.form;
     if (!fields || !form()) return;

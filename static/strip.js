@@ -286,7 +286,14 @@
     const script = $("strip-data");
     if (!script || script._read) return;
     script._read = true;
+    const first = data === null;
     data = JSON.parse(script.textContent);
+    if (!first) {
+      const kept = (run) => run.entropy.slice(data.skip).filter((v) => v !== null);
+      const mean = (run) => fmt(kept(run).reduce((a, b) => a + b, 0) / kept(run).length);
+      const after = data.intervened ? `, intervened ${mean(data.intervened)}` : "";
+      window.page.announce(`${data.tokens.length} tokens, mean entropy ${mean(data.clean)}${after} nats`);
+    }
     const end = document.querySelector('#run input[name="to"]').value;
     range = end === "" ? null : [selected(), Number(end)];
     close();
