@@ -33,9 +33,11 @@ def head_hooks(
     mode: HeadMode,
     *,
     queries: Int[Tensor, " row"] | None = None,
+    positions: Sequence[int] | None = None,
     means: dict[int, Float[Tensor, "head d_head"]] | None = None,
 ) -> list[Hook]:
-    """One hook a layer that ablates ``heads``: at every position, or in each row at its own query alone.
+    """One hook a layer that ablates ``heads``: at every position, at ``positions`` of every row, or in each row at its
+    own query alone.
 
     means: mean output of each head by layer (see `head_means`), needed by the mode "mean".
     """
@@ -50,12 +52,11 @@ def head_hooks(
             if mode == "mean" and means is not None:
                 new = means[layer].to(z).expand_as(z)
             touched = torch.zeros(z.shape[:3], dtype=torch.bool, device=z.device)
-            if queries is None:
-                touched[:, :, here] = True
-            else:
-                rows = torch.arange(len(z), device=z.device)
-                for head in here:
-                    touched[rows, queries.to(z.device), head] = True
+            for head in here:
+                if queries is not None:
+                    touched[torch.arange(len(z), device=z.device), queries.to(z.device), head] = True
+                else:
+                    touched[:, slice(None) if positions is None else list(positions), head] = True
             return torch.where(touched[..., None], new, z)
 
         return f"blocks.{layer}.attn.hook_z", ablate

@@ -77,6 +77,8 @@ def plan(model: Model, heads: Sequence[HeadId], *, n_random: int, seed: int) -> 
     if not chosen:
         raise InputError("No head is chosen.", code="no_heads", hint="Choose one on the map, for example 2.1.")
     groups: list[tuple[Role, tuple[HeadId, ...]]] = [("one", (head,)) for head in chosen]
+    if n_random == 0:
+        return groups if len(chosen) == 1 else [*groups, ("all", tuple(chosen))]
     singles = random_heads(model, chosen, size=1, n_sets=n_random, seed=seed)
     if len(chosen) == 1:
         return groups + [("random_one", drawn) for drawn in singles]

@@ -8,12 +8,14 @@ import torch
 from analysis.induction.attribution import attribute
 from analysis.induction.head_ablation import ablated_at, clean_at, head_hooks, head_means, random_heads
 from analysis.induction.head_study import plan, study_heads
+from analysis.induction.head_trace import trace_without
 from analysis.induction.heads import HeadId, head_scores, pattern, score_rows
 from analysis.induction.measure import measure
 from analysis.induction.sequences import random_units, repeat
 from analysis.induction.steps import complete
 from analysis.model import Model, from_objects
 from analysis.registry import ModelSpec
+from analysis.trace import trace
 from analysis.types import InputError, NeuronId, UnsupportedModelError
 from tests import tiny
 
@@ -224,6 +226,31 @@ def test_bos_ablation_of_the_copier_takes_the_copy_away(copier):
     )
     assert (copying < 0.5 * clean).all()
     torch.testing.assert_close(other, clean)
+
+
+@pytest.mark.parametrize("mode", ["bos", "mean", "zero"])
+def test_a_prompt_without_heads_is_a_trace(mode, tiny_model):
+    model, ids = tiny_model("llama"), tiny.token_ids(9)
+    heads, neuron = [HeadId(0, 1), HeadId(1, 3)], NeuronId(1, 2)
+    clean = trace(model, ids, neurons=[neuron])
+    everywhere = trace_without(model, ids, heads, mode=mode, neurons=[neuron])
+    some = trace_without(model, ids, heads, mode=mode, positions=[4, 6], neurons=[neuron])
+    assert torch.equal(some.metrics.rank[:4], clean.metrics.rank[:4])
+    torch.testing.assert_close(some.last.resid[:4], clean.last.resid[:4])
+    assert not torch.allclose(some.last.resid[4], clean.last.resid[4])
+    assert not torch.allclose(some.activations[neuron], everywhere.activations[neuron])
+    z = model.run(torch.tensor([ids]), capture=["blocks.0.attn.hook_z"])["blocks.0.attn.hook_z"][0]
+    new = {"bos": z[0], "mean": z.mean(0), "zero": 0 * z[0]}[mode][1]
+
+    def by_hand(found):
+        return torch.cat([found[:, :, :1], new.expand_as(found[:, :, :1]), found[:, :, 2:]], dim=2)
+
+    one = trace_without(model, ids, heads[:1], mode=mode)
+    name = "blocks.1.hook_resid_post"
+    expected = model.run(torch.tensor([ids]), capture=[name], hooks=[("blocks.0.attn.hook_z", by_hand)])[name][0]
+    torch.testing.assert_close(one.last.resid, expected)
+    with pytest.raises(InputError, match="Position 9"):
+        trace_without(model, ids, heads, positions=[9])
 
 
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)

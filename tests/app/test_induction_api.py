@@ -88,7 +88,8 @@ def test_natural_rows_come_from_the_sample(client: TestClient) -> None:
 
 
 def test_corruption_and_separator_are_where_they_should_be(client: TestClient) -> None:
-    found = asked(client, "induction", kind="text", text="abcdefgh", copies=3, separator=" / ", corrupt_at=[2])["repeat"]
+    body = {"kind": "text", "text": "abcdefgh", "copies": 3, "separator": " / ", "corrupt_at": [2]}
+    found = asked(client, "induction", **body)["repeat"]
     assert found["starts"] == [1, 12, 23]
     assert found["changed"] == [14]
     texts = [token["text"] for token in found["tokens"]]
@@ -127,6 +128,17 @@ def test_heads_taken_out(client: TestClient) -> None:
         by_query = row["by_query"]["1.7"]
         assert row["activation"]["1.7"] == pytest.approx(sum(by_query) / 6)
     assert {m: asked(client, "induction/ablation", **body, mode=m)["mode"] for m in ("zero", "mean")}
+
+
+def test_a_prompt_without_heads(client: TestClient) -> None:
+    ids = tiny.token_ids(8)
+    found = asked(client, "trace/heads", token_ids=ids, heads=["0.1"], positions=[4], neurons=["1.2"], top_k=2)
+    clean = client.post(f"{URL}/trace", json={"token_ids": ids, "neurons": ["1.2"], "top_k": 2}).json()["clean"]
+    assert found["clean"] == clean
+    assert found["intervened"]["entropy"][:4] == pytest.approx(clean["entropy"][:4], rel=1e-5)
+    assert found["intervened"]["entropy"][4] != pytest.approx(clean["entropy"][4], rel=1e-4)
+    assert refused(client, "trace/heads", 422, "no_such_head", text="ab", heads=["0.9"])
+    assert refused(client, "trace/heads", 422, "position_out_of_range", text="ab", heads=["0.1"], positions=[50])
 
 
 def test_natural_repeats_of_a_text_that_has_some(make_client: Any, tmp_path: Path) -> None:

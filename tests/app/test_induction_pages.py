@@ -43,7 +43,7 @@ def test_own_text_is_asked_for_not_guessed(client: TestClient) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PANELS if name])
 def test_every_panel_is_a_page_of_its_own_and_a_fragment(client: TestClient, name: str) -> None:
-    fields = {"kind": "random", "rows": 2, "length": 8, "who": "1.3", "heads": "0.1", "neurons": "1.3"}
+    fields = {"kind": "random", "rows": 2, "length": 8, "who": "1.3", "heads": "0.1", "neurons": "1.3", "text": TEXT}
     whole = client.post(f"/induction/{name}", data=fields)
     assert whole.status_code == 200
     assert "<!doctype html>" in whole.text
