@@ -19,7 +19,7 @@ from analysis.readout import Readout
 from analysis.trace import LastLayer
 from benchmarks.measure import GPT2_SMALL, Size, demo_size, exp_ceiling, finish, random_layer, seconds, table
 
-N_POSITIONS, PAPER_CHUNK = 4, 20
+N_POSITIONS, PAPER_CHUNK = 2, 20
 BOTH: tuple[Condition, ...] = ("total", "direct")
 
 

@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,7 @@ MIN_ROWS = 4
 BLOCK = 4096
 """Vocabulary entries in one partial sum."""
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "realize_opcount_threshold": 10_000,
     "realize_reads_threshold": 10_000,
     "realize_acc_reads_threshold": 10_000,
