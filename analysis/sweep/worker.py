@@ -59,7 +59,8 @@ class Worker:
     def build(cls, model: Model, unigram: Unigram | None, config: SweepConfig) -> Worker:
         """config must be `settled`. Compiles the kernels where they are compiled, which takes some seconds."""
         backend = choose(config.backend, device=model.device, wait=True)
-        with torch.inference_mode():
+        # The number of threads is part of what a compiled kernel is compiled for.
+        with _threads(config.threads), torch.inference_mode():
             engine = Engine.build(model.readout, unigram=unigram, backend=backend)
             warm_up(engine)
         return cls(model, unigram, config, engine)

@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,7 @@ class Sweeps:
     # the job
 
     def submit(self, model: str, person: str, config: SweepConfig, corpus_id: str, source: str) -> str:
+        config = replace(config, backend=self.settings.effects_backend)
         return self.jobs.submit(
             "sweep",
             model=model,
