@@ -1,7 +1,7 @@
 """The neuron atlas: every weight statistic of every MLP neuron, in one table that is computed once and kept.
 
-`compute` is a generator: each step is short, so a resident model can answer others in between, and it says how far it is.
-What depends on k (rho, the labels) is not in the table: it follows from the spectrum in milliseconds.
+`compute` is a generator: each step is short, so a resident model can answer others in between, and it says how far
+it is. What depends on k (rho, the labels) is not in the table: it follows from the spectrum in milliseconds.
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ class Progress:
 def compute(model: Model, unigram: Unigram | None = None) -> Iterator[Progress]:
     """The atlas of a model, a short step at a time, under inference mode. Streams over ``W_U``."""
     readout = model.readout
-    widths = (max(2 * readout.d_model, 512), readout.d_vocab), (weights.vocabulary_width(readout.d_model), readout.n_tokens)
+    widths = (
+        (max(2 * readout.d_model, 512), readout.d_vocab),
+        (weights.vocabulary_width(readout.d_model), readout.n_tokens),
+    )
     chunks = list(weights.steps(model.d_mlp, weights.neurons_per_step(readout)))
     total = sum(-(-n // width) for width, n in widths) + 2 + model.n_layers * len(chunks)
     done, R, vocabulary = 0, None, None

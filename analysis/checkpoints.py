@@ -1,8 +1,8 @@
 """The last weights of a model at moments of its training: when do its confidence neurons appear?
 
-A file ``checkpoints/TOKENS.safetensors`` beside a model holds what the atlas needs and no more: ``W_U`` (d_model, d_vocab),
-``W_out.LAYER`` (d_mlp, d_model), ``ln_final.weight`` and ``ln_final.bias``, raw, with ``tokens``, ``eps`` and ``norm``
-in the metadata.
+A file ``checkpoints/TOKENS.safetensors`` beside a model holds what the atlas needs and no more: ``W_U`` (d_model,
+d_vocab), ``W_out.LAYER`` (d_mlp, d_model), ``ln_final.weight`` and ``ln_final.bias``, raw, with ``tokens``, ``eps``
+and ``norm`` in the metadata.
 """
 
 from __future__ import annotations

@@ -2,13 +2,15 @@
 
     entropy          writes into the null space: small LogitVar, large rho (paper section 3)
     token-frequency  writes along the frequency direction (paper section 4)
-    prediction       raises a few tokens: kurtosis of the cosines above 10, skew > 0 (Gurnee et al. 2024, arXiv 2401.12181)
+    prediction       raises a few tokens: kurtosis of the cosines above 10, skew > 0 (Gurnee et al. 2024, arXiv
+                     2401.12181)
     suppression      lowers a few tokens: the same with skew < 0
     partition        splits the vocabulary in two broad groups: large variance of the cosines, kurtosis low
 
-Absolute thresholds are the sources' own; where they give none, the threshold is relative to the layer's distribution or to
-random directions of the same norms. A label rests on "weights only" until a sweep adds causal evidence, and then needs both.
-A norm above the layer's median speaks for an entropy neuron but is not required: it fails in Llama-3 and Mistral.
+Absolute thresholds are the sources' own; where they give none, the threshold is relative to the layer's distribution
+or to random directions of the same norms. A label rests on "weights only" until a sweep adds causal evidence, and
+then needs both. A norm above the layer's median speaks for an entropy neuron but is not required: it fails in
+Llama-3 and Mistral.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One line of a rule for all neurons of a layer. holds: where it does; known: where there is a value to judge by."""
+    """One line of a rule for all neurons of a layer. holds: where it does; known: where there is a value to judge
+    by."""
 
     name: str
     text: str

@@ -1,10 +1,12 @@
-"""The effective null space of the unembedding, and how much of a vector lies in it (METHODS section 2; paper section 3.2).
+"""The effective null space of the unembedding, and how much of a vector lies in it (METHODS section 2; paper section
+3.2).
 
     U, S, Vh = svd(W_U);  V0 = the last k columns of U;  rho = ‖V0ᵀ w‖ / ‖w‖
 
-k is the knee of the spectrum: the first j >= d/2 with S[j] / S[j+1] > 1.5 gives k = d - 1 - j (0-based, the direction that
-centring makes trivial in LayerNorm models included but never taken for the knee). The singular values that matter are the
-smallest, so the Gram matrix, which squares them, is not used: W_Uᵀ = QR in blocks of tokens, in float64, and the SVD of R.
+k is the knee of the spectrum: the first j >= d/2 with S[j] / S[j+1] > 1.5 gives k = d - 1 - j (0-based, the
+direction that centring makes trivial in LayerNorm models included but never taken for the knee). The singular values
+that matter are the smallest, so the Gram matrix, which squares them, is not used: W_Uᵀ = QR in blocks of tokens, in
+float64, and the SVD of R.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ ZERO = 1e-12
 class Spectrum:
     """The SVD of ``W_U``. U: columns live in the residual stream, by falling singular value; float64.
 
-    knee: the index j of the last singular value before the fall, None where there is none. trivial: whether one direction is
-    null by construction (centring, in LayerNorm models).
+    knee: the index j of the last singular value before the fall, None where there is none. trivial: whether one
+    direction is null by construction (centring, in LayerNorm models).
     """
 
     U: Float[Tensor, "d_model d_model"]
@@ -66,7 +68,8 @@ class Spectrum:
 
 
 def triangle(W_U: Float[Tensor, "d_model d_vocab"]) -> Iterator[Float[Tensor, "rank d_model"]]:
-    """R of W_Uᵀ = QR, a block of tokens a step; the last one yielded is the whole. Memory: a few d_model² in float64."""
+    """R of W_Uᵀ = QR, a block of tokens a step; the last one yielded is the whole. Memory: a few d_model² in
+    float64."""
     d_model = W_U.shape[0]
     R = W_U.new_zeros(0, d_model, dtype=torch.float64)
     for part in torch.split(W_U, max(2 * d_model, 512), dim=1):
@@ -117,7 +120,8 @@ def rho(rows: Float[Tensor, "n d_model"], basis: Float[Tensor, "d_model k"]) -> 
     """Share of each row's length in the null space, float64; NaN for a zero row."""
     exact = rows.double()
     inside: Tensor = (exact @ basis.to(rows.device)).norm(dim=1)
-    return inside / exact.norm(dim=1)
+    length: Tensor = exact.norm(dim=1)
+    return inside / length
 
 
 def cosines(row: Float[Tensor, " d_model"], spectrum: Spectrum) -> Float[Tensor, " d_model"]:
@@ -139,8 +143,8 @@ def share(matrix: Float[Tensor, "n d_model"], basis: Float[Tensor, "d_model k"])
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """rho of random directions. rms: sqrt(E[rho²]). maximum: the mean of the largest among ``n`` draws; low and high: its
-    central 90 %."""
+    """rho of random directions. rms: sqrt(E[rho²]). maximum: the mean of the largest among ``n`` draws; low and
+    high: its central 90 %."""
 
     rms: float
     maximum: float
@@ -169,4 +173,5 @@ def random_rows(
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(len(norms), d_model, generator=generator, dtype=torch.float64)
     rows = rows - rows.mean(1, keepdim=True) if centred else rows
-    return rows / rows.norm(dim=1, keepdim=True) * norms.double().cpu()[:, None]
+    lengths: Tensor = rows.norm(dim=1, keepdim=True)
+    return rows / lengths * norms.double().cpu()[:, None]

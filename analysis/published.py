@@ -1,7 +1,7 @@
 """What the literature says of particular models: named neurons, and the values that `nullscope reproduce` checks.
 
-Sources: Stolfo et al. 2024 (arXiv 2406.16254) and its released code; Gurnee et al. 2024 (arXiv 2401.12181). METHODS section 7.
-Keys are those of the registry.
+Sources: Stolfo et al. 2024 (arXiv 2406.16254) and its released code; Gurnee et al. 2024 (arXiv 2401.12181). METHODS
+section 7. Keys are those of the registry.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@
     frequency alignment   cosine of w_i W_U with the frequency direction
     direct logit effect   w_i W_U: its largest and smallest tokens
 
-No array of d_mlp x d_vocab is ever held. Second moments are quadratic forms: with C the covariance of the unembedding's unit
-columns, LogitVar = ŵᵀ C ŵ exactly, in float64. Third and fourth moments and the extreme tokens are streamed over blocks of
-W_U. The mean of a neuron's cosines is known beforehand, so the streamed sums are of centred values and nothing cancels.
-Ids beyond the tokenizer's are left out.
+No array of d_mlp x d_vocab is ever held. Second moments are quadratic forms: with C the covariance of the
+unembedding's unit columns, LogitVar = ŵᵀ C ŵ exactly, in float64. Third and fourth moments and the extreme tokens
+are streamed over blocks of W_U. The mean of a neuron's cosines is known beforehand, so the streamed sums are of
+centred values and nothing cancels. Ids beyond the tokenizer's are left out.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ EXTREMES = 5
 class Vocabulary:
     """The unembedding as the quadratic forms need it, over the ``n_tokens`` known ids; float64.
 
-    gram: W_U W_Uᵀ. unit_mean, unit_covariance: of the columns scaled to length 1 (unbiased). inverse_norms: one over each
-    column's length, 0 for a zero column. frequency: W_U v, where counts are known; frequency_norm: ‖v‖ over those ids.
+    gram: W_U W_Uᵀ. unit_mean, unit_covariance: of the columns scaled to length 1 (unbiased). inverse_norms: one over
+    each column's length, 0 for a zero column. frequency: W_U v, where counts are known; frequency_norm: ‖v‖ over
+    those ids.
     """
 
     W_U: Float[Tensor, "d_model n_tokens"]
@@ -132,7 +133,8 @@ class Moments:
 
 
 def moments(rows: Float[Tensor, "n d_model"], vocabulary: Vocabulary, *, k: int = EXTREMES) -> Moments:
-    """Skew, kurtosis and extreme tokens of write rows, streamed over the vocabulary. NaN where the cosines are constant."""
+    """Skew, kurtosis and extreme tokens of write rows, streamed over the vocabulary. NaN where the cosines are
+    constant."""
     W_U = vocabulary.W_U
     norm = rows.norm(dim=1, keepdim=True)
     unit = torch.where(norm > 0, rows / norm, 0).to(W_U.dtype)

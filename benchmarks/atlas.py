@@ -1,4 +1,5 @@
-"""The atlas of a model of GPT-2 Small's size: all of its 36,864 neurons, then the page, its table and the API once cached."""
+"""The atlas of a model of GPT-2 Small's size: all of its 36,864 neurons, then the page, its table and the API once
+cached."""
 
 from __future__ import annotations
 

@@ -64,9 +64,7 @@ class Ground:
         chance = self.kept.kept(("chance", self.model.d_model, self.model.d_mlp, k), lambda: self.chance(k)).maximum
         rho = torch.stack([self.rho(layer, k) for layer in layers])
         labels = [
-            self.atlas.labels(
-                layer, rho[place], chance, thresholds=self.thresholds, evidence=self._evidence_of(layer)
-            )
+            self.atlas.labels(layer, rho[place], chance, thresholds=self.thresholds, evidence=self._evidence_of(layer))
             for place, layer in enumerate(layers)
         ]
         return shown.neurons(self.atlas, layers, rho, labels, self.evidence)
@@ -211,9 +209,7 @@ def spectrum(resident: Resident, on: "Footing", query: SpectrumQuery) -> views.S
     found = here.spectrum(query.vocab_centred)
     k = found.chosen(query.k)
     controls = nullspace.rho(here.atlas.controls.rows, found.basis(k))
-    by_layer = {
-        str(layer): shown.quantiles(here.rho(layer, k, query.vocab_centred)) for layer in range(model.n_layers)
-    }
+    by_layer = {str(layer): shown.quantiles(here.rho(layer, k, query.vocab_centred)) for layer in range(model.n_layers)}
     knee = found.knee
     return views.SpectrumView(
         singular_values=found.S.tolist(),

@@ -17,7 +17,9 @@ from app.residency.resident import Resident
 from app.views import atlas as views
 
 
-def page(resident: Resident, on: Footing, state: AtlasState, parts: Collection[str], models: list[str]) -> views.AtlasView:
+def page(
+    resident: Resident, on: Footing, state: AtlasState, parts: Collection[str], models: list[str]
+) -> views.AtlasView:
     """`parts`: "map" and what else the answer will show."""
     here, model = on(resident), resident.model
     layer = None if state.all_layers else model.last_layer if state.layer is None else here.layer(state.layer)
@@ -90,6 +92,4 @@ def chance_line(column: str, controls: Mapping[str, Sequence[float | None]]) -> 
 
 def waiting(job: Any, key: str, models: list[str]) -> views.Waiting:
     """How far the table is."""
-    return views.Waiting(
-        model=key, models=models, state=job.state, stage=job.stage, fraction=job.fraction, eta=job.eta
-    )
+    return views.Waiting(model=key, models=models, state=job.state, stage=job.stage, fraction=job.fraction, eta=job.eta)

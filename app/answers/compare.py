@@ -38,7 +38,9 @@ def checkpoint(resident: Resident, tokens: int, k: int | None) -> Side:
     if tokens not in found:
         known = ", ".join(map(str, found)) or "none"
         raise NotFoundError(
-            f"{resident.key} has no checkpoint at {tokens} tokens.", code="no_such_checkpoint", hint=f"There are: {known}."
+            f"{resident.key} has no checkpoint at {tokens} tokens.",
+            code="no_such_checkpoint",
+            hint=f"There are: {known}.",
         )
     read = checkpoints.read(found[tokens], n_tokens=resident.model.n_tokens, k=k)
     return _side(f"{resident.key}@{tokens}", read)

@@ -28,7 +28,7 @@ def page(resident: Resident, on: Footing, state: FrequencyState, models: list[st
     alignment = here.atlas.table.frequency_alignment[last]
     run = None if unigram is None else _run(resident, state)
     rows = [] if unigram is None else _most_aligned(here)
-    neuron = state.neuron or (rows[0]["neuron"] if rows else None)
+    neuron = state.neuron or (str(rows[0]["neuron"]) if rows else None)
     return views.FrequencyPageView(
         model=resident.model.key,
         models=models,

@@ -28,7 +28,8 @@ LIVE_TOKENS = 160
 
 
 def live(resident: Resident, name: str, text: str) -> Live:
-    """The neuron's activation at each token of a text (or of the sample's first row), and what holding it fixed does."""
+    """The neuron's activation at each token of a text (or of the sample's first row), and what holding it fixed
+    does."""
     model = resident.model
     neuron = model.check_neuron(NeuronId.parse(name))
     rows = sample_rows(resident)

@@ -23,7 +23,9 @@ def command(model: str | None, url: str | None, as_json: bool) -> None:
 
 def print_frequency(answer: dict[str, Any]) -> None:
     if answer["source"] is None:
-        click.echo("No token counts. Count a text with `nullscope count`, or give a file to `nullscope serve --counts`.")
+        click.echo(
+            "No token counts. Count a text with `nullscope count`, or give a file to `nullscope serve --counts`."
+        )
     else:
         click.echo(f"{answer['n_counted']} tokens counted ({answer['source']}), entropy {answer['entropy']:.5g} nats")
         for name, value in answer["b_U"].items():

@@ -17,7 +17,9 @@ NUMBERS = ("norm", "logit_var", "norm_over_logit_var", "rho", "frequency_alignme
 @model_options
 @click.option("--layer", type=int, help="Only this layer; every layer by default.")
 @click.option("--k", type=int, help="Dimension of the null space; the knee's by default.")
-@click.option("--label", help="Only neurons with this label: entropy, token-frequency, prediction, suppression, partition.")
+@click.option(
+    "--label", help="Only neurons with this label: entropy, token-frequency, prediction, suppression, partition."
+)
 @click.option("--sort", default="norm_over_logit_var", show_default=True)
 @click.option("--order", type=click.Choice(["abs_desc", "desc", "asc"]), default="desc", show_default=True)
 @click.option("--offset", default=0, show_default=True)

@@ -31,6 +31,12 @@ def print_spectrum(answer: dict[str, Any]) -> None:
     print_table(["index", "singular value"], [[i, values[i]] for i in range(first, len(values))])
     knee = "no knee" if answer["knee"] is None else f"knee at {answer['knee']} (falls {answer['knee_ratio']:.3g}-fold)"
     chance = answer["chance"]
-    click.echo(f"\n{knee}; k = {answer['k']} of {answer['d_model']}; chance rho {chance['rms']:.3g}, largest {chance['maximum']:.3g}\n")
+    click.echo(
+        f"\n{knee}; k = {answer['k']} of {answer['d_model']}; "
+        f"chance rho {chance['rms']:.3g}, largest {chance['maximum']:.3g}\n"
+    )
     columns = ["median", "q75", "q99", "max"]
-    print_table(["layer", *columns], [[layer, *(found[name] for name in columns)] for layer, found in answer["rho_quantiles"].items()])
+    print_table(
+        ["layer", *columns],
+        [[layer, *(found[name] for name in columns)] for layer, found in answer["rho_quantiles"].items()],
+    )

@@ -34,7 +34,9 @@ TITLES = {
 }
 LOGARITHMIC = {"norm", "norm_in", "norm_gate", "cost", "logit_var", "norm_over_logit_var", "kurtosis", "te", "de"}
 SIGNED = {"cos_in_out", "cos_gate_in", "cos_gate_out", "skew", "frequency_alignment"}
-LABEL_COLOURS = dict(zip(("entropy", "token-frequency", "prediction", "suppression", "partition"), theme.SERIES[1:], strict=True))
+LABEL_COLOURS = dict(
+    zip(("entropy", "token-frequency", "prediction", "suppression", "partition"), theme.SERIES[1:], strict=True)
+)
 WEBGL_FROM = 5_000
 BINS = 48
 
@@ -56,8 +58,20 @@ def neuron_map(view: AtlasView) -> go.Figure:
     traces += [_marginal(x, log_x, along="x"), _marginal(y, log_y, along="y")]
     return theme.chart(
         *traces,
-        x=theme.axis(TITLES[state["x"]], None, type="log" if log_x else "linear", dtick=ticks(x) if log_x else None, domain=[0, 0.86]),
-        y=theme.axis(TITLES[state["y"]], None, type="log" if log_y else "linear", dtick=ticks(y) if log_y else None, domain=[0, 0.84]),
+        x=theme.axis(
+            TITLES[state["x"]],
+            None,
+            type="log" if log_x else "linear",
+            dtick=ticks(x) if log_x else None,
+            domain=[0, 0.86],
+        ),
+        y=theme.axis(
+            TITLES[state["y"]],
+            None,
+            type="log" if log_y else "linear",
+            dtick=ticks(y) if log_y else None,
+            domain=[0, 0.84],
+        ),
         height=560,
         xaxis2={"domain": [0.88, 1], "showticklabels": False, "showgrid": False, "anchor": "y"},
         yaxis2={"domain": [0.87, 1], "showticklabels": False, "showgrid": False, "anchor": "x"},
@@ -101,10 +115,14 @@ def _neurons(points: Points, state: dict[str, Any], x: np.ndarray, y: np.ndarray
         "line": {"width": 0 if scatter is go.Scattergl else 0.5, "color": theme.QUIET},
         "colorbar": {
             "title": {"text": ("log10 " if log_colour else "") + TITLES[column], "side": "right", "font": {"size": 11}},
-            "thickness": 10, "len": 0.82, "y": 0.42, "x": 1.01, "outlinewidth": 0,
+            "thickness": 10,
+            "len": 0.82,
+            "y": 0.42,
+            "x": 1.01,
+            "outlinewidth": 0,
         },
         **scale,
-    }  # fmt: skip
+    }
     shown = f"{TITLES[state['x']]} %{{x:.4g}}<br>{TITLES[state['y']]} %{{y:.4g}}<br>{TITLES[column]} "
     return scatter(
         x=x,
@@ -114,14 +132,18 @@ def _neurons(points: Points, state: dict[str, Any], x: np.ndarray, y: np.ndarray
         marker=marker,
         name="neurons",
         showlegend=False,
-        hovertemplate="<b>%{customdata}</b><br>" + shown + ("10^" if log_colour else "") + "%{marker.color:.4g}<extra></extra>",
+        hovertemplate="<b>%{customdata}</b><br>"
+        + shown
+        + ("10^" if log_colour else "")
+        + "%{marker.color:.4g}<extra></extra>",
     )
 
 
 def _sizes(values: np.ndarray) -> np.ndarray:
     """3 to 14 pixels by rank, so that one outlier does not shrink all others."""
     order = np.nan_to_num(values, nan=-np.inf).argsort().argsort()
-    return (3 + 11 * order / max(len(values) - 1, 1)).astype(np.float32)
+    sizes: np.ndarray = (3 + 11 * order / max(len(values) - 1, 1)).astype(np.float32)
+    return sizes
 
 
 def _controls(points: Points, scatter: Any) -> Any:
@@ -129,7 +151,12 @@ def _controls(points: Points, scatter: Any) -> Any:
         x=_array(points.control_x),
         y=_array(points.control_y),
         mode="markers",
-        marker={"size": 3, "color": theme.QUIET, "opacity": 0.45, "symbol": "cross-thin-open" if scatter is go.Scatter else "cross"},
+        marker={
+            "size": 3,
+            "color": theme.QUIET,
+            "opacity": 0.45,
+            "symbol": "cross-thin-open" if scatter is go.Scatter else "cross",
+        },
         name="random directions, same norms",
         hovertemplate="a random direction<extra></extra>",
     )
@@ -150,7 +177,12 @@ def _labelled(points: Points, x: np.ndarray, y: np.ndarray, scatter: Any) -> lis
                 y=y[where],
                 customdata=names,
                 mode="markers",
-                marker={"size": 10 + 2 * step, "symbol": "circle-open", "color": colour, "line": {"width": 1.6, "color": colour}},
+                marker={
+                    "size": 10 + 2 * step,
+                    "symbol": "circle-open",
+                    "color": colour,
+                    "line": {"width": 1.6, "color": colour},
+                },
                 name=f"{label} ({len(names)})",
                 visible=True if len(names) <= 40 else "legendonly",
                 hovertemplate=f"<b>%{{customdata}}</b> {label}<extra></extra>",
@@ -185,10 +217,22 @@ def _marginal(values: np.ndarray, log: bool, *, along: str) -> Any:
     look = {"showlegend": False, "mode": "lines", "hoverinfo": "skip"}
     if along == "x":
         return go.Scatter(
-            x=steps, y=counts, xaxis="x", yaxis="y2", fill="tozeroy", line={"shape": "hv", "width": 1, "color": theme.QUIET}, **look
+            x=steps,
+            y=counts,
+            xaxis="x",
+            yaxis="y2",
+            fill="tozeroy",
+            line={"shape": "hv", "width": 1, "color": theme.QUIET},
+            **look,
         )
     return go.Scatter(
-        x=counts, y=steps, xaxis="x2", yaxis="y", fill="tozerox", line={"shape": "vh", "width": 1, "color": theme.QUIET}, **look
+        x=counts,
+        y=steps,
+        xaxis="x2",
+        yaxis="y",
+        fill="tozerox",
+        line={"shape": "vh", "width": 1, "color": theme.QUIET},
+        **look,
     )
 
 
@@ -196,9 +240,29 @@ def _chance_lines(points: Points) -> list[dict[str, Any]]:
     line = {"color": theme.QUIET, "width": 1, "dash": "dash"}
     shapes = []
     if points.y_chance is not None:
-        shapes.append({"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": points.y_chance, "y1": points.y_chance, "line": line})
+        shapes.append(
+            {
+                "type": "line",
+                "xref": "x domain",
+                "x0": 0,
+                "x1": 1,
+                "y0": points.y_chance,
+                "y1": points.y_chance,
+                "line": line,
+            }
+        )
     if points.x_chance is not None:
-        shapes.append({"type": "line", "yref": "y domain", "y0": 0, "y1": 1, "x0": points.x_chance, "x1": points.x_chance, "line": line})
+        shapes.append(
+            {
+                "type": "line",
+                "yref": "y domain",
+                "y0": 0,
+                "y1": 1,
+                "x0": points.x_chance,
+                "x1": points.x_chance,
+                "line": line,
+            }
+        )
     return shapes
 
 
@@ -207,8 +271,12 @@ def _chance_notes(points: Points, log_x: bool, log_y: bool) -> list[dict[str, An
     notes = []
     if points.y_chance is not None:
         at = float(np.log10(points.y_chance)) if log_y else points.y_chance
-        notes.append({"xref": "x domain", "x": 1, "xanchor": "right", "y": at, "yanchor": "bottom", "text": "chance", **look})
+        notes.append(
+            {"xref": "x domain", "x": 1, "xanchor": "right", "y": at, "yanchor": "bottom", "text": "chance", **look}
+        )
     if points.x_chance is not None:
         at = float(np.log10(points.x_chance)) if log_x else points.x_chance
-        notes.append({"yref": "y domain", "y": 0, "yanchor": "bottom", "x": at, "xanchor": "left", "text": " chance", **look})
+        notes.append(
+            {"yref": "y domain", "y": 0, "yanchor": "bottom", "x": at, "xanchor": "left", "text": " chance", **look}
+        )
     return notes

@@ -16,7 +16,9 @@ WEBGL_FROM = 5_000
 def scatter(view: CompareView, index: int) -> go.Figure:
     """Norm against LogitVar of one side; limits and colours are those of both."""
     side = view.sides[index]
-    values = [np.array([value for s in view.sides for value in getattr(s, name) if value]) for name in ("norm", "logit_var")]
+    values = [
+        np.array([value for s in view.sides for value in getattr(s, name) if value]) for name in ("norm", "logit_var")
+    ]
     limits = [_limits(found) for found in values]
     kind = go.Scattergl if len(side.norm) > WEBGL_FROM else go.Scatter
     layer = side.n_layers - 1
@@ -25,9 +27,17 @@ def scatter(view: CompareView, index: int) -> go.Figure:
         y=side.logit_var,
         mode="markers",
         customdata=[f"{layer}.{i}" for i in range(len(side.norm))],
-        marker={"size": 5, "color": side.rho, "colorscale": theme.SEQUENTIAL, "cmin": 0, "cmax": 1, "colorbar": {"title": {"text": "ρ"}, "thickness": 10}},
-        hovertemplate="<b>%{customdata}</b><br>norm %{x:.4g}<br>LogitVar %{y:.3g}<br>ρ %{marker.color:.3f}<extra></extra>",
-    )  # fmt: skip
+        marker={
+            "size": 5,
+            "color": side.rho,
+            "colorscale": theme.SEQUENTIAL,
+            "cmin": 0,
+            "cmax": 1,
+            "colorbar": {"title": {"text": "ρ"}, "thickness": 10},
+        },
+        hovertemplate="<b>%{customdata}</b><br>norm %{x:.4g}<br>LogitVar %{y:.3g}<br>ρ %{marker.color:.3f}"
+        "<extra></extra>",
+    )
     return theme.chart(
         points,
         x=theme.axis("Norm ‖w_out‖", None, type="log", range=limits[0], dtick=ticks(values[0])),
@@ -47,7 +57,7 @@ def spectra(view: CompareView) -> go.Figure:
     lines = []
     for side, colour in zip(view.sides, COLOURS, strict=False):
         S = np.array(side.singular_values)
-        S = np.where(S > 1e-9 * S[0], S, np.nan)
+        S = np.where(1e-9 * S[0] < S, S, np.nan)
         lines.append(
             go.Scatter(
                 x=(np.arange(len(S)) + 0.5) / len(S),
@@ -59,8 +69,11 @@ def spectra(view: CompareView) -> go.Figure:
             )
         )
     return theme.chart(
-        *lines, x=theme.axis("Index / d_model"), y=theme.axis("Singular value of W_U", None, type="log", dtick=1, exponentformat="power"), height=340
-    )  # fmt: skip
+        *lines,
+        x=theme.axis("Index / d_model"),
+        y=theme.axis("Singular value of W_U", None, type="log", dtick=1, exponentformat="power"),
+        height=340,
+    )
 
 
 def by_layer(view: CompareView) -> go.Figure:
@@ -78,7 +91,9 @@ def by_layer(view: CompareView) -> go.Figure:
                     name=f"{side.name}, {'largest' if name == 'max' else name}",
                 )
             )
-    return theme.chart(*lines, x=theme.axis("Depth (layer / layers)"), y=theme.axis("ρ", None, range=[0, 1.02]), height=340)
+    return theme.chart(
+        *lines, x=theme.axis("Depth (layer / layers)"), y=theme.axis("ρ", None, range=[0, 1.02]), height=340
+    )
 
 
 def training(found: Training, column: str, title: str, *, line: float | None = None, log: bool = False) -> go.Figure:
@@ -95,8 +110,28 @@ def training(found: Training, column: str, title: str, *, line: float | None = N
         )
         for i, name in enumerate(found.neurons)
     ]
-    shapes = [] if line is None else [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": line, "y1": line, "line": {"color": theme.MARK, "width": 1, "dash": "dash"}}]
-    return theme.chart(*lines, x=theme.axis("Training tokens", None, type="category"), y=theme.axis(title, None, type="log" if log else "linear"), height=300, shapes=shapes)
+    shapes = (
+        []
+        if line is None
+        else [
+            {
+                "type": "line",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": line,
+                "y1": line,
+                "line": {"color": theme.MARK, "width": 1, "dash": "dash"},
+            }
+        ]
+    )
+    return theme.chart(
+        *lines,
+        x=theme.axis("Training tokens", None, type="category"),
+        y=theme.axis(title, None, type="log" if log else "linear"),
+        height=300,
+        shapes=shapes,
+    )
 
 
 def millions(tokens: int) -> str:

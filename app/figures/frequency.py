@@ -3,8 +3,8 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from app.figures import theme
 from app.figures import spectrum as quantiles
+from app.figures import theme
 from app.views.atlas import FrequencyPageView
 
 DOT = {"size": 3.5, "color": theme.SERIES[0], "opacity": 0.45}
@@ -13,21 +13,48 @@ DOT = {"size": 3.5, "color": theme.SERIES[0], "opacity": 0.45}
 def ranks(view: FrequencyPageView) -> go.Figure:
     """Zipf's plot of the counts."""
     pairs = np.array(view.ranks or np.zeros((0, 2)))
-    line = go.Scatter(x=pairs[:, 0], y=pairs[:, 1], mode="lines", line={"color": theme.SERIES[0], "width": 2}, hovertemplate="rank %{x}: %{y:.3g}<extra></extra>")
-    return theme.chart(line, x=theme.axis("Rank of the token", None, type="log", dtick=1), y=theme.axis("Probability", None, type="log", dtick=1, exponentformat="power"), height=300)
+    line = go.Scatter(
+        x=pairs[:, 0],
+        y=pairs[:, 1],
+        mode="lines",
+        line={"color": theme.SERIES[0], "width": 2},
+        hovertemplate="rank %{x}: %{y:.3g}<extra></extra>",
+    )
+    return theme.chart(
+        line,
+        x=theme.axis("Rank of the token", None, type="log", dtick=1),
+        y=theme.axis("Probability", None, type="log", dtick=1, exponentformat="power"),
+        height=300,
+    )
 
 
 def alignment(view: FrequencyPageView) -> go.Figure:
     """Signed alignment of every last-layer neuron, and of random directions."""
     bins = np.linspace(-1, 1, 81)
     traces = []
-    for name, colour, label in (("controls", theme.QUIET, "random directions, same norms"), ("neurons", theme.SERIES[0], "neurons")):
+    for name, colour, label in (
+        ("controls", theme.QUIET, "random directions, same norms"),
+        ("neurons", theme.SERIES[0], "neurons"),
+    ):
         values = np.array([value for value in view.alignment[name] if value is not None])
         counts, _ = np.histogram(values, bins)
         traces.append(
-            go.Scatter(x=bins, y=np.append(counts, 0), mode="lines", line={"shape": "hv", "width": 1.5, "color": colour}, fill="tozeroy", name=label, hovertemplate="%{x:.2f}: %{y}<extra></extra>")
-        )  # fmt: skip
-    return theme.chart(*traces, x=theme.axis("Cosine of w W_U with the frequency direction", None, range=[-1, 1]), y=theme.axis("Neurons"), height=300)
+            go.Scatter(
+                x=bins,
+                y=np.append(counts, 0),
+                mode="lines",
+                line={"shape": "hv", "width": 1.5, "color": colour},
+                fill="tozeroy",
+                name=label,
+                hovertemplate="%{x:.2f}: %{y}<extra></extra>",
+            )
+        )
+    return theme.chart(
+        *traces,
+        x=theme.axis("Cosine of w W_U with the frequency direction", None, range=[-1, 1]),
+        y=theme.axis("Neurons"),
+        height=300,
+    )
 
 
 def by_layer(view: FrequencyPageView) -> go.Figure:
@@ -37,10 +64,26 @@ def by_layer(view: FrequencyPageView) -> go.Figure:
 def bias(view: FrequencyPageView) -> go.Figure:
     """The bias alone as a prediction, against the counts."""
     pairs = np.array(view.bias or np.zeros((0, 2)), dtype=np.float32)
-    dots = go.Scattergl(x=pairs[:, 0], y=pairs[:, 1], mode="markers", marker=DOT, name="tokens", hovertemplate="log p_freq %{x:.2f}, log softmax(b_U) %{y:.2f}<extra></extra>")
+    dots = go.Scattergl(
+        x=pairs[:, 0],
+        y=pairs[:, 1],
+        mode="markers",
+        marker=DOT,
+        name="tokens",
+        hovertemplate="log p_freq %{x:.2f}, log softmax(b_U) %{y:.2f}<extra></extra>",
+    )
     low, high = (float(pairs[:, 0].min()), float(pairs[:, 0].max())) if len(pairs) else (0.0, 1.0)
-    same = go.Scatter(x=[low, high], y=[low, high], mode="lines", line={"dash": "dash", "width": 1, "color": theme.MARK}, name="equal", hoverinfo="skip")
-    return theme.chart(dots, same, x=theme.axis("log p_freq", "nats"), y=theme.axis("log softmax(b_U)", "nats"), height=300)
+    same = go.Scatter(
+        x=[low, high],
+        y=[low, high],
+        mode="lines",
+        line={"dash": "dash", "width": 1, "color": theme.MARK},
+        name="equal",
+        hoverinfo="skip",
+    )
+    return theme.chart(
+        dots, same, x=theme.axis("log p_freq", "nats"), y=theme.axis("log softmax(b_U)", "nats"), height=300
+    )
 
 
 def prompt(view: FrequencyPageView) -> go.Figure:
@@ -51,10 +94,15 @@ def prompt(view: FrequencyPageView) -> go.Figure:
         x=found.entropy[1:],
         y=found.kl_unigram[1:],
         mode="markers",
-        marker={"size": 7, "color": [token.position for token in found.tokens[1:]], "colorscale": theme.SEQUENTIAL, "colorbar": {"title": {"text": "position"}, "thickness": 10}},
+        marker={
+            "size": 7,
+            "color": [token.position for token in found.tokens[1:]],
+            "colorscale": theme.SEQUENTIAL,
+            "colorbar": {"title": {"text": "position"}, "thickness": 10},
+        },
         text=[theme.label(token.text, 24) for token in found.tokens[1:]],
         hovertemplate="%{text}<br>entropy %{x:.3f}<br>KL %{y:.3f}<extra></extra>",
-    )  # fmt: skip
+    )
     return theme.chart(points, x=theme.axis("Entropy", "nats"), y=theme.axis("KL(P_freq ‖ P)", "nats"), height=320)
 
 
@@ -64,7 +112,27 @@ def shift(view: FrequencyPageView) -> go.Figure:
     assert found is not None
     x = np.array(found.log_p_freq, dtype=np.float32)
     change = np.array(found.change, dtype=np.float32)
-    dots = go.Scattergl(x=x, y=change, mode="markers", marker=DOT, name="tokens", hovertemplate="log p_freq %{x:.2f}: %{y:+.4f}<extra></extra>")
+    dots = go.Scattergl(
+        x=x,
+        y=change,
+        mode="markers",
+        marker=DOT,
+        name="tokens",
+        hovertemplate="log p_freq %{x:.2f}: %{y:+.4f}<extra></extra>",
+    )
     ends = np.array([x.min(), x.max()])
-    line = go.Scatter(x=ends, y=change.mean() + (found.slope or 0) * (ends - x.mean()), mode="lines", line={"color": theme.SERIES[1], "width": 2}, name=f"slope {found.slope or 0:+.4f}", hoverinfo="skip")
-    return theme.chart(dots, line, x=theme.axis("log p_freq", "nats"), y=theme.axis("Change of log P when ablated", "nats", zeroline=True), height=320)
+    line = go.Scatter(
+        x=ends,
+        y=change.mean() + (found.slope or 0) * (ends - x.mean()),
+        mode="lines",
+        line={"color": theme.SERIES[1], "width": 2},
+        name=f"slope {found.slope or 0:+.4f}",
+        hoverinfo="skip",
+    )
+    return theme.chart(
+        dots,
+        line,
+        x=theme.axis("log p_freq", "nats"),
+        y=theme.axis("Change of log P when ablated", "nats", zeroline=True),
+        height=320,
+    )

@@ -27,25 +27,59 @@ def null_space(view: NeuronView) -> go.Figure:
         hovertemplate="direction %{x}<br>abs cosine %{y:.3f}<extra></extra>",
     )
     spectrum = go.Scatter(
-        x=index, y=values, yaxis="y2", mode="lines", line={"width": 1.5, "color": theme.QUIET}, name="singular value", hovertemplate="S[%{x}] = %{y:.4g}<extra></extra>"
-    )  # fmt: skip
+        x=index,
+        y=values,
+        yaxis="y2",
+        mode="lines",
+        line={"width": 1.5, "color": theme.QUIET},
+        name="singular value",
+        hovertemplate="S[%{x}] = %{y:.4g}<extra></extra>",
+    )
     return theme.chart(
         spectrum,
         bars,
         x=theme.axis("Singular direction of W_U, largest first"),
         y=theme.axis("abs cosine", None, range=[0, max(0.05, float(cosines.max()) * 1.08)]),
-        yaxis2={"overlaying": "y", "side": "right", "type": "log", "showgrid": False, "title": {"text": "Singular value"}, "dtick": 1, "exponentformat": "power"},
+        yaxis2={
+            "overlaying": "y",
+            "side": "right",
+            "type": "log",
+            "showgrid": False,
+            "title": {"text": "Singular value"},
+            "dtick": 1,
+            "exponentformat": "power",
+        },
         height=300,
         shapes=[_null_band(d, view.k)],
-        annotations=[{"x": d - 0.5 - view.k, "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "top", "text": f"null space, k = {view.k} ", "showarrow": False, "font": {"size": 11, "color": theme.INK}}],
-    )  # fmt: skip
+        annotations=[
+            {
+                "x": d - 0.5 - view.k,
+                "xanchor": "right",
+                "yref": "paper",
+                "y": 1,
+                "yanchor": "top",
+                "text": f"null space, k = {view.k} ",
+                "showarrow": False,
+                "font": {"size": 11, "color": theme.INK},
+            }
+        ],
+    )
 
 
 def _null_band(d: int, k: int) -> dict[str, object]:
     return {
-        "type": "rect", "xref": "x", "yref": "paper", "x0": d - k - 0.5, "x1": d - 0.5, "y0": 0, "y1": 1,
-        "fillcolor": theme.QUIET, "opacity": 0.16, "line": {"width": 0}, "layer": "below",
-    }  # fmt: skip
+        "type": "rect",
+        "xref": "x",
+        "yref": "paper",
+        "x0": d - k - 0.5,
+        "x1": d - 0.5,
+        "y0": 0,
+        "y1": 1,
+        "fillcolor": theme.QUIET,
+        "opacity": 0.16,
+        "line": {"width": 0},
+        "layer": "below",
+    }
 
 
 def effect_histogram(view: NeuronView) -> go.Figure:
@@ -55,23 +89,37 @@ def effect_histogram(view: NeuronView) -> go.Figure:
         x=(edges[1:] + edges[:-1]) / 2,
         y=view.effect_histogram.counts,
         width=np.diff(edges),
-        marker={"color": ["var(--down)" if x < 0 else "var(--up)" for x in (edges[1:] + edges[:-1]) / 2], "line": {"width": 0}},
+        marker={
+            "color": ["var(--down)" if x < 0 else "var(--up)" for x in (edges[1:] + edges[:-1]) / 2],
+            "line": {"width": 0},
+        },
         hovertemplate="%{x:.3f}: %{y} tokens<extra></extra>",
     )
     return theme.chart(
-        bars, x=theme.axis("Logit per unit of activation"), y=theme.axis("Tokens", None, type="log", dtick=1), height=280, bargap=0
-    )  # fmt: skip
+        bars,
+        x=theme.axis("Logit per unit of activation"),
+        y=theme.axis("Tokens", None, type="log", dtick=1),
+        height=280,
+        bargap=0,
+    )
 
 
 def effect_by_frequency(view: NeuronView) -> go.Figure:
     """The direct logit effect of a token against how common it is."""
     pairs = np.array(view.effect_by_frequency or np.zeros((0, 2)), dtype=np.float32)
     points = go.Scattergl(
-        x=pairs[:, 0], y=pairs[:, 1], mode="markers", marker={"size": 3, "color": theme.SERIES[0], "opacity": 0.4}, hovertemplate="10^%{x:.2f} times counted<br>%{y:+.3f}<extra></extra>"
-    )  # fmt: skip
+        x=pairs[:, 0],
+        y=pairs[:, 1],
+        mode="markers",
+        marker={"size": 3, "color": theme.SERIES[0], "opacity": 0.4},
+        hovertemplate="10^%{x:.2f} times counted<br>%{y:+.3f}<extra></extra>",
+    )
     return theme.chart(
-        points, x=theme.axis("Count of the token", "log10"), y=theme.axis("Logit per unit of activation", None, zeroline=True), height=280
-    )  # fmt: skip
+        points,
+        x=theme.axis("Count of the token", "log10"),
+        y=theme.axis("Logit per unit of activation", None, zeroline=True),
+        height=280,
+    )
 
 
 def clamp(live: Live) -> go.Figure:
@@ -79,7 +127,12 @@ def clamp(live: Live) -> go.Figure:
     clean, held = live.clamp[0], live.clamp[1:]
     x = [point.value for point in held]
     lines = []
-    for name, title, colour in (("entropy", "entropy", ENTROPY), ("loss", "loss", LOSS), ("ln_scale", "LN scale", LN), ("rank", "rank of the next token", RANK)):
+    for name, title, colour in (
+        ("entropy", "entropy", ENTROPY),
+        ("loss", "loss", LOSS),
+        ("ln_scale", "LN scale", LN),
+        ("rank", "rank of the next token", RANK),
+    ):
         before = getattr(clean, name)
         if not before:
             continue
@@ -96,5 +149,8 @@ def clamp(live: Live) -> go.Figure:
             )
         )
     return theme.chart(
-        *lines, x=theme.axis("Activation held at"), y=theme.axis("Change against the untouched run", "%", zeroline=True), height=300
-    )  # fmt: skip
+        *lines,
+        x=theme.axis("Activation held at"),
+        y=theme.axis("Change against the untouched run", "%", zeroline=True),
+        height=300,
+    )

@@ -18,7 +18,7 @@ def singular_values(view: NullspaceView, *, tail: bool = False) -> go.Figure:
     d, k = len(S), spectrum.k
     first = max(0, d - max(TAIL, 2 * k)) if tail else 0
     log = bool(view.state["log"])
-    shown = np.where(S > 1e-12 * S[0], S, np.nan) if log else S
+    shown = np.where(1e-12 * S[0] < S, S, np.nan) if log else S
     line = go.Scatter(
         x=np.arange(first, d, dtype=np.int32),
         y=shown[first:],
@@ -27,7 +27,11 @@ def singular_values(view: NullspaceView, *, tail: bool = False) -> go.Figure:
         marker={"size": 5},
         hovertemplate="S[%{x}] = %{y:.6g}<extra></extra>",
     )
-    axis = theme.axis("Singular value", None, type="log", dtick=1, exponentformat="power") if log else theme.axis("Singular value", None, rangemode="tozero")
+    axis = (
+        theme.axis("Singular value", None, type="log", dtick=1, exponentformat="power")
+        if log
+        else theme.axis("Singular value", None, rangemode="tozero")
+    )
     return theme.chart(
         line,
         x=theme.axis("Index, largest first"),
@@ -35,18 +39,55 @@ def singular_values(view: NullspaceView, *, tail: bool = False) -> go.Figure:
         height=300,
         showlegend=False,
         shapes=[
-            {"type": "rect", "xref": "x", "yref": "paper", "x0": d - k - 0.5, "x1": d - 0.5, "y0": 0, "y1": 1, "fillcolor": theme.SERIES[1], "opacity": 0.13, "line": {"width": 0}, "layer": "below"},
-            *([] if spectrum.knee is None else [{"type": "line", "x0": spectrum.knee + 0.5, "x1": spectrum.knee + 0.5, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.MARK, "width": 1, "dash": "dot"}}]),
+            {
+                "type": "rect",
+                "xref": "x",
+                "yref": "paper",
+                "x0": d - k - 0.5,
+                "x1": d - 0.5,
+                "y0": 0,
+                "y1": 1,
+                "fillcolor": theme.SERIES[1],
+                "opacity": 0.13,
+                "line": {"width": 0},
+                "layer": "below",
+            },
+            *(
+                []
+                if spectrum.knee is None
+                else [
+                    {
+                        "type": "line",
+                        "x0": spectrum.knee + 0.5,
+                        "x1": spectrum.knee + 0.5,
+                        "yref": "paper",
+                        "y0": 0,
+                        "y1": 1,
+                        "line": {"color": theme.MARK, "width": 1, "dash": "dot"},
+                    }
+                ]
+            ),
         ],
         annotations=_knee_note(spectrum, d),
-    )  # fmt: skip
+    )
 
 
 def _knee_note(spectrum: SpectrumView, d: int) -> list[dict[str, Any]]:
     knee = spectrum.knee
     text = "no knee" if knee is None else f"knee at {knee} "
     x = d - spectrum.k - 0.5 if knee is None else knee + 0.5
-    return [{"x": x, "xanchor": "right", "yref": "paper", "y": 0.02, "yanchor": "bottom", "text": text, "showarrow": False, "font": {"size": 11, "color": theme.INK}}]
+    return [
+        {
+            "x": x,
+            "xanchor": "right",
+            "yref": "paper",
+            "y": 0.02,
+            "yanchor": "bottom",
+            "text": text,
+            "showarrow": False,
+            "font": {"size": 11, "color": theme.INK},
+        }
+    ]
 
 
 def rho_histogram(view: NullspaceView) -> go.Figure:
@@ -54,8 +95,12 @@ def rho_histogram(view: NullspaceView) -> go.Figure:
     values = np.array([value for value in view.rho if value is not None])
     counts, edges = np.histogram(values, bins=60, range=(0, 1))
     bars = go.Bar(
-        x=(edges[1:] + edges[:-1]) / 2, y=counts, width=np.diff(edges), marker={"color": theme.SERIES[0], "line": {"width": 0}}, hovertemplate="ρ %{x:.2f}: %{y} neurons<extra></extra>"
-    )  # fmt: skip
+        x=(edges[1:] + edges[:-1]) / 2,
+        y=counts,
+        width=np.diff(edges),
+        marker={"color": theme.SERIES[0], "line": {"width": 0}},
+        hovertemplate="ρ %{x:.2f}: %{y} neurons<extra></extra>",
+    )
     chance = view.spectrum.chance
     lines = [(chance.rms, "chance"), (chance.maximum, "largest by chance")]
     return theme.chart(
@@ -65,11 +110,45 @@ def rho_histogram(view: NullspaceView) -> go.Figure:
         height=320,
         bargap=0,
         shapes=[
-            {"type": "rect", "yref": "paper", "x0": chance.low, "x1": chance.high, "y0": 0, "y1": 1, "fillcolor": theme.QUIET, "opacity": 0.25, "line": {"width": 0}, "layer": "below"},
-            *({"type": "line", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": {"color": theme.MARK, "width": 1, "dash": "dash"}} for x, _ in lines),
+            {
+                "type": "rect",
+                "yref": "paper",
+                "x0": chance.low,
+                "x1": chance.high,
+                "y0": 0,
+                "y1": 1,
+                "fillcolor": theme.QUIET,
+                "opacity": 0.25,
+                "line": {"width": 0},
+                "layer": "below",
+            },
+            *(
+                {
+                    "type": "line",
+                    "yref": "paper",
+                    "x0": x,
+                    "x1": x,
+                    "y0": 0,
+                    "y1": 1,
+                    "line": {"color": theme.MARK, "width": 1, "dash": "dash"},
+                }
+                for x, _ in lines
+            ),
         ],
-        annotations=[{"x": x, "yref": "paper", "y": 1 - 0.09 * i, "yanchor": "top", "xanchor": "left", "text": f" {text} {x:.2f}", "showarrow": False, "font": {"size": 11, "color": theme.INK}} for i, (x, text) in enumerate(lines)],
-    )  # fmt: skip
+        annotations=[
+            {
+                "x": x,
+                "yref": "paper",
+                "y": 1 - 0.09 * i,
+                "yanchor": "top",
+                "xanchor": "left",
+                "text": f" {text} {x:.2f}",
+                "showarrow": False,
+                "font": {"size": 11, "color": theme.INK},
+            }
+            for i, (x, text) in enumerate(lines)
+        ],
+    )
 
 
 def by_layer(quantiles: dict[str, dict[str, float | None]], chance: float | None, title: str) -> go.Figure:
@@ -92,19 +171,36 @@ def by_layer(quantiles: dict[str, dict[str, float | None]], chance: float | None
         )
     ]
     line = {"color": theme.MARK, "width": 1, "dash": "dash"}
-    shapes = [] if chance is None else [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": chance, "y1": chance, "line": line}]
-    return theme.chart(*lines, x=theme.axis("Layer", None, dtick=1 if len(layers) < 16 else 4), y=theme.axis(title), height=320, shapes=shapes)
+    shapes = (
+        []
+        if chance is None
+        else [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": chance, "y1": chance, "line": line}]
+    )
+    return theme.chart(
+        *lines,
+        x=theme.axis("Layer", None, dtick=1 if len(layers) < 16 else 4),
+        y=theme.axis(title),
+        height=320,
+        shapes=shapes,
+    )
 
 
 def heads(view: NullspaceView) -> go.Figure:
     """Share of each head's writes in the null space."""
     share = np.array([[np.nan if v is None else v for v in layer] for layer in view.heads or [[]]], dtype=np.float32)
     cells = go.Heatmap(
-        z=share, colorscale=theme.SEQUENTIAL, zmin=0, colorbar={"thickness": 10, "title": {"text": "share"}}, hovertemplate="layer %{y}, head %{x}: %{z:.3f}<extra></extra>"
-    )  # fmt: skip
+        z=share,
+        colorscale=theme.SEQUENTIAL,
+        zmin=0,
+        colorbar={"thickness": 10, "title": {"text": "share"}},
+        hovertemplate="layer %{y}, head %{x}: %{z:.3f}<extra></extra>",
+    )
     return theme.chart(
-        cells, x=theme.axis("Head", None, dtick=1 if share.shape[1] < 20 else 4), y=theme.axis("Layer", None, autorange="reversed", dtick=1 if len(share) < 20 else 4), height=320
-    )  # fmt: skip
+        cells,
+        x=theme.axis("Head", None, dtick=1 if share.shape[1] < 20 else 4),
+        y=theme.axis("Layer", None, autorange="reversed", dtick=1 if len(share) < 20 else 4),
+        height=320,
+    )
 
 
 def walk(view: NullspaceView) -> go.Figure:

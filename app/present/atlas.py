@@ -45,11 +45,17 @@ class Neurons:
 
     def carrying(self, label: str) -> list[bool]:
         """Which neurons carry a label."""
-        return [held for layer in self.labels for found in layer if found.name == label for held in found.holds.tolist()]
+        return [
+            held for layer in self.labels for found in layer if found.name == label for held in found.holds.tolist()
+        ]
 
 
 def neurons(
-    atlas: Atlas, layers: Sequence[int], rho: Tensor, labels: Sequence[Sequence[Label]], evidence: Mapping[str, Evidence]
+    atlas: Atlas,
+    layers: Sequence[int],
+    rho: Tensor,
+    labels: Sequence[Sequence[Label]],
+    evidence: Mapping[str, Evidence],
 ) -> Neurons:
     """rho: (len(layers), d_mlp)."""
     table, d_mlp = atlas.table, atlas.table.d_mlp

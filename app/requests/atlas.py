@@ -31,7 +31,9 @@ NEURON_COLUMNS = (
 )
 LabelName = Literal["entropy", "token-frequency", "prediction", "suppression", "partition"]
 NEURON_LIST = r"^\s*(\d{1,4}\.\d{1,7}([\s,]+|$))*$"
-K = Annotated[int | None, Field(ge=1, description="Dimension of the null space; null: the knee's, else 1 % of d_model.")]
+K = Annotated[
+    int | None, Field(ge=1, description="Dimension of the null space; null: the knee's, else 1 % of d_model.")
+]
 
 
 class NeuronsQuery(Filtered):
@@ -122,7 +124,9 @@ class NeuronState(PageQuery, NeuronQuery):
 class NullspaceState(PageQuery, SpectrumQuery):
     layer: int | None = Field(None, ge=0, description="The layer whose rho is drawn; null: the last.")
     log: bool = Field(True, description="Singular values on a logarithmic axis.")
-    direction: int | None = Field(None, ge=0, description="Singular vector of the test walk; null: the last informative.")
+    direction: int | None = Field(
+        None, ge=0, description="Singular vector of the test walk; null: the last informative."
+    )
     reach: float = Field(8.0, gt=0, le=100, description="How far to walk, in lengths of the residual stream.")
     text: Text = Field("", max_length=4000, description="The text of the test walk.")
 

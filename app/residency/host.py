@@ -309,7 +309,8 @@ class ModelHost:
 
     def _counts(self, model: Model) -> frequency.Unigram | None:
         """Token counts: those the operator named, the model's own, or those in the data folder."""
-        named = dict(entry.rsplit("=", 1) if "=" in entry else (self.default_key, entry) for entry in self.settings.counts)
+        pairs = (entry.rpartition("=") for entry in self.settings.counts)
+        named = {key or self.default_key: file for key, _, file in pairs}
         own = self.settings.data_dir / "unigrams" / f"{model.key}.npy"
         path = Path(named[model.key]) if model.key in named else model.spec.counts or (own if own.is_file() else None)
         return None if path is None else frequency.load_counts(path, d_vocab=model.d_vocab)

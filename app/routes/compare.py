@@ -1,6 +1,6 @@
 """The compare page: two models or checkpoints side by side, and the neurons through training."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -40,8 +40,8 @@ async def compare(request: Request, state: Annotated[CompareState, Query()], gro
     return pages.respond(request, view, template="compare.html", title="Compare", model=key, figures=charts(view))
 
 
-def charts(view: CompareView) -> dict[str, object]:
-    found: dict[str, object] = {
+def charts(view: CompareView) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "side0": lambda: figures.scatter(view, 0),
         "side1": lambda: figures.scatter(view, len(view.sides) - 1),
         "spectra": lambda: figures.spectra(view),
@@ -50,7 +50,9 @@ def charts(view: CompareView) -> dict[str, object]:
     training = view.training
     if training is not None:
         found["rho"] = lambda: figures.training(training, "rho", "ρ", line=training.chance)
-        found["logit_var"] = lambda: figures.training(training, "logit_var_over_median", "LogitVar / median", line=1, log=True)
+        found["logit_var"] = lambda: figures.training(
+            training, "logit_var_over_median", "LogitVar / median", line=1, log=True
+        )
         found["norm"] = lambda: figures.training(training, "norm_over_median", "Norm / median", line=1)
     return found
 

@@ -14,8 +14,8 @@ from app.requests.core import NeuronName
 from app.routes.atlas import wait
 from app.routes.footing import PAGE_PATIENCE, Ground, GroundDep
 from app.routes.notes import NotesQuery, notes
-from app.views.notes import NoteView
 from app.views.neuron import Live, NeuronPage, Sample
+from app.views.notes import NoteView
 
 router = APIRouter(include_in_schema=False)
 

@@ -47,7 +47,7 @@ class SweepEvidence(View):
     frequency_mediated_fraction: float | None
     mean_abs_d_entropy: float | None
     mean_abs_d_kl: float | None
-    intervals: dict[str, tuple[float, float]] = {}
+    intervals: dict[str, tuple[float, float]] = Field({}, description="Column -> 95 % confidence interval.")
 
 
 class EffectToken(View):
@@ -109,8 +109,8 @@ class Points(View):
     size: Series | None
     labels: dict[str, str] = Field(description="Neuron -> the labels that it carries, joined by commas.")
     known: dict[str, str] = Field(description="Neurons that the literature names, and as what.")
-    control_x: Series = []
-    control_y: Series = []
+    control_x: Series
+    control_y: Series
     x_chance: float | None = None
     y_chance: float | None = None
 
@@ -260,7 +260,9 @@ class NullspaceView(View):
     layer: int
     rho: Series = Field(description="Of every neuron of the layer.")
     neurons_above: int
-    heads: list[list[float | None]] | None = Field(description="Share of each head's writes in the null space, by layer.")
+    heads: list[list[float | None]] | None = Field(
+        description="Share of each head's writes in the null space, by layer."
+    )
     embeddings: dict[str, float]
     walk: Walk | None
 

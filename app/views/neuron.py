@@ -71,7 +71,7 @@ class NeuronPage(View):
     neuron: NeuronView
     live: Live | None = None
     sample: Sample | None = None
-    notes: list[NoteView] = []
+    notes: list[NoteView]
 
     def csv_rows(self) -> list[dict[str, Any]]:
         pairs = zip(self.neuron.singular_values, self.neuron.null_space_cosines, strict=True)

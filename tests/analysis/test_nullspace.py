@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_rho_grows_with_k_to_one_and_ignores_length(seed: int, factor: float) ->
     spectrum = Spectrum(U, torch.arange(12, 0, -1, dtype=torch.float64), None, False)
     row = torch.randn(1, 12, generator=g, dtype=torch.float64)
     by_k = [float(nullspace.rho(row, spectrum.basis(k))) for k in range(1, 13)]
-    assert all(b >= a - 1e-12 for a, b in zip(by_k, by_k[1:], strict=False))
+    assert all(b >= a - 1e-12 for a, b in pairwise(by_k))
     assert by_k[-1] == pytest.approx(1)
     assert float(nullspace.rho(row * factor, spectrum.basis(5))) == pytest.approx(by_k[4])
     squares = nullspace.cosines(row[0], spectrum).square()

@@ -1,4 +1,5 @@
-"""The atlas through the API: names, rules, and numbers against the definitions written out; the cache and its progress."""
+"""The atlas through the API: names, rules, and numbers against the definitions written out; the cache and its
+progress."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def model_of(client: TestClient) -> Any:
 def test_every_neuron_of_every_layer_is_listed(client: TestClient) -> None:
     answer = get(client, "neurons", limit=1000)
     assert answer["total"] == 2 * 40
-    assert {row["neuron"] for row in answer["rows"]} == {f"{layer}.{index}" for layer in range(2) for index in range(40)}
+    assert {row["neuron"] for row in answer["rows"]} == {
+        f"{layer}.{index}" for layer in range(2) for index in range(40)
+    }
     row = answer["rows"][0]
     for name in ("norm", "norm_in", "cos_in_out", "logit_var", "skew", "kurtosis", "rho", "frequency_alignment"):
         assert isinstance(row[name], float)
@@ -154,7 +157,9 @@ def test_frequency(client: TestClient) -> None:
     assert -1 <= answer["b_U"]["correlation"] <= 1
 
 
-def test_without_counts_alignment_is_null(model_folder: Path, tmp_path: Path, make_client: Callable[..., TestClient]) -> None:
+def test_without_counts_alignment_is_null(
+    model_folder: Path, tmp_path: Path, make_client: Callable[..., TestClient]
+) -> None:
     import shutil
 
     folder = tmp_path / "tiny-gpt2"
@@ -166,7 +171,9 @@ def test_without_counts_alignment_is_null(model_folder: Path, tmp_path: Path, ma
     label = next(label for label in row["labels"] if label["name"] == "token-frequency")
     assert (label["holds"], label["conditions"][0]["holds"]) == (False, None)
     assert client.get("/frequency").status_code == 200
-    named = make_client(models=(str(folder),), counts=(str(model_folder / "unigrams.npy"),), data_dir=tmp_path / "other")
+    named = make_client(
+        models=(str(folder),), counts=(str(model_folder / "unigrams.npy"),), data_dir=tmp_path / "other"
+    )
     assert get(named, "frequency")["source"] == "unigrams.npy"
 
 

@@ -116,7 +116,9 @@ def test_holding_an_earlier_neuron_is_a_real_forward_pass(client: TestClient) ->
     }
     run = client.post("/api/v1/models/tiny-gpt2/trace", json=body).json()["intervened"]
     held = live["clamp"][-1]
-    assert held["entropy"] == pytest.approx(sum(run["entropy"][live["skip"] :]) / (len(run["entropy"]) - live["skip"]), rel=1e-5)
+    assert held["entropy"] == pytest.approx(
+        sum(run["entropy"][live["skip"] :]) / (len(run["entropy"]) - live["skip"]), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
