@@ -36,12 +36,12 @@ class Buckets:
         self._lock = threading.Lock()
 
     def take(self, name: str, cost: float, *, what: str = "requests", code: str = "rate_limit") -> None:
-        """BusyError with the seconds to wait when there is not enough left. Cost 0 only looks."""
+        """BusyError with the seconds to wait when there is not enough left. Cost 0 only looks whether 1 is left."""
         with self._lock:
             now = self._clock()
             amount, seen = self._left.pop(name, (self.per_minute, now))
             amount = min(self.per_minute, amount + (now - seen) * self.per_minute / 60)
-            enough = amount >= max(cost, 1e-9)
+            enough = amount >= (cost or 1.0)
             self._left[name] = (amount - cost if enough else amount, now)
             while len(self._left) > PEOPLE:
                 self._left.popitem(last=False)
