@@ -29,7 +29,10 @@ COMPUTED = (
 
 
 class Quantity(BaseModel):
-    """A series' mean or extreme over part of the text, or its value here; or a value (absolute) of the neuron's row."""
+    """A series' mean or extreme over part of the text, or its value here; or a value (absolute) of the neuron's row.
+
+    `activation` is that of the watched neuron.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,9 +45,13 @@ class Quantity(BaseModel):
         if self.run == "row":
             return abs(_in_row(view, self.series))
         assert view.trace is not None
-        values = getattr(view.trace.intervened if self.run == "intervened" else view.trace.clean, self.series)
+        run = view.trace.intervened if self.run == "intervened" else view.trace.clean
+        assert run is not None
+        values = next(iter(run.activations.values())) if self.series == "activation" else getattr(run, self.series)
         if self.take == "here":
-            return float(values[int(view.state["pos"])])
+            here = values[int(view.state["pos"])]
+            assert here is not None
+            return float(here)
         start, stop = (round(end * len(values)) for end in self.part)
         kept = [value for value in values[max(start, 1) : stop] if value is not None]
         found: dict[str, float] = {"mean": sum(kept) / len(kept), "max": max(kept), "min": min(kept)}
@@ -86,6 +93,7 @@ class Pick(BaseModel):
     column: str
     order: Order = "abs_desc"
     intervention: str = "mean"
+    watch: bool = False
 
 
 class Example(BaseModel):

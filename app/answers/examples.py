@@ -16,6 +16,8 @@ def page(resident: Resident, example: Example) -> PromptView:
         by = example.pick.column.partition(".")[0].removeprefix("d_")
         state = state.model_copy(update={"sort": example.pick.column, "order": example.pick.order, "by": by})
         first = core.effects(resident, state.effects_request(position)).rows[0].neuron
-        state = state.model_copy(update={"do": f"{first}:{example.pick.intervention}", "show": "change"})
+        watch = first if example.pick.watch else state.watch
+        do = f"{first}:{example.pick.intervention}"
+        state = state.model_copy(update={"do": do, "show": "change", "watch": watch})
     frame = {"models": [resident.key], "examples": []}
     return prompt.page(resident, state, prompt.EVERYTHING, frame)

@@ -178,7 +178,7 @@ def test_the_first_paint_needs_no_model(client: TestClient, demo: ModelHost) -> 
 def test_another_model_gets_the_texts_but_not_the_neurons_of_the_bundled_one(client: TestClient) -> None:
     page = client.get("/").text
     assert "An entropy neuron" not in page
-    assert "Sure and unsure" in page
+    assert "Said twice" in page
     assert "Computed beforehand" not in page
 
 

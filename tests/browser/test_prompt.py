@@ -54,7 +54,7 @@ def test_run_select_ablate_and_the_curves_part(open_page: Open) -> None:
     neuron = first.get_attribute("data-neuron")
     page.keyboard.press("Escape")
     first.get_by_role("button", name="Ablate").click()
-    expect(page.locator(".chip")).to_contain_text(str(neuron))
+    expect(page.locator(".chip:not(.watch)")).to_contain_text(str(neuron))
     data = shown(page)
     assert data["intervened"]["entropy"][9] != data["clean"]["entropy"][9]  # type: ignore[index]
     page.get_by_text("intervened", exact=True).first.click()
@@ -109,7 +109,7 @@ def test_keyboard_alone(open_page: Open) -> None:
     page.keyboard.press("ArrowDown")
     neuron = page.evaluate("document.activeElement.dataset.neuron")
     page.keyboard.press("a")
-    expect(page.locator(".chip")).to_contain_text(neuron)
+    expect(page.locator(".chip:not(.watch)")).to_contain_text(neuron)
     page.keyboard.press("p")
     expect(page.locator("[data-pinned]")).to_be_visible()
     page.keyboard.press("/")
@@ -148,14 +148,14 @@ def test_pinned_run_stands_in_every_panel(open_page: Open) -> None:
 
 def test_chips_pause_and_remove(open_page: Open) -> None:
     page = open_page("/?example=entropy-neuron")
-    expect(page.locator(".chip")).to_have_count(1)
+    expect(page.locator(".chip:not(.watch)")).to_have_count(1)
     page.click('button[value="pause:0"]')
     expect(page.locator(".chip.paused")).to_have_count(1)
     assert shown(page).get("intervened") is None
     page.click('button[value="pause:0"]')
     expect(page.locator(".chip.paused")).to_have_count(0)
     page.click('button[value="drop:0"]')
-    expect(page.locator(".chip")).to_have_count(0)
+    expect(page.locator(".chip:not(.watch)")).to_have_count(0)
 
 
 def test_add_a_neuron_of_an_early_layer(open_page: Open) -> None:
@@ -167,7 +167,7 @@ def test_add_a_neuron_of_an_early_layer(open_page: Open) -> None:
     page.fill("input[name=value]", "4")
     page.fill("input[name=where]", "4-9")
     page.keyboard.press("Enter")
-    expect(page.locator(".chip")).to_contain_text("0.5")
+    expect(page.locator(".chip:not(.watch)")).to_contain_text("0.5")
     data = shown(page)
     assert data["intervened"]["entropy"][3] == data["clean"]["entropy"][3]  # type: ignore[index]
     assert data["intervened"]["entropy"][6] != data["clean"]["entropy"][6]  # type: ignore[index]
@@ -180,7 +180,7 @@ def test_an_error_stands_where_its_cause_is(open_page: Open) -> None:
     expect(page.locator("#count")).to_have_class("count over")
     expect(page.locator("#result")).to_have_class("stale old")
     page.keyboard.press("Control+Enter")
-    expect(page.locator("#result .error").first).to_contain_text("at most 128")
+    expect(page.locator("#result .error").first).to_contain_text("at most 256")
     expect(page.locator("#text")).to_have_value("word " * 300)
 
 
@@ -229,5 +229,5 @@ def test_without_javascript(open_page: Open) -> None:
     page.click('#strip .tok[data-i="9"]')
     expect(page.locator("#selected-title")).to_contain_text("at 9")
     page.locator("#neurons tbody tr").first.get_by_role("button", name="Ablate").click()
-    expect(page.locator(".chip")).to_have_count(1)
+    expect(page.locator(".chip:not(.watch)")).to_have_count(1)
     expect(page.locator("#selected thead").first).to_contain_text("intervened")
