@@ -29,7 +29,7 @@ from app.views import sweep as sweep_views
 from app.views.check import CheckView
 
 V = TypeVar("V", bound=BaseModel)
-FINAL = frozenset({"done", "failed", "cancelled"})
+FINAL = frozenset({"finished", "failed", "cancelled"})
 
 
 class ApiError(Exception):

@@ -54,7 +54,6 @@ def create_app(settings: Settings | None = None, *, host: ModelHost | None = Non
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
-        root_path=settings.root_path,
         responses=ERRORS,
         lifespan=lifespan,
     )

@@ -56,6 +56,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if self.settings.root_path:  # whether or not the proxy takes the prefix away, links have it and routes do not
+            scope["root_path"] = self.settings.root_path.rstrip("/")
         answer = _with_headers(send)
         limit = self.settings.max_body_bytes
         if scope["path"].endswith(UPLOADS):

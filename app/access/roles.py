@@ -12,7 +12,7 @@ from app.access.keys import ROLES, Role
 Need = Literal["public"] | Role
 
 READ = frozenset({"GET", "HEAD", "OPTIONS"})
-PUBLIC = re.compile(r"/(healthz|readyz|login|logout|static(/.*)?)")
+PUBLIC = re.compile(r"/(healthz|readyz|login|static/.*)")
 # (methods, path, role): the exceptions to the rule above, first match.
 RULES: tuple[tuple[frozenset[str], re.Pattern[str], Role], ...] = (
     (frozenset({"POST", "DELETE"}), re.compile(r"/api/v1/models(/[^/]+)?"), "admin"),
@@ -23,7 +23,7 @@ RULES: tuple[tuple[frozenset[str], re.Pattern[str], Role], ...] = (
 
 def needed(method: str, path: str) -> Need:
     """`path` is without the proxy's prefix."""
-    if PUBLIC.fullmatch(path):
+    if (method in READ and PUBLIC.fullmatch(path)) or (method == "POST" and path in ("/login", "/logout")):
         return "public"
     for methods, pattern, role in RULES:
         if method in methods and pattern.fullmatch(path):

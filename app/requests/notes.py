@@ -1,10 +1,10 @@
 """What people write: notes, lists, pins, an export to take back in."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from app.requests.core import NeuronName, Strict, Text
+from app.requests.core import NeuronName, Strict, well_formed
 
 TARGET = r"^(neuron:[^/\s:]{1,100}/\d{1,4}\.\d{1,7}|result:[0-9a-f]{64})$"
 Target = Annotated[str, Field(pattern=TARGET, description="neuron:<model>/<layer.index> or result:<hash>")]
@@ -18,9 +18,16 @@ def _writable(text: str) -> str:
     return text
 
 
-Line = Annotated[Text, AfterValidator(_writable), StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
-Prose = Annotated[Text, AfterValidator(_writable), StringConstraints(max_length=20_000)]
-Words = Annotated[Text, AfterValidator(_writable), StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
+def _text(most: int, least: int = 1) -> Any:
+    """Constraints first: what is stripped away does not count."""
+    bounds = StringConstraints(strip_whitespace=least > 0, min_length=least, max_length=most)
+    return Annotated[str, bounds, AfterValidator(well_formed), AfterValidator(_writable)]
+
+
+if TYPE_CHECKING:
+    Line = Prose = Words = str
+else:
+    Line, Prose, Words = _text(120), _text(20_000, least=0), _text(20_000)
 
 
 class NoteRequest(Strict):

@@ -1,0 +1,84 @@
+"""Exports say the same numbers: the notebook is executed and checks itself; CSV cannot run in a spreadsheet."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests import tiny
+
+URL = "/api/v1/models/tiny-gpt2"
+IDS = tiny.token_ids(12)
+
+
+def execute(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a notebook in a kernel of its own, offline; what its cells printed."""
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("NULLSCOPE_MODEL", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3").execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def test_the_notebooks_give_the_apis_numbers(
+    make_client: Callable[..., TestClient], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One kernel for both kinds, since starting one takes seconds: the cells of the second follow the first's."""
+    client = make_client()
+    interventions = [
+        {"neuron": "1.5", "mode": "mean"},
+        {"neuron": "0.3", "mode": "clip", "max": 0.1, "positions": {"start": 2, "stop": 6}},
+        {"neuron": "1.7", "mode": "scale", "value": -2, "positions": [3, 4]},
+    ]
+    trace = client.post(f"{URL}/trace", json={"token_ids": IDS, "interventions": interventions}).json()
+    body = {"token_ids": IDS, "position": 5, "limit": 4, "baseline": "zero"}
+    effects = client.post(f"{URL}/effects", json=body).json()
+    one, two = (json.loads(client.get(a["permalink"] + "/notebook.ipynb").text) for a in (trace, effects))
+    two["cells"] = [*one["cells"], *({**cell, "id": "b-" + cell["id"]} for cell in two["cells"][1:])]
+    printed = execute(json.dumps(two), model_folder, monkeypatch)
+    assert printed.count("the numbers agree") == 2
+
+
+def test_a_notebook_fails_when_the_numbers_are_others(
+    make_client: Callable[..., TestClient], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check in the notebook can fail: one stored number is changed."""
+    client = make_client()
+    answer = client.post(f"{URL}/trace", json={"token_ids": IDS}).json()
+    text = client.get(answer["permalink"] + "/notebook.ipynb").text
+    wrong = text.replace(repr(answer["clean"]["entropy"][3]), repr(answer["clean"]["entropy"][3] + 0.5))
+    assert wrong != text
+    with pytest.raises(Exception, match="not close"):
+        execute(wrong, model_folder, monkeypatch)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_cell_of_a_csv_is_a_formula(client: TestClient, text: str) -> None:
+    link = client.post(f"{URL}/trace", json={"text": text}).json()["permalink"]
+    for answer in (
+        client.get(link, params={"format": "csv"}),
+        client.get("/lab", params={"format": "csv", "who": "mine"}),
+    ):
+        for row in csv.DictReader(io.StringIO(answer.text)):
+            for name, cell in row.items():
+                if name in ("text", "preview"):
+                    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")), (name, cell)
+
+
+def test_a_notebook_holds_text_as_data(make_client: Callable[..., TestClient]) -> None:
+    """Nothing that a person wrote becomes code or markup in a notebook: it has token ids only."""
+    client = make_client()
+    text = "'''); import os; <script>alert(1)</script>"
+    link = client.post(f"{URL}/trace", json={"text": text}).json()["permalink"]
+    notebook = client.get(link + "/notebook.ipynb").text
+    assert "alert" not in notebook
+    assert "import os;" not in notebook

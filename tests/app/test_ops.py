@@ -1,0 +1,114 @@
+"""Operation: metrics, readiness, path prefix, doctor, users, backup; nothing private in a log."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from starlette.testclient import TestClient
+
+from app.cli import main
+from app.commands.logs import JsonLines
+from app.main import create_app
+from app.settings import Settings
+
+SECRET_TEXT = "a very private prompt"
+
+
+def test_metrics_count_what_was_done(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    client.post("/api/v1/models/tiny-gpt2/trace", json={"text": SECRET_TEXT})
+    text = client.get("/metrics").text
+    assert 'nullscope_runs_total{device="cpu",kind="trace",outcome="ok"} 1.0' in text
+    for name in ("queue_depth", "wait_seconds_total", "run_seconds_total", "out_of_memory_total", "models_bytes"):
+        assert f"nullscope_{name}" in text
+    assert 'nullscope_requests_total{role="admin",status="200"}' in text
+    assert "private" not in text
+
+
+def test_ready_means_the_database_answers_too(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    assert client.get("/readyz").status_code == 200
+    client.app.state.database.answers = lambda: False  # type: ignore[attr-defined]
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["waiting_for"]) == (503, ["database"])
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_it_works_under_a_path_prefix(make_settings: Callable[..., Settings], strips: bool) -> None:
+    """Behind a proxy that serves it under a prefix, whether that takes the prefix away or not."""
+    prefix = "/user/x/proxy/8000"
+    with TestClient(create_app(make_settings(root_path=prefix))) as client:
+        client.app.state.host.wait("tiny-gpt2")  # type: ignore[attr-defined]
+        at = "" if strips else prefix
+        for path in ("/", "/lab", "/models", "/atlas", "/selfcheck"):
+            page = client.get(at + path)
+            assert page.status_code == 200, path
+            links = [part.split('"', 1)[0] for mark in ('href="', 'src="', 'action="') for part in page.text.split(mark)[1:]]
+            ours = [link for link in links if link.startswith("/")]
+            assert ours
+            assert [link for link in ours if not link.startswith(prefix)] == [], path
+        answer = client.post(f"{at}/api/v1/models/tiny-gpt2/trace", json={"text": "x"}).json()
+        assert answer["permalink"].startswith(prefix + "/r/")
+        assert client.get(at + answer["permalink"].removeprefix(prefix)).status_code == 200
+        moved = client.post(f"{at}/share", data={"text": "x"}, follow_redirects=False)
+        assert moved.headers["location"].startswith(prefix + "/r/")
+
+
+def test_no_log_holds_a_prompt_or_a_note(
+    make_client: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = make_client()
+    for body in ({"text": SECRET_TEXT}, {"text": SECRET_TEXT, "interventions": [{"neuron": "9.9", "mode": "zero"}]}):
+        client.post("/api/v1/models/tiny-gpt2/trace", json=body)
+    client.post("/", data={"text": SECRET_TEXT, "pos": "99999"})
+    client.post("/share", data={"text": SECRET_TEXT})
+    client.post("/api/v1/notes", json={"target": "neuron:m/1.1", "text": SECRET_TEXT})
+    client.post("/login", data={"key": SECRET_TEXT})
+    ours = [r for r in caplog.records if r.name.startswith(("app", "sqlalchemy", "alembic", "uvicorn"))]
+    assert SECRET_TEXT not in " ".join(record.getMessage() for record in ours)
+
+
+def test_a_log_line_is_one_json_object() -> None:
+    record = logging.LogRecord("app.x", logging.INFO, "", 0, "a\nb %s", ("c",), None)
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    assert json.loads(line)["message"] == "a\nb c"
+
+
+def command(*arguments: str, data: Path) -> tuple[int, str]:
+    found = CliRunner().invoke(main, list(arguments), env={"NULLSCOPE_DATA_DIR": str(data)})
+    return found.exit_code, found.output
+
+
+def test_users_are_added_listed_and_revoked(tmp_path: Path) -> None:
+    code, printed = command("users", "add", "ada", "--role", "admin", data=tmp_path)
+    assert (code, printed.startswith("ns_")) == (0, True)
+    assert command("users", "add", "ada", data=tmp_path)[0] == 2
+    assert "ada   admin" in command("users", "list", data=tmp_path)[1]
+    assert command("users", "revoke", "ada", data=tmp_path)[0] == 0
+    assert "ada" not in command("users", "list", data=tmp_path)[1]
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
+    assert command("doctor", data=tmp_path)[0] == 0
+    (tmp_path / "nullscope.sqlite").write_bytes(b"nonsense" * 1000)
+    code, printed = command("doctor", data=tmp_path)
+    assert code == 1
+    assert "not a database" in printed
+
+
+def test_backup_and_restore_from_the_shell(tmp_path: Path) -> None:
+    from app.db import Database
+
+    data, file = tmp_path / "data", tmp_path / "b.sqlite"
+    assert command("backup", str(file), data=data)[0] == 2  # there is nothing yet
+    database = Database.of(Settings(data_dir=data))
+    database.open()
+    database.close()
+    assert command("backup", str(file), data=data)[0] == 0
+    assert command("restore", str(file), data=data)[0] == 2  # it would replace something
+    assert command("restore", str(file), "--yes", data=data)[0] == 0
