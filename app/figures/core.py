@@ -145,7 +145,7 @@ def _axes(rows: list[Row], tokens: list[Token], skip: int) -> dict[str, Any]:
         axes[name] = {
             "domain": [max(0.0, top - height), top],
             "title": {"text": text, "font": {"size": 11}},
-            "nticks": 4,
+            "nticks": 5,
             "fixedrange": True,
             "rangemode": "normal" if key.startswith(ACTIVATION) or key == "ln_scale" else "tozero",
         }

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, sync_playwright
 HERE = Path(__file__).parent
 SHOTS = (
     ("prompt-light.png", "light", "/?example=entropy-neuron", None),
-    ("prompt-dark.png", "dark", "/", '#strip .tok[data-i="10"]'),
+    ("prompt-dark.png", "dark", "/", '#strip .tok[data-i="21"]'),
 )
 
 
