@@ -8,7 +8,6 @@ exception. Not thread-safe: hooks are global to the model, so one thread owns it
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,13 +23,13 @@ from analysis.metrics import wide
 from analysis.readout import PostNorm, Readout, fold
 from analysis.registry import ModelSpec
 from analysis.types import InputError, NeuronId, UnsupportedModelError
+from analysis.undisturbed import undisturbed
 from analysis.vocab import token_texts
 
 Hook = tuple[str, Callable[[Tensor], Tensor | None]]
 """(hook name, function of the activation): the function returns a new tensor, or None to leave it as it is."""
 
 _PROBE_TOKENS = 12
-_MOST_DISTURBANCES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ class Model:
             return name, store
 
         with self._hooked([*hooks, *map(keep, capture)]):
-            _undisturbed(lambda: self._bridge.original_model.base_model(input_ids=tokens, use_cache=False))
+            undisturbed(lambda: self._bridge.original_model.base_model(input_ids=tokens, use_cache=False))
         missing = set(capture) - captured.keys()
         if missing:
             raise UnsupportedModelError(f"{self.architecture} never reaches the hooks {sorted(missing)}.")
@@ -175,7 +174,7 @@ class Model:
     ) -> Float[Tensor, "batch pos d_vocab"]:
         """The model's own logits, in its own dtype."""
         with self._hooked(hooks):
-            out = _undisturbed(lambda: self._bridge.original_model(input_ids=tokens, use_cache=False))
+            out = undisturbed(lambda: self._bridge.original_model(input_ids=tokens, use_cache=False))
         logits: Tensor = out.logits
         return logits
 
@@ -333,22 +332,6 @@ class Model:
 def _norm_parameters(norm: Any) -> dict[str, Tensor]:
     """The gain and bias of a norm's original module."""
     return {name: parameter.detach() for name, parameter in norm._original_component.named_parameters()}
-
-
-def _undisturbed(forward: Callable[[], Any]) -> Any:
-    """The forward pass, begun again where another thread's compiler got in its way.
-
-    torch.fx replaces ``nn.Module.__call__`` for the whole process while it traces (some 10 ms of a compilation of our
-    kernels), and a module called meanwhile from here is told that it is no part of the trace. Hooks may run twice.
-    """
-    for _ in range(_MOST_DISTURBANCES):
-        try:
-            return forward()
-        except NameError as error:
-            if "not installed as a submodule" not in str(error):
-                raise
-            time.sleep(0.005)
-    return forward()
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis import model as models
+from analysis import undisturbed as module
 from analysis.model import Model
 from tests import tiny
 
@@ -44,7 +44,7 @@ def test_a_forward_pass_waits_for_another_threads_tracing(
         go.set()
         tracing.join()
 
-    monkeypatch.setattr(models.time, "sleep", pause)
+    monkeypatch.setattr(module.time, "sleep", pause)
     tracing.start()
     assert entered.wait(20)
     try:
@@ -61,4 +61,4 @@ def test_another_name_error_is_not_swallowed() -> None:
         raise NameError("name 'x' is not defined")
 
     with pytest.raises(NameError):
-        models._undisturbed(broken)
+        module.undisturbed(broken)
