@@ -1,6 +1,6 @@
 """A resident model: loading, tokens, forward passes with hooks, weights. The only importer of transformer_lens.
 
-The model is run through TransformerLens' bridge, so hook names are the field's (``blocks.3.mlp.hook_post``); its weights
+The model is run through TransformerLens' bridge, so hook names are the field's (``blocks.3.mlp.hook_post``); weights
 stay as they were loaded. Nothing of any user is kept: hooks live inside one call and are gone afterwards, also after an
 exception. Not thread-safe: hooks are global to the model, so one thread owns it.
 """
@@ -318,7 +318,7 @@ class Model:
                 f"The last layer of {self.key} ({self.architecture}) is not what the closed form assumes: "
                 f"log-probabilities differ by {logits_error:.3g}, the written residual by {write_error:.3g}, "
                 f"allowed is {check.tolerance:.3g}.",
-                hint="Its numbers would be wrong, so it is refused. Another dtype may help where rounding is the cause.",
+                hint="Its numbers would be wrong, so it is refused. Another dtype helps where rounding is the cause.",
             )
         return check
 
