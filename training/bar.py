@@ -69,9 +69,7 @@ def last_layer_lines(e: Evidence) -> Iterator[Line]:
     """The lines on entropy and token-frequency neurons."""
     entropy, frequent = entropy_neurons(e), frequency_neurons(e)
     yield Line("at least 3 entropy neurons", "; ".join(describe(e, i) for i in entropy) or "none", len(entropy) >= 3)
-    near = (e.rho >= 0.85) & (e.ln_fraction >= 0.3) & (e.share_above(e.d_entropy) < 0.05)
-    near &= e.logit_var <= 0.4 * e.logit_var.median()
-    others = [i for i in near.nonzero()[:, 0].tolist() if i not in entropy]
+    others = near_misses(e)
     yield Line("... and neurons that miss only the norm", "; ".join(describe(e, i) for i in others) or "none", None)
     strongest = max((float(e.ln_fraction[i]) for i in entropy), default=float("nan"))
     yield Line("strongest LN-mediated fraction >= 0.5", f"{strongest:.2f}", strongest >= 0.5)
@@ -121,28 +119,25 @@ def loss_lines(model: Model, folder: Path) -> Iterator[Line]:
     yield Line("at most 1.75 bits per byte on the two CC0 eval books", found, both.bits_per_byte <= 1.75)
 
 
+COLUMNS = ("norm", "logit_var", "rho", "ln_fraction", "frequency_fraction", "d_entropy", "d_kl", "correlation")
+
+
+def near_misses(e: Evidence) -> list[int]:
+    """Neurons that fulfil every condition on an entropy neuron but the norm, strongest LN-mediated fraction first."""
+    holds = (e.rho >= 0.85) & (e.logit_var <= 0.4 * e.logit_var.median())
+    holds &= (e.ln_fraction >= 0.3) & (e.share_above(e.d_entropy) < 0.05) & (e.norm < 1.3 * e.norm.median())
+    return sorted(holds.nonzero()[:, 0].tolist(), key=lambda i: -float(e.ln_fraction[i]))
+
+
 def card_figures(e: Evidence) -> dict[str, object]:
-    """What the model card states, for its test."""
-    chosen = {"entropy": entropy_neurons(e), "frequency": frequency_neurons(e)}
-    columns = {
-        name: getattr(e, name)
-        for name in (
-            "norm",
-            "logit_var",
-            "rho",
-            "ln_fraction",
-            "frequency_fraction",
-            "d_entropy",
-            "d_kl",
-            "correlation",
-        )
-    }
-    every = sorted({i for group in chosen.values() for i in group})
-    return {
-        "k": e.k,
-        **chosen,
-        "neurons": {i: {name: round(float(v[i]), 5) for name, v in columns.items()} for i in every},
-    }
+    """What the model card states, for its test; norm and LogitVar as multiples of the layer's median."""
+    groups = {"entropy": entropy_neurons(e), "entropy_but_norm": near_misses(e), "frequency": frequency_neurons(e)}
+    columns = {name: getattr(e, name) for name in COLUMNS}
+    for name in ("norm", "logit_var"):
+        columns[name] = columns[name] / columns[name].median()
+    every = sorted({i for group in groups.values() for i in group})
+    neurons = {str(i): {name: round(float(values[i]), 4) for name, values in columns.items()} for i in every}
+    return {"k": e.k, **groups, "neurons": neurons}
 
 
 def load(folder: Path) -> tuple[Model, Unigram]:

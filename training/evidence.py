@@ -96,16 +96,23 @@ def correlations(activations: Float[Tensor, "row n"], rates: NDArray[np.float64]
 
 @torch.inference_mode()
 def measure(
-    model: Model, texts: Sequence[str], unigram: Unigram, *, seed: int, n_rows: int | None = None, stride: int = STRIDE
+    model: Model,
+    texts: Sequence[str],
+    unigram: Unigram,
+    *,
+    seed: int,
+    n_rows: int | None = None,
+    stride: int = STRIDE,
+    neurons: Sequence[int] | None = None,
 ) -> Evidence:
-    """All columns, for one seed of the corruption."""
+    """All columns, for one seed. ``neurons``: only their effects are computed (the others' read NaN)."""
     rows, rates = corrupted_rows(model, texts, unigram, seed=seed, n_rows=n_rows)
     parts = last_layer(model, rows)
     joined = LastLayer(torch.cat([part.resid for part in parts]), torch.cat([part.activations for part in parts]))
     targets = torch.tensor([target for row in rows for target in (*row[1:], -1)])
     kept = torch.cat([TokenFilter().mask(torch.tensor([row]), model.excluded_ids)[0] for row in rows])
     positions = kept.nonzero()[::stride, 0]
-    sums = _effects(model, joined, targets, positions, unigram)
+    sums = _effects(model, joined, targets, positions, unigram, neurons)
     means = torch.stack([part.activations.mean(0) for part in parts])
     noisy = rates > 0
     readout = model.readout
@@ -127,22 +134,27 @@ def measure(
 
 
 def _effects(
-    model: Model, last: LastLayer, targets: Tensor, positions: Tensor, unigram: Unigram
+    model: Model,
+    last: LastLayer,
+    targets: Tensor,
+    positions: Tensor,
+    unigram: Unigram,
+    neurons: Sequence[int] | None,
 ) -> dict[str, Float[Tensor, " n"]]:
     """Means over positions of |dLoss| under three conditions, and of |dH| and |dKL(P_freq ‖ P)|."""
     engine = Engine.build(model.readout, unigram=unigram)
-    sums = {
-        name: torch.zeros(model.d_mlp, dtype=torch.float64)
-        for name in ("total", "direct", "frequency", "entropy", "kl")
-    }
     conditions: tuple[Condition, ...] = ("total", "direct", "frequency")
+    sums = {name: torch.zeros(model.d_mlp, dtype=torch.float64) for name in (*conditions, "entropy", "kl")}
+    baseline = last.activations.mean(0)
     for block in stream(
-        engine, last, targets, baseline=last.activations.mean(0), positions=positions, conditions=conditions
+        engine, last, targets, baseline=baseline, positions=positions, neurons=neurons, conditions=conditions
     ):
         for condition in conditions:
-            sums[str(condition)][block.neurons] += block.outcomes[condition].d_loss.abs().sum(0)
+            sums[condition][block.neurons] += block.outcomes[condition].d_loss.abs().sum(0)
         total = block.outcomes["total"]
         assert total.d_kl_unigram is not None
         sums["entropy"][block.neurons] += total.d_entropy.abs().sum(0)
         sums["kl"][block.neurons] += total.d_kl_unigram.abs().sum(0)
-    return {name: value / len(positions) for name, value in sums.items()}
+    left_out = torch.ones(model.d_mlp, dtype=torch.bool)
+    left_out[slice(None) if neurons is None else list(neurons)] = False
+    return {name: (value / len(positions)).masked_fill(left_out, torch.nan) for name, value in sums.items()}

@@ -36,8 +36,8 @@ def followed(folder: Path) -> list[int]:
     return sorted({*named, *largest})
 
 
-def points(run: Path, folder: Path, neurons: Sequence[int]) -> Iterator[dict[str, object]]:
-    """One record a snapshot."""
+def points(run: Path, folder: Path, neurons: Sequence[int], every: int) -> Iterator[dict[str, object]]:
+    """One record for every ``every``-th snapshot."""
     held_out = {
         record["tokens"]: record["held_out"]
         for record in map(json.loads, (run / "log.jsonl").read_text().splitlines())
@@ -45,7 +45,7 @@ def points(run: Path, folder: Path, neurons: Sequence[int]) -> Iterator[dict[str
     }
     texts = sample_texts(folder)
     _, unigram = load(folder)
-    for snapshot in sorted((run / "snapshots").glob("*.safetensors")):
+    for snapshot in sorted((run / "snapshots").glob("*.safetensors"))[::every]:
         with tempfile.TemporaryDirectory() as temporary:
             export(snapshot, run, Path(temporary), Recipe().shape)
             model = models.load(registry.folder_spec(Path(temporary), prepend_bos=True))
@@ -75,12 +75,13 @@ def points(run: Path, folder: Path, neurons: Sequence[int]) -> Iterator[dict[str
 @click.command()
 @click.option("--run", type=click.Path(path_type=Path, exists=True), default=Path("training/runs/demo"))
 @click.option("--model", "folder", type=click.Path(path_type=Path, exists=True), default=Path("models/demo"))
-def main(run: Path, folder: Path) -> None:
+@click.option("--every", type=int, default=4, help="Take every so-many-th snapshot.")
+def main(run: Path, folder: Path, every: int) -> None:
     """Write the curves over training."""
     torch.set_num_threads(1)
     neurons = followed(folder)
     found = []
-    for point in points(run, folder, neurons):
+    for point in points(run, folder, neurons, every):
         found.append(point)
         click.echo(f"{point['tokens']:,} tokens: induction {point['induction_score']}")
     (folder / "history.json").write_text(json.dumps({"neurons": neurons, "points": found}) + "\n")

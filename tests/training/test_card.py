@@ -1,0 +1,73 @@
+"""The model card is true: its table says what figures.json says, and the project's own analysis gives those figures."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from analysis import registry
+from analysis.induction.heads import head_scores, score_rows
+from analysis.induction.steps import complete
+from training.bar import COLUMNS, load
+from training.companions import sample_texts
+from training.evidence import measure
+
+DEMO = registry.BUNDLED_FOLDER
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DEMO / "figures.json").read_text())
+    return found
+
+
+def test_the_figures_are_what_the_analysis_finds(figures: dict[str, Any]) -> None:
+    model, unigram = load(DEMO)
+    neurons = [int(i) for i in figures["neurons"]]
+    evidence = measure(model, sample_texts(DEMO), unigram, seed=0, neurons=neurons)
+    assert evidence.k == figures["k"]
+    for i in neurons:
+        for name in COLUMNS:
+            values = getattr(evidence, name)
+            relative = values / values.median() if name in ("norm", "logit_var") else values
+            assert float(relative[i]) == pytest.approx(figures["neurons"][str(i)][name], rel=0.02, abs=0.01), (i, name)
+
+
+def test_the_cards_table_states_the_figures(figures: dict[str, Any]) -> None:
+    card = (DEMO / "README.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in card.splitlines() if line.startswith("| 3.")]
+    assert {row[0].strip().removeprefix("3.") for row in rows} == set(figures["neurons"])
+    for name, *cells in rows:
+        stated = figures["neurons"][name.strip().removeprefix("3.")]
+        for column, cell in zip(COLUMNS, cells[1:], strict=True):
+            assert float(cell) == pytest.approx(stated[column], abs=0.006), (name, column)
+
+
+def test_the_card_names_the_best_induction_head() -> None:
+    model, _ = load(DEMO)
+    scores = complete(head_scores(model, score_rows(model))).scores["induction"]
+    layer, head = divmod(int(scores.argmax()), model.n_heads)
+    assert f"head {layer}.{head} (score {float(scores.max()):.2f})" in (DEMO / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_folder_is_small_enough() -> None:
+    def megabytes(*patterns: str) -> float:
+        return sum(path.stat().st_size for pattern in patterns for path in DEMO.glob(pattern)) / 1e6
+
+    assert megabytes("*") < 24
+    assert megabytes("checkpoints/*") <= 16
+
+
+def test_checkpoints_hold_what_the_pages_need() -> None:
+    from safetensors.torch import load_file
+
+    paths = sorted((DEMO / "checkpoints").glob("*.safetensors"), key=lambda path: int(path.stem))
+    assert len(paths) >= 4
+    model, _ = load(DEMO)
+    for path in paths:
+        tensors = load_file(path)
+        assert tensors["W_U"].shape == (model.d_model, model.d_vocab)
+        assert {f"W_out.{layer}" for layer in range(model.n_layers)} < set(tensors)
+        assert all(value.dtype == torch.float16 for value in tensors.values())
+        assert not tensors["W_U"][-8:].any()
