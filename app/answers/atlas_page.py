@@ -90,6 +90,8 @@ def chance_line(column: str, controls: Mapping[str, Sequence[float | None]]) -> 
     return float(torch.tensor(values).median()) if column == "logit_var" else max(values)
 
 
-def waiting(job: Any, key: str, models: list[str]) -> views.Waiting:
+def waiting(job: Any, key: str, models: list[str], to: str) -> views.Waiting:
     """How far the table is."""
-    return views.Waiting(model=key, models=models, state=job.state, stage=job.stage, fraction=job.fraction, eta=job.eta)
+    return views.Waiting(
+        model=key, models=models, state=job.state, stage=job.stage, fraction=job.fraction, eta=job.eta, to=to
+    )

@@ -63,6 +63,7 @@ def neuron_map(view: AtlasView) -> go.Figure:
             None,
             type="log" if log_x else "linear",
             dtick=ticks(x) if log_x else None,
+            exponentformat="power",
             domain=[0, 0.86],
         ),
         y=theme.axis(
@@ -70,6 +71,7 @@ def neuron_map(view: AtlasView) -> go.Figure:
             None,
             type="log" if log_y else "linear",
             dtick=ticks(y) if log_y else None,
+            exponentformat="power",
             domain=[0, 0.84],
         ),
         height=560,

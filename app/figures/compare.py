@@ -41,7 +41,7 @@ def scatter(view: CompareView, index: int) -> go.Figure:
     return theme.chart(
         points,
         x=theme.axis("Norm ‖w_out‖", None, type="log", range=limits[0], dtick=ticks(values[0])),
-        y=theme.axis("LogitVar", None, type="log", range=limits[1], dtick=ticks(values[1])),
+        y=theme.axis("LogitVar", None, type="log", range=limits[1], dtick=ticks(values[1]), exponentformat="power"),
         height=400,
     )
 

@@ -23,6 +23,9 @@ from app.residency.resident import Resident
 
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 20.0
+"""A table that could not be computed is tried again after this long; until then its error is the answer."""
+
 
 @dataclass
 class AtlasJob:
@@ -33,6 +36,7 @@ class AtlasJob:
     total: int = 0
     stage: str = "waiting for its turn"
     started: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
     future: "Future[Atlas]" = field(default_factory=Future)
 
     @property
@@ -59,11 +63,11 @@ class Atlases:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="atlas")
 
     def job(self, key: str) -> AtlasJob:
-        """The job of a served model, started by the first who asks; again after a failure."""
+        """The job of a served model, started by the first who asks; again some time after a failure."""
         self._host.entry(key)
         with self._lock:
             job = self._jobs.get(key)
-            if job is None or job.state == "failed":
+            if job is None or (job.state == "failed" and time.monotonic() - job.ended > RETRY_SECONDS):
                 job = self._jobs[key] = AtlasJob()
                 self._background.submit(self._work, key, job)
         return job
@@ -103,7 +107,7 @@ class Atlases:
         try:
             atlas = self._read_or_compute(key, job)
         except BaseException as error:
-            job.state = "failed"
+            job.state, job.ended = "failed", time.monotonic()
             if not self._closing.is_set():
                 log.warning("atlas of %s: %s", key, error)
             job.future.set_exception(error)

@@ -155,6 +155,7 @@ class Waiting(View):
     stage: str
     fraction: float | None
     eta: float | None
+    to: str = Field(description="The page that waits for it.")
 
 
 class Neighbour(View):

@@ -216,3 +216,40 @@ def test_reproduce_says_what_holds_and_what_does_not(
     assert "2 of 2 published values" in good
     monkeypatch.setitem(published.WEIGHTS, "tiny-gpt2", (5, {"1.7": (2 * value[0], None, value[2])}))
     assert "1 of 2 published values" in shell("reproduce", str(model_folder), code=1)
+
+
+def test_a_page_shows_how_far_the_table_is_and_returns_when_it_is_there(
+    make_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    from analysis import atlas as numerics
+    from app.routes import atlas as routes
+
+    go, compute = threading.Event(), numerics.compute
+
+    def slowly(*args: Any) -> Any:
+        steps = compute(*args)
+        yield next(steps)
+        go.wait()
+        yield from steps
+
+    monkeypatch.setattr(numerics, "compute", slowly)
+    monkeypatch.setattr(routes, "PAGE_PATIENCE", 0.01)
+    client = make_client()
+    try:
+        page = client.get("/atlas", params={"layer": 0})
+        assert page.status_code == 200
+        address = re.search(r'hx-get="([^"]*atlas-progress[^"]*)"', page.text)
+        assert address is not None
+        ask = address[1].replace("&amp;", "&")
+        again = client.get(ask, headers={"HX-Request": "true", "HX-Target": "div#progress"})
+        assert "Computing" in again.text or "Waiting" in again.text
+        assert "<!doctype" not in again.text
+    finally:
+        go.set()
+    client.app.state.atlases.job("tiny-gpt2").future.result()
+    done = client.get(ask, headers={"HX-Request": "true", "HX-Target": "div#progress"})
+    assert done.headers["HX-Redirect"] == "/atlas?layer=0"
+    for elsewhere in ("https://example.org", "//example.org", "/\\example.org"):
+        assert client.get("/m/tiny-gpt2/atlas-progress", params={"to": elsewhere}).status_code == 422

@@ -54,7 +54,7 @@ def test_sorting_and_filtering_swap_the_table_only(open_page: Open) -> None:
     page.evaluate("window.stillHere = true")
     page.get_by_role("link", name="ρ", exact=True).click()
     page.wait_for_url(re.compile("sort=rho"))
-    page.get_by_label("Label").select_option("entropy")
+    page.locator("#neurons select[name=label]").select_option("entropy")
     page.wait_for_url(re.compile("label=entropy"))
     expect(page.locator("#neurons tbody tr .tag.on").first).to_contain_text("entropy")
     assert page.evaluate("window.stillHere") is True
