@@ -6,6 +6,6 @@ SWEEP_OUT := models/demo/sweep
 .PHONY: demo-sweep
 demo-sweep: ## recompute models/demo/sweep for the weights in models/demo
 	rm -rf $(SWEEP_OUT).new
-	$(SWEEP_PYTHON) -m app sweep run $(SWEEP_OUT).new --rows 144 --shard-rows 8 --sample-tokens 256 --executor processes --workers 2 --compact
+	$(SWEEP_PYTHON) -m app sweep run $(SWEEP_OUT).new --rows 64 --shard-rows 8 --sample-tokens 256 --executor processes --workers 2 --compact
 	rm -rf $(SWEEP_OUT)
 	mv $(SWEEP_OUT).new $(SWEEP_OUT)

@@ -1,11 +1,12 @@
-"""Calibration of next-token predictions, clean and with last-layer neurons ablated together (paper, appendix; METHODS 9).
+"""Calibration of next-token predictions, clean and with last-layer neurons ablated together (paper, appendix; METHODS
+9).
 
 A prediction is the most probable token, its confidence the probability of that token. With B equal bins of confidence
 
     ECE = sum_b (n_b / n) |accuracy_b - confidence_b|        (Naeini et al. 2015)
 
-the Brier score is the mean over tokens of sum_t (P(t) - [t is next])². The ECE's interval is a percentile bootstrap over
-sequences. A set is ablated in closed form: its deltas add up in the residual stream, and only the readout follows.
+the Brier score is the mean over tokens of sum_t (P(t) - [t is next])². The ECE's interval is a percentile bootstrap
+over sequences. A set is ablated in closed form: its deltas add up in the residual stream, and only the readout follows.
 """
 
 from __future__ import annotations
@@ -97,7 +98,11 @@ def _row(
     for each in sets:
         indices = list(each.indices)
         delta = torch.tensor(each.values).to(activations) - activations[:, indices]
-        moved = model.readout.write(resid, out[0] if out else None, delta, model.readout.W_out[indices]) if indices else resid
+        moved = (
+            model.readout.write(resid, out[0] if out else None, delta, model.readout.W_out[indices])
+            if indices
+            else resid
+        )
         found.append(_measured(model, moved, targets))
     return found
 

@@ -1,10 +1,10 @@
 """Documents to rows of tokens: what a sweep runs over.
 
 A corpus is a stream of documents (JSONL with a ``text`` key, plain text, a folder of both, either of them gzipped, or a
-dataset of the Hugging Face hub). Each document is cut by itself into rows of at most ``length`` tokens, every row with the
-model's BOS in front, as for the reference means; a row without a single kept position is left out. With ``n_rows`` a
-seeded sample of the rows is taken. The rows follow from (content hash, tokenizer, length, filter, seed) alone.
-
+dataset of the Hugging Face hub). Each document is cut by itself into rows of at most ``length`` tokens, every row
+with the model's BOS in front, as for the reference means; a row without a single kept position is left out. With
+``n_rows`` a seeded sample of the rows is taken. The rows follow from (content hash, tokenizer, length, filter, seed)
+alone. 
 Nothing but one document and the row offsets is held in memory: tokens go to a raw file and are read back through a
 memory map.
 """
@@ -134,7 +134,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _opened(file: Path) -> io.TextIOWrapper:
-    raw: Any = gzip.open(file) if file.suffix == ".gz" else file.open("rb")
+    raw: Any = gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # noqa: SIM115  (the wrapper closes it)
     return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n")
 
 

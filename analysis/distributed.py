@@ -1,7 +1,8 @@
 """Shards on several workers: local processes, or a Ray cluster. The interface and the bytes are those of `InProcess`.
 
 Workers get a shard's rows with the task and send its bytes back, so
-machines of a cluster need no common disk beside the model's files. A worker that dies costs its shard, which is done again.
+machines of a cluster need no common disk beside the model's files. A worker that dies costs its shard, which is done
+again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import torch
 
 from analysis import frequency
 from analysis import model as models
+from analysis.frequency import Unigram
+from analysis.model import Model
 from analysis.registry import ModelSpec
 from analysis.sweep.baselines import Baselines
 from analysis.sweep.config import SweepConfig
@@ -50,9 +53,15 @@ class Recipe:
     counts: Path | None = None
 
     def build(self) -> Worker:
-        model = models.load(self.spec, folder=self.folder, device=self.device, dtype=getattr(torch, self.dtype))
-        unigram = frequency.load_counts(self.counts, d_vocab=model.d_vocab) if self.counts else None
-        return Worker.build(model, unigram, self.config)
+        return Worker.build(*opened(self), self.config)
+
+
+def opened(recipe: Recipe) -> tuple[Model, Unigram | None]:
+    """The recipe's model with its token counts, loaded here."""
+    dtype = getattr(torch, recipe.dtype)
+    model = models.load(recipe.spec, folder=recipe.folder, device=recipe.device, dtype=dtype)
+    counts = frequency.load_counts(recipe.counts, d_vocab=model.d_vocab) if recipe.counts else None
+    return model, counts
 
 
 # local processes

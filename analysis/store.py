@@ -1,4 +1,5 @@
-"""A run folder: a manifest, one file a shard, and the result. Written so that a crash at any moment loses nothing finished.
+"""A run folder: a manifest, one file a shard, and the result. Written so that a crash at any moment loses nothing
+finished.
 
     manifest.json                    config, provenance, hashes; written once; another config is refused
     tokens.i32, offsets.i64          the rows (analysis.corpus)
@@ -6,8 +7,8 @@
     result.json, ...                 the merged result, result.json last, with the hashes of the other files
 
 Every file is written to a temporary name, fsynced and renamed, and the folder is fsynced: a reader sees the whole file
-or none. A shard whose content does not hash to its name (a flipped byte, a truncated file) does not exist: it is removed and
-computed again. Nothing is pickled; no time stamp is stored, so equal runs are equal bytes.
+or none. A shard whose content does not hash to its name (a flipped byte, a truncated file) does not exist: it is
+removed and computed again. Nothing is pickled; no time stamp is stored, so equal runs are equal bytes.
 """
 
 from __future__ import annotations

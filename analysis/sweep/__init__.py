@@ -1,4 +1,5 @@
-"""Corpus sweeps: what ablating every neuron does over a text, with intervals (paper sections 3 and 4; METHODS section 3).
+"""Corpus sweeps: what ablating every neuron does over a text, with intervals (paper sections 3 and 4; METHODS section
+3).
 
 config    SweepConfig: what is asked for          plan      shards of rows, drawn tokens
 worker    one shard on one model                  hooked    neurons of earlier layers, by forward passes

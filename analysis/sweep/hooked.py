@@ -1,7 +1,7 @@
 """Effects of neurons of earlier layers: a real forward pass with the neuron ablated at every position of the row.
 
-The final residual stream of that pass goes through the readout once as it is (total), once with the clean LN scale (direct)
-and once with the frequency component put back; the formulas are those of METHODS sections 3 and 4.
+The final residual stream of that pass goes through the readout once as it is (total), once with the clean LN scale
+(direct) and once with the frequency component put back; the formulas are those of METHODS sections 3 and 4.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Definitions as in METHODS section 3, averages over kept tokens:
     TE = mean |dLoss|, total;  DE = mean |dLoss|, LN frozen;  DE_freq = mean |dLoss|, frequency frozen
     ln_fraction = 1 - DE/TE;   frequency_fraction = 1 - DE_freq/TE
 
-Both fractions are ratios of averages, can be negative, and are NaN where TE is below `MIN_EFFECT`, unreliable where their
-95 % interval is wider than `MAX_WIDTH`. Intervals are percentile bootstrap intervals over sequences.
+Both fractions are ratios of averages, can be negative, and are NaN where TE is below `MIN_EFFECT`, unreliable where
+their 95 % interval is wider than `MAX_WIDTH`. Intervals are percentile bootstrap intervals over sequences.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from analysis.types import NeuronId
 MIN_EFFECT = 1e-6
 """nats: below this TE is rounding (float32 logits), and a ratio to it means nothing."""
 
+ARRAYS = ("histogram", "example_values", "example_rows", "example_positions", "sample", "sample_clean", "sample_at")
 MAX_WIDTH = 0.5
 LEVEL = 0.95
 
@@ -45,8 +46,10 @@ class Result:
     """A finished (or, while it runs, partial) sweep.
 
     table: a column each of (n,); see `table_of`. histogram: (n, bins) counts between ``low`` and ``high`` of the table.
-    examples: (list, k, n) values, rows, positions, the lists of EXAMPLE_LISTS, best first, row -1 where there are fewer.
-    sample: (field, token, n) of SAMPLED at the drawn tokens; sample_clean: (CLEAN, token); sample_at: (token, 2) row and position.
+    examples: (list, k, n) values, rows, positions, the lists of EXAMPLE_LISTS, best first, row -1 where there are
+    fewer.
+    sample: (field, token, n) of SAMPLED at the drawn tokens; sample_clean: (CLEAN, token); sample_at: (token, 2) row
+    and position.
     """
 
     neurons: tuple[NeuronId, ...]
@@ -94,12 +97,7 @@ class Result:
 
     def files(self) -> dict[str, bytes]:
         """neurons.parquet, and arrays.safetensors with everything that is not one number a neuron."""
-        arrays = {
-            name: getattr(self, name)
-            for name in (
-                "histogram", "example_values", "example_rows", "example_positions", "sample", "sample_clean", "sample_at"
-            )
-        }  # fmt: skip
+        arrays = {name: getattr(self, name) for name in ARRAYS}
         return {"neurons.parquet": _parquet(self.neurons, self.table), "arrays.safetensors": store.pack(arrays)}
 
     def summary(self) -> dict[str, Any]:
@@ -155,7 +153,8 @@ def merge(
     draw: ndarray,
     shards: Iterable[Arrays],
 ) -> Result:
-    """Add the shards up in their order, holding one at a time. draw: (token, 2) row and position of the drawn tokens."""
+    """Add the shards up in their order, holding one at a time. draw: (token, 2) row and position of the drawn
+    tokens."""
     total = _Totals(config, len(neurons), conditions, len(draw))
     for shard in shards:
         total.add(shard)

@@ -1,8 +1,9 @@
 """One shard's work on one model: the first pass (activations) and the second (effects).
 
-Both run a row at a time, one row in a forward pass and a fixed number of positions in each call of the kernels, so that no
-number depends on which rows share a shard or which process computes it. Each is a generator that yields the tokens it has
-finished after every short slice, and returns the shard as bytes: who runs it decides what happens in between.
+Both run a row at a time, one row in a forward pass and a fixed number of positions in each call of the kernels, so
+that no number depends on which rows share a shard or which process computes it. Each is a generator that yields
+the tokens it has finished after every short slice, and returns the shard as bytes: who runs it decides what happens in
+between.
 """
 
 from __future__ import annotations
@@ -133,7 +134,6 @@ class Worker:
         """Sums of every measure, per-row sums for the bootstrap, histogram, examples and the drawn tokens."""
         sums = Sums(self, work, baselines)
         for offset, row in enumerate(work.rows):
-            number = work.first_row + offset
             activations, last = self._forward(row)
             kept = kept_positions(list(row), self.config.token_filter, self.model.excluded_ids)
             sums.begin(offset, activations[kept].double().cpu().numpy(), kept, self._clean(row, last)[:, kept])
@@ -159,7 +159,8 @@ class Worker:
     def _closed_form(
         self, sums: Sums, row: tuple[int, ...], last: LastLayer, which: list[int], columns: slice, baselines: Baselines
     ) -> Iterator[int]:
-        """Last-layer neurons. The kernels take one baseline a neuron; shifting the activations makes it one a position."""
+        """Last-layer neurons. The kernels take one baseline a neuron; shifting the activations makes it one a
+        position."""
         kept, targets = sums.kept, next_tokens(row)
         shifted = last.activations.clone()
         aim = torch.from_numpy(baselines.at(sums.row, kept)[:, columns]).to(shifted)

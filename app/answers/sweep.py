@@ -61,7 +61,8 @@ def probe_rows(resident: Resident, config: SweepConfig, texts: Iterable[str]) ->
 def estimate(
     resident: Resident, config: SweepConfig, texts: Callable[[], Iterator[str]], n_characters: int
 ) -> views.EstimateView:
-    """Size, time and memory of a sweep, from its first rows and a short timed probe; refuses what cannot be carried out."""
+    """Size, time and memory of a sweep, from its first rows and a short timed probe; refuses what cannot be carried
+    out."""
     config = config.settled(resident.model)
     rows, characters = probe_rows(resident, config, texts())
     n_rows = max(len(rows), round(len(rows) * n_characters / characters)) if len(rows) >= PROBE_ROWS else len(rows)
@@ -76,8 +77,11 @@ def estimate(
         neurons=n,
         token_neuron_pairs=n_kept * n,
         seconds=_seconds(resident, config, rows[0], n_rows, n_kept),
-        memory_bytes=resident.engine.bytes + 8 * n * (config.bootstrap * 14 + 4096 + 60) + 4 * n * 7 * config.sample_tokens,
-        disk_bytes=8 * n * (15 * n_rows + 60 * max(1, n_rows // config.shard_rows)) + 4 * n * (4096 + 14 * config.sample_tokens),
+        memory_bytes=resident.engine.bytes
+        + 8 * n * (config.bootstrap * 14 + 4096 + 60)
+        + 4 * n * 7 * config.sample_tokens,
+        disk_bytes=8 * n * (15 * n_rows + 60 * max(1, n_rows // config.shard_rows))
+        + 4 * n * (4096 + 14 * config.sample_tokens),
     )
 
 
@@ -115,7 +119,8 @@ def weights_of(model: Model, atlas: Atlas, result: Result, k: int) -> dict[str, 
     layers, indices = (list(part) for part in where)
     table = atlas.table
     found = {
-        name: getattr(table, name)[layers, indices].double().numpy() for name in ("norm", "logit_var", "frequency_alignment")
+        name: getattr(table, name)[layers, indices].double().numpy()
+        for name in ("norm", "logit_var", "frequency_alignment")
     }
     basis = atlas.spectrum.basis(k)
     rho = np.zeros(len(layers))
@@ -182,7 +187,9 @@ def calibrate(
     chosen = _named(on, query) or on.strongest("direct")
     outside = [str(result.neurons[place]) for place in chosen if result.neurons[place].layer != model.last_layer]
     if outside:
-        raise InputError(f"{outside[0]} is not in the last layer.", code="not_last_layer", hint="Name last-layer neurons.")
+        raise InputError(
+            f"{outside[0]} is not in the last layer.", code="not_last_layer", hint="Name last-layer neurons."
+        )
     sets = [NeuronSet("clean", (), ()), _set(on, "ablated", chosen)]
     for number in range(query.controls):
         drawn = ground(model, atlas, result, sweep_id, FigureQuery(top=query.top, seed=query.seed + number))
@@ -190,11 +197,13 @@ def calibrate(
     ranked, sizes = _ranked(on), [2**i for i in range(12) if 2**i <= max(2 * query.top, 16)]
     ranked = ranked[: sizes[-1]]
     random = on.controls(ranked)
-    growing = [(name, n, _set(on, "", order[:n])) for name, order in (("strongest", ranked), ("norm-matched random", random)) for n in sizes if n <= len(order)]  # fmt: skip
+    orders = {"strongest": ranked, "norm-matched random": random}
+    growing = [(name, n, _set(on, "", order[:n])) for name, order in orders.items() for n in sizes if n <= len(order)]
     rows = [RowSet.open(folder.path).row(i) for i in range(min(query.rows, len(RowSet.open(folder.path))))]
     tokens: list[calibration.Tokens] = []
     every = [*sets, *(each for _, _, each in growing)]
-    for done, tokens in calibration.run(model, rows, every, config_of(folder).token_filter):
+    for done, found in calibration.run(model, rows, every, config_of(folder).token_filter):
+        tokens = found
         yield done
     runs = [calibration.summarise(each.name, found, bins=query.bins) for each, found in zip(sets, tokens, strict=False)]
     points = [
@@ -209,9 +218,15 @@ def calibrate(
         n_tokens=len(tokens[0].loss),
         runs=[_run(run, each, model.last_layer) for run, each in zip(runs, sets, strict=True)],
         cumulative=[
-            *(views.CumulativePoint(series=name, n=0, entropy=runs[0].entropy, loss=runs[0].loss, ece=runs[0].ece) for name in ("strongest", "norm-matched random")),
-            *(views.CumulativePoint(series=name, n=n, entropy=c.entropy, loss=c.loss, ece=c.ece) for name, n, c in points),
-        ],  # fmt: skip
+            *(
+                views.CumulativePoint(series=name, n=0, entropy=runs[0].entropy, loss=runs[0].loss, ece=runs[0].ece)
+                for name in ("strongest", "norm-matched random")
+            ),
+            *(
+                views.CumulativePoint(series=name, n=n, entropy=c.entropy, loss=c.loss, ece=c.ece)
+                for name, n, c in points
+            ),
+        ],
         query=query.model_dump(exclude={"format", "model"}),
     )
 
@@ -252,7 +267,9 @@ def _run(run: calibration.Calibration, each: NeuronSet, layer: int) -> views.Cal
         entropy=run.entropy,
         accuracy=run.overall_accuracy,
         bins=[
-            views.BinView(low=low, high=high, count=int(count), confidence=_known(confidence), accuracy=_known(accuracy))
+            views.BinView(
+                low=low, high=high, count=int(count), confidence=_known(confidence), accuracy=_known(accuracy)
+            )
             for low, high, count, confidence, accuracy in bins
         ],
     )
@@ -260,6 +277,7 @@ def _run(run: calibration.Calibration, each: NeuronSet, layer: int) -> views.Cal
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
 
 def figures_offline(model: Any, unigram: Any, result: Result, sweep_id: str, top: int) -> Iterator[views.FigureView]:
     """Every figure, for the command line: the atlas is computed on the way."""

@@ -20,7 +20,9 @@ def _folder(function: Any) -> Any:
 
 def _model_options(function: Any) -> Any:
     for option in (
-        click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float64"]), default="float32", show_default=True),
+        click.option(
+            "--dtype", type=click.Choice(["float32", "bfloat16", "float64"]), default="float32", show_default=True
+        ),
         click.option("--device", default="cpu", show_default=True, help="Of the workers: cpu, cuda, cuda:1, ..."),
         click.option("--model", default="demo", show_default=True, help="Key or folder of the model."),
     ):
@@ -30,7 +32,9 @@ def _model_options(function: Any) -> Any:
 
 def _executor_options(function: Any) -> Any:
     for option in (
-        click.option("--address", default="auto", show_default=True, help="Of the Ray cluster: auto, HOST:PORT, local."),
+        click.option(
+            "--address", default="auto", show_default=True, help="Of the Ray cluster: auto, HOST:PORT, local."
+        ),
         click.option("--workers", type=click.IntRange(1), help="Processes or Ray actors; one a device by default."),
         click.option(
             "--executor", type=click.Choice(["inprocess", "processes", "ray"]), default="inprocess", show_default=True
@@ -46,13 +50,17 @@ def _executor_options(function: Any) -> Any:
 @click.option("--neurons", help="Names such as 3.17,3.42; every last-layer neuron by default.")
 @click.option("--rows", type=click.IntRange(1), help="A seeded sample of that many rows; all by default.")
 @click.option("--length", type=click.IntRange(2), help="Tokens in a row; n_ctx, 256 at most, by default.")
-@click.option("--baseline", default="mean", show_default=True, help="mean, filtered_mean, zero, resample, percentile:90, 1.5")
+@click.option(
+    "--baseline", default="mean", show_default=True, help="mean, filtered_mean, zero, resample, percentile:90, 1.5"
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--shard-rows", default=8, show_default=True, help="Rows in one durable unit.")
 @click.option("--bootstrap", default=200, show_default=True, help="Replicates over sequences.")
 @click.option("--sample-tokens", default=512, show_default=True, help="Tokens kept for scatter plots.")
 @click.option("--max-documents", type=click.IntRange(1), help="Read no more documents than that.")
-@click.option("--backend", type=click.Choice(["auto", "eager", "compiled", "triton"]), default="auto", show_default=True)
+@click.option(
+    "--backend", type=click.Choice(["auto", "eager", "compiled", "triton"]), default="auto", show_default=True
+)
 @click.option("--compact", is_flag=True, help="Remove the shards once the result is written.")
 @_model_options
 @_executor_options
@@ -82,9 +90,7 @@ def run(
 @_folder
 @_model_options
 @_executor_options
-def resume(
-    folder: Path, model: str, device: str, dtype: str, executor: str, workers: int | None, address: str
-) -> None:
+def resume(folder: Path, model: str, device: str, dtype: str, executor: str, workers: int | None, address: str) -> None:
     """Go on with the sweep in FOLDER; any executor may."""
     with refusing():
         _work(folder, _load(model, device, dtype), executor, workers, address, device, dtype)
@@ -102,11 +108,17 @@ def status(folder: Path) -> None:
         manifest = run_folder.manifest()
         config = SweepConfig.from_json(manifest["config"])
         shards = -(-manifest["corpus"]["rows"] // config.shard_rows)
-        click.echo(f"{manifest['model']} over {manifest['corpus']['source']}: {manifest['corpus']['rows']} rows, {shards} shards")
+        click.echo(
+            f"{manifest['model']} over {manifest['corpus']['source']}: {manifest['corpus']['rows']} rows, "
+            f"{shards} shards"
+        )
         if run_folder.result() is not None:
             click.echo("finished")
         else:
-            click.echo(f"baselines {run_folder.count('baselines')} of {shards}, effects {run_folder.count('effects')} of {shards}")
+            click.echo(
+                f"baselines {run_folder.count('baselines')} of {shards}, effects {run_folder.count('effects')} "
+                f"of {shards}"
+            )
 
 
 @command.command("export")
@@ -127,7 +139,9 @@ def export(folder: Path, out: Path) -> None:
 
 @command.command("figures")
 @_folder
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A folder; one CSV a figure.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A folder; one CSV a figure."
+)
 @click.option("--top", default=6, show_default=True, help="Neurons in a set.")
 @_model_options
 def figures(folder: Path, out: Path, top: int, model: str, device: str, dtype: str) -> None:
@@ -148,14 +162,15 @@ def figures(folder: Path, out: Path, top: int, model: str, device: str, dtype: s
 
 def _load(name: str, device: str, dtype: str) -> tuple[Any, Any]:
     """(model, token counts or None)."""
-    import torch
-
-    from analysis import frequency, model as models
+    from analysis.distributed import Recipe, opened
     from analysis.registry import resolve
+    from analysis.sweep import SweepConfig
+    from analysis.types import NotFoundError
 
     spec = resolve(name)
-    model = models.load(spec, device=device, dtype=getattr(torch, dtype))
-    return model, frequency.load_counts(spec.counts, d_vocab=model.d_vocab) if spec.counts else None
+    if spec.folder is None:
+        raise NotFoundError(f"{name} has not been downloaded.", hint="Name its folder, such as ./models/gpt2.")
+    return opened(Recipe(spec, spec.folder, SweepConfig(), dtype=dtype, device=device, counts=spec.counts))
 
 
 def _start(folder: Path, loaded: tuple[Any, Any], config: Any, corpus: str | None) -> None:
@@ -208,7 +223,9 @@ def _executor(
 
     if name == "inprocess":
         return InProcess(Worker.build(model, counts, config))
-    recipe = distributed.Recipe(model.spec, model.spec.folder, config, dtype=dtype, device=device, counts=model.spec.counts)
+    recipe = distributed.Recipe(
+        model.spec, model.spec.folder, config, dtype=dtype, device=device, counts=model.spec.counts
+    )
     if name == "processes":
         return distributed.LocalProcesses(recipe, workers or os.cpu_count() or 1)
     return distributed.OnRay(recipe, address, workers)

@@ -63,7 +63,14 @@ def _scatter(view: FigureView, root: str) -> list[Any]:
         if ends:
             line = [min(ends), max(ends)]
             traces.append(
-                go.Scatter(x=line, y=line, mode="lines", name="equal", line={"color": theme.QUIET, "dash": "dot"}, hoverinfo="skip")
+                go.Scatter(
+                    x=line,
+                    y=line,
+                    mode="lines",
+                    name="equal",
+                    line={"color": theme.QUIET, "dash": "dot"},
+                    hoverinfo="skip",
+                )
             )
     return traces
 
@@ -90,7 +97,9 @@ def _lines(view: FigureView, root: str) -> list[Any]:
             mode="lines",
             name=name,
             line={
-                "color": theme.QUIET if index == 0 and len(series) > 1 else theme.SERIES[(index - (len(series) > 1)) % 6],
+                "color": theme.QUIET
+                if index == 0 and len(series) > 1
+                else theme.SERIES[(index - (len(series) > 1)) % 6],
                 "width": 1.5,
             },
             hovertemplate="%{x}: %{y:.4g}<extra>" + name + "</extra>",
@@ -154,7 +163,9 @@ def histogram(view: SweepNeuronView) -> go.Figure:
     )
     figure = theme.chart(bars, x=theme.axis("activation"), y=theme.axis("tokens", type="log"), height=260, bargap=0)
     if view.row.baseline is not None:
-        figure.add_vline(x=view.row.baseline, line={"color": theme.INTERVENED, "dash": "dot"}, annotation_text="baseline")
+        figure.add_vline(
+            x=view.row.baseline, line={"color": theme.INTERVENED, "dash": "dot"}, annotation_text="baseline"
+        )
     return figure
 
 
@@ -172,7 +183,9 @@ def comparison(view: CompareView, root: str = "") -> go.Figure:
     )
     known = [p.x for p in view.points if isinstance(p.x, float)]
     ends = [min(known), max(known)] if known else []
-    same = go.Scatter(x=ends, y=ends, mode="lines", line={"color": theme.QUIET, "dash": "dot"}, name="equal", hoverinfo="skip")
+    same = go.Scatter(
+        x=ends, y=ends, mode="lines", line={"color": theme.QUIET, "dash": "dot"}, name="equal", hoverinfo="skip"
+    )
     return theme.chart(points, same, x=theme.axis(f"a: {view.column}"), y=theme.axis(f"b: {view.column}"), height=400)
 
 
@@ -194,7 +207,9 @@ def reliability(view: CalibrationView) -> go.Figure:
         )
         for index, run in enumerate(view.runs)
     ]
-    return theme.chart(diagonal, *runs, x=theme.axis("confidence: top probability"), y=theme.axis("accuracy"), height=400)
+    return theme.chart(
+        diagonal, *runs, x=theme.axis("confidence: top probability"), y=theme.axis("accuracy"), height=400
+    )
 
 
 def cumulative(view: CalibrationView, quantity: str) -> go.Figure:
@@ -212,4 +227,6 @@ def cumulative(view: CalibrationView, quantity: str) -> go.Figure:
         )
         for index, (name, points) in enumerate(series.items())
     ]
-    return theme.chart(*lines, x=theme.axis("neurons ablated together"), y=theme.axis(f"mean {quantity}", "nats"), height=300)
+    return theme.chart(
+        *lines, x=theme.axis("neurons ablated together"), y=theme.axis(f"mean {quantity}", "nats"), height=300
+    )

@@ -3,10 +3,10 @@
     jobs = Jobs(database); jobs.register("sweep", runner); jobs.start()
     job_id = jobs.submit("sweep", model="demo", person="ann", config={...})
 
-A runner is `runner(job_id, model, config)`: an iterator of `Step`s, each of which comes within about half a second, so that a
-cancelled job ends soon. One job runs at a time, on a thread of its own; what it does on a device it does in slices
-(`ModelHost.slices`), between which the device serves people. The row in the database survives a restart: a job that was
-queued or running is queued again, and its runner goes on from its own files.
+A runner is `runner(job_id, model, config)`: an iterator of `Step`s, each of which comes within about half a second,
+so that a cancelled job ends soon. One job runs at a time, on a thread of its own; what it does on a device it does in
+slices (`ModelHost.slices`), between which the device serves people. The row in the database survives a restart: a
+job that was queued or running is queued again, and its runner goes on from its own files.
 """
 
 import fcntl
@@ -191,7 +191,9 @@ class Jobs:
             if job is None:
                 raise NotFoundError(f"There is no job {job_id[:40]!r}.", code="no_such_job")
             if job.state not in ("cancelled", "failed"):
-                raise ConflictError(f"The job is {job.state}; only one that has stopped can be resumed.", code="job_active")
+                raise ConflictError(
+                    f"The job is {job.state}; only one that has stopped can be resumed.", code="job_active"
+                )
             job.state, job.message, job.updated = "queued", None, time.time()
         self._wake()
 
@@ -226,7 +228,9 @@ class Jobs:
                 if self._closing:
                     return None
             with self.database.session() as session:
-                query = select(Job).where(Job.state == "queued", Job.kind.in_(self._runners)).order_by(Job.created, Job.id)
+                query = (
+                    select(Job).where(Job.state == "queued", Job.kind.in_(self._runners)).order_by(Job.created, Job.id)
+                )
                 if (job := session.scalars(query).first()) is not None:
                     job.state = "running"
                     return job

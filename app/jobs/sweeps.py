@@ -1,8 +1,8 @@
 """The sweeps of this server: their folders, the runner of their jobs, and their results.
 
-    data_dir/sweeps/<id>/            run folder (analysis.store)
-    data_dir/corpora/<id>.jsonl      an uploaded text, kept with its sweeps
-    <model folder>/sweep/            the finished sweep that ships with a model: `bundled-<model key>`
+data_dir/sweeps/<id>/            run folder (analysis.store)
+data_dir/corpora/<id>.jsonl      an uploaded text, kept with its sweeps
+<model folder>/sweep/            the finished sweep that ships with a model: `bundled-<model key>`
 """
 
 import logging
@@ -115,7 +115,9 @@ class Sweeps:
             return sample
         found = [*(self.settings.data_dir / "corpora").glob(f"{corpus_id}.*")] if corpus_id.isalnum() else []
         if not found:
-            raise NotFoundError(f"There is no text {corpus_id[:40]!r} here.", code="no_such_corpus", hint="Upload it again.")
+            raise NotFoundError(
+                f"There is no text {corpus_id[:40]!r} here.", code="no_such_corpus", hint="Upload it again."
+            )
         return found[0]
 
     def corpus_name(self, corpus_id: str) -> str:
@@ -207,7 +209,8 @@ class Sweeps:
                     file.unlink(missing_ok=True)
 
     def finished_for(self, model: str, weights_sha256: str) -> str | None:
-        """The newest finished sweep of these weights over the whole last layer; the bundled one if there is no other."""
+        """The newest finished sweep of these weights over the whole last layer; the bundled one if there is no
+        other."""
         for job in self.jobs.every("sweep"):
             whole = job.config.get("sweep", {}).get("neurons") is None
             if job.model == model and job.state == "finished" and whole and self._matches(job.id, weights_sha256):

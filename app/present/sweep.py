@@ -20,7 +20,9 @@ from app.views import sweep as views
 def job(found: Job, jobs: Jobs, *, result: str | None = None) -> views.JobView:
     """A job with its live numbers, where it runs in this process."""
     live = jobs.progress(found.id) if found.state in ("running", "cancelling") else None
-    stage, done, total = (live.step.stage, live.step.done, live.step.total) if live else (found.stage, found.done, found.total)
+    stage, done, total = (
+        (live.step.stage, live.step.done, live.step.total) if live else (found.stage, found.done, found.total)
+    )
     return views.JobView(
         id=found.id,
         kind=found.kind,
@@ -139,7 +141,9 @@ def row(result: Result, place: int) -> views.SweepRow:
         frequency_fraction=value("frequency_fraction"),
         frequency_reliable=bool(table.get("frequency_fraction.reliable", np.zeros(place + 1, bool))[place]),
         baseline=value("baseline"),
-        activation=views.ActivationView(**{name: value(f"activation.{name}") for name in ("mean", "std", "low", "high")}),
+        activation=views.ActivationView(
+            **{name: value(f"activation.{name}") for name in ("mean", "std", "low", "high")}
+        ),
         total=measures("total"),
         direct=measures("direct"),
         frequency=measures("frequency") if "frequency" in result.conditions else None,

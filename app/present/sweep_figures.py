@@ -27,7 +27,8 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Ground:
-    """What figures are drawn from. chance: the largest rho among random directions. weights: norm, logit_var, rho, frequency_alignment of the sweep's neurons;
+    """What figures are drawn from. chance: the largest rho among random directions. weights: norm, logit_var, rho,
+    frequency_alignment of the sweep's neurons;
     singular: of W_U; cosines(place): of one neuron with each singular vector; dropout: the appendix run's spectrum."""
 
     sweep: str
@@ -150,21 +151,25 @@ def figure(ground: Ground, name: str) -> FigureView:
 def _prediction(g: Ground) -> dict[str, Any]:
     return {
         "title": "What ablation does to the prediction, and to its entropy",
-        "caption": "Each mark is a neuron, ablated over the whole text. To the right the most probable token changes more "
+        "caption": "Each mark is a neuron, ablated over the whole text. To the right the most probable token "
+        "changes more "
         "often, upwards entropy moves more. Neurons high up on the left regulate confidence without changing what is "
         "predicted; the colour says how much of their effect on the loss passes through the final LayerNorm.",
         "kind": "scatter",
         "x": "tokens whose prediction changes (share)",
         "y": "mean |ΔH| (nats)",
         "colour": "LN-mediated fraction",
-        "rows": g.scatter("total.top1_changes", "total.abs_entropy", "ln_fraction", g.strongest("direct"), "entropy neurons"),
+        "rows": g.scatter(
+            "total.top1_changes", "total.abs_entropy", "ln_fraction", g.strongest("direct"), "entropy neurons"
+        ),
     }
 
 
 def _norms(g: Ground) -> dict[str, Any]:
     return {
         "title": "Norm against LogitVar",
-        "caption": "The length of each neuron's output vector against the variance of its cosines with the token directions. "
+        "caption": "The length of each neuron's output vector against the variance of its cosines with the "
+        "token directions. "
         "An entropy neuron spends norm where no single token gains from it.",
         "kind": "scatter",
         "x": "‖w_out‖",
@@ -179,7 +184,8 @@ def _paths(g: Ground) -> dict[str, Any]:
     return {
         "title": "The two paths: total effect and the effect around LayerNorm",
         "caption": "The total effect on the loss against the effect with the LN scale frozen, in place of the paper's "
-        "schematic graph. On the diagonal a neuron acts on the logits directly; below it, part of its effect is the scale's.",
+        "schematic graph. On the diagonal a neuron acts on the logits directly; below it, part of its effect is "
+        "the scale's.",
         "kind": "scatter",
         "x": "total: mean |Δ loss| (nats)",
         "y": "LN frozen: mean |Δ loss| (nats)",
@@ -195,8 +201,10 @@ def _boxes(g: Ground) -> dict[str, Any]:
     chosen = g.strongest("direct")
     return {
         "title": "Total and LN-frozen effect on the loss, token by token",
-        "caption": "Boxes over the drawn tokens: entropy neurons lose much of their effect when the LN scale may not move, "
-        "norm-matched random neurons do not. Outliers beyond 1.5 interquartile ranges are not drawn; averages keep them.",
+        "caption": "Boxes over the drawn tokens: entropy neurons lose much of their effect when the LN scale "
+        "may not move, "
+        "norm-matched random neurons do not. Outliers beyond 1.5 interquartile ranges are not drawn; averages "
+        "keep them.",
         "kind": "box",
         "x": "neuron",
         "y": "|Δ loss| (nats)",
@@ -217,8 +225,10 @@ def _spectrum(g: Ground) -> dict[str, Any]:
     ]
     return {
         "title": "Singular values of W_U, and where the neurons write",
-        "caption": "The spectrum of the unembedding, relative to its largest value, and the absolute cosine of output vectors "
-        "with each singular vector: three entropy neurons and a norm-matched random one (last in the legend). Entropy neurons write into the "
+        "caption": "The spectrum of the unembedding, relative to its largest value, and the absolute cosine of "
+        "output vectors "
+        "with each singular vector: three entropy neurons and a norm-matched random one (last in the legend). "
+        "Entropy neurons write into the "
         "directions on the right, from which hardly any logit can be changed.",
         "kind": "lines",
         "x": "singular vector, by falling singular value",
@@ -230,7 +240,8 @@ def _spectrum(g: Ground) -> dict[str, Any]:
 def _null_space(g: Ground) -> dict[str, Any]:
     return {
         "title": "LN-mediated effect against the share in the null space",
-        "caption": f"ρ is the share of the output vector's length in the last {g.k} singular directions of W_U. What lies "
+        "caption": f"ρ is the share of the output vector's length in the last {g.k} singular directions of W_U. "
+        f"What lies "
         "there can act through the norm only, so neurons with a large ρ and a real effect are LN-mediated.",
         "kind": "scatter",
         "x": f"ρ (k = {g.k})",
@@ -253,7 +264,8 @@ def _null_space_entropy(g: Ground) -> dict[str, Any]:
 def _frequency(g: Ground) -> dict[str, Any]:
     return {
         "title": "Frequency-mediated effect against the change of KL to the unigram distribution",
-        "caption": "Token-frequency neurons stand in the upper right: ablating them moves the prediction towards or away "
+        "caption": "Token-frequency neurons stand in the upper right: ablating them moves the prediction "
+        "towards or away "
         "from the unigram distribution, and most of their effect goes when the frequency component is frozen.",
         "kind": "scatter",
         "x": "mean |Δ KL(P_freq ‖ P)| (nats)",
@@ -261,7 +273,11 @@ def _frequency(g: Ground) -> dict[str, Any]:
         "x_log": True,
         "colour": "mean |ΔH| (nats)",
         "rows": g.scatter(
-            "total.abs_kl_unigram", "frequency_fraction", "total.abs_entropy", g.strongest("frequency"), "frequency neurons"
+            "total.abs_kl_unigram",
+            "frequency_fraction",
+            "total.abs_entropy",
+            g.strongest("frequency"),
+            "frequency neurons",
         ),
     }
 
@@ -270,7 +286,8 @@ def _frequency_boxes(g: Ground) -> dict[str, Any]:
     fields = {"total": "total.loss", "frequency frozen": "frequency.loss"}
     return {
         "title": "Total and frequency-frozen effect on the loss, token by token",
-        "caption": "Boxes over the drawn tokens for token-frequency neurons and norm-matched random ones. Outliers beyond "
+        "caption": "Boxes over the drawn tokens for token-frequency neurons and norm-matched random ones. "
+        "Outliers beyond "
         "1.5 interquartile ranges are not drawn.",
         "kind": "box",
         "x": "neuron",
@@ -286,7 +303,8 @@ def _anticorrelation(g: Ground) -> dict[str, Any]:
     r = float(np.corrcoef(entropy[known], kl[known])[0, 1]) if varies else float("nan")
     return {
         "title": "Entropy against distance from the unigram distribution",
-        "caption": "The clean model at the drawn tokens: where it is unsure it falls back on token frequency, so entropy and "
+        "caption": "The clean model at the drawn tokens: where it is unsure it falls back on token frequency, "
+        "so entropy and "
         "KL go against each other.",
         "kind": "scatter",
         "x": "KL(P_freq ‖ P) (nats)",
@@ -302,7 +320,8 @@ def _by_activation(g: Ground) -> dict[str, Any]:
         "kind": "scatter",
         "rows": g.tokens(r.sampled("activation")[:, i], r.sampled("total.entropy")[:, i], r.sample_clean[0]),
         "title": f"{g.name(i)}: activation and the change of entropy",
-        "caption": "Each mark is a drawn token. The further the activation lies from the baseline, the more ablating the neuron "
+        "caption": "Each mark is a drawn token. The further the activation lies from the baseline, the more "
+        "ablating the neuron "
         "moves the entropy; colour is the clean entropy there.",
         "x": "activation",
         "y": "ΔH when ablated (nats)",
@@ -314,9 +333,12 @@ def _by_kl(g: Ground) -> dict[str, Any]:
     r, i = g.result, g.neuron
     return {
         "kind": "scatter",
-        "rows": g.tokens(r.sampled("total.kl_unigram")[:, i], r.sampled("total.entropy")[:, i], r.sampled("activation")[:, i]),
+        "rows": g.tokens(
+            r.sampled("total.kl_unigram")[:, i], r.sampled("total.entropy")[:, i], r.sampled("activation")[:, i]
+        ),
         "title": f"{g.name(i)}: entropy and distance from the unigram distribution, under ablation",
-        "caption": "Each mark is a drawn token: how far ablation moves the prediction from the unigram distribution, and what "
+        "caption": "Each mark is a drawn token: how far ablation moves the prediction from the unigram "
+        "distribution, and what "
         "it does to the entropy. Colour is the activation.",
         "x": "Δ KL(P_freq ‖ P) when ablated (nats)",
         "y": "ΔH when ablated (nats)",
@@ -330,7 +352,8 @@ def _by_loss(g: Ground) -> dict[str, Any]:
         "kind": "scatter",
         "rows": g.tokens(r.sample_clean[1], r.sampled("total.loss")[:, i], r.sampled("total.entropy")[:, i]),
         "title": f"{g.name(i)}: loss before, and its change",
-        "caption": "Each mark is a drawn token. A neuron that hedges costs a little where the model is right and saves much "
+        "caption": "Each mark is a drawn token. A neuron that hedges costs a little where the model is right "
+        "and saves much "
         "where it is wrong: ablating it then lowers small losses and raises large ones.",
         "x": "clean loss (nats)",
         "y": "Δ loss when ablated (nats)",
@@ -348,14 +371,17 @@ def _dropout(g: Ground) -> dict[str, Any]:
     ]
     return {
         "title": "The spectrum of W_U with and without dropout",
-        "caption": "The singular values of the folded unembedding. Dropout during training makes writing into a null space "
+        "caption": "The singular values of the folded unembedding. Dropout during training makes writing into a "
+        "null space "
         "expensive, so the tail need not fall as far.",
         "kind": "lines",
         "x": "singular vector",
         "y": "singular value",
         "y_log": True,
         "rows": [row for row in rows if row.y is not None and row.y > 1e-6],
-        "notes": [] if g.dropout is not None else ["No run with dropout lies beside this model; only its own is drawn."],
+        "notes": []
+        if g.dropout is not None
+        else ["No run with dropout lies beside this model; only its own is drawn."],
     }
 
 
@@ -366,10 +392,13 @@ def _effects_with_intervals(g: Ground) -> dict[str, Any]:
         for place in places:
             for series, name in (("total", "total.abs_loss"), ("LN frozen", "direct.abs_loss")):
                 value, low, high = (number(g.column(f"{name}{end}")[place]) for end in ("", ".low", ".high"))
-                rows.append(Point(series=series, label=g.name(place), x=g.name(place) + kind, y=value, low=low, high=high))
+                rows.append(
+                    Point(series=series, label=g.name(place), x=g.name(place) + kind, y=value, low=low, high=high)
+                )
     return {
         "title": "Total and direct effect with their intervals",
-        "caption": "Mean absolute change of the loss for the strongest entropy neurons and norm-matched random ones; whiskers "
+        "caption": "Mean absolute change of the loss for the strongest entropy neurons and norm-matched random "
+        "ones; whiskers "
         "are 95 % bootstrap intervals over sequences.",
         "kind": "bars",
         "x": "neuron",
@@ -381,14 +410,19 @@ def _effects_with_intervals(g: Ground) -> dict[str, Any]:
 def _alignment(g: Ground) -> dict[str, Any]:
     return {
         "title": "Alignment with the frequency direction against the frequency-mediated effect",
-        "caption": "The cosine of a neuron's direct logit effect with the frequency direction, from weights alone, against "
+        "caption": "The cosine of a neuron's direct logit effect with the frequency direction, from weights "
+        "alone, against "
         "what ablation over text finds. Marked: the strongest token-frequency neurons.",
         "kind": "scatter",
         "x": "cosine with the frequency direction",
         "y": "frequency-mediated fraction, 1 − DE_freq/TE",
         "colour": "mean |Δ KL| (nats)",
         "rows": g.scatter(
-            "frequency_alignment", "frequency_fraction", "total.abs_kl_unigram", g.strongest("frequency"), "frequency neurons"
+            "frequency_alignment",
+            "frequency_fraction",
+            "total.abs_kl_unigram",
+            g.strongest("frequency"),
+            "frequency neurons",
         ),
     }
 

@@ -40,7 +40,9 @@ class FilterRequest(Strict):
 
     first: int = Field(3, ge=0, le=10_000, description="First position of a row that counts.")
     last: int = Field(1, ge=1, le=10_000, description="How many positions at the end do not.")
-    exclude_specials: bool = Field(True, description="Leave out BOS, EOS (and newline in GPT models) and what precedes.")
+    exclude_specials: bool = Field(
+        True, description="Leave out BOS, EOS (and newline in GPT models) and what precedes."
+    )
 
 
 class SweepRequest(Strict):
@@ -137,7 +139,8 @@ class SweepPageQuery(SweepQuery):
 
 
 class FigureQuery(Strict):
-    """What a figure shows. The sets are the strongest neurons by the sweep's own evidence, beside norm-matched others."""
+    """What a figure shows. The sets are the strongest neurons by the sweep's own evidence, beside norm-matched
+    others."""
 
     neuron: NeuronName | None = Field(None, description="For figures of one neuron; null: the strongest.")
     top: int = Field(6, ge=1, le=40, description="Neurons in the set.")
@@ -145,7 +148,6 @@ class FigureQuery(Strict):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Draws the norm-matched random neurons.")
     format: Literal["html", "json", "csv"] = "html"
     model: Text | None = None
-
 
     @field_validator("neuron", "k", mode="before")
     @classmethod

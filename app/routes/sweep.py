@@ -39,9 +39,7 @@ async def sweeps(request: Request, form: Annotated[SweepForm, Query()], desk: De
     return pages.respond(request, await _listing(desk, form), template="sweeps.html", title="Sweeps", model=form.model)
 
 
-async def _listing(
-    desk: DeskDep, form: SweepForm, estimate: views.EstimateView | None = None
-) -> views.SweepsView:
+async def _listing(desk: DeskDep, form: SweepForm, estimate: views.EstimateView | None = None) -> views.SweepsView:
     host = desk.caller.host
     name = None if form.corpus == "sample" else await asyncio.to_thread(desk.sweeps.corpus_name, form.corpus)
     return views.SweepsView(
@@ -97,18 +95,14 @@ async def compare(request: Request, query: Annotated[CompareQuery, Query()], des
 
 
 @router.get("/sweeps/{sweep_id}")
-async def sweep(
-    request: Request, sweep_id: str, query: Annotated[SweepPageQuery, Query()], desk: DeskDep
-) -> Response:
+async def sweep(request: Request, sweep_id: str, query: Annotated[SweepPageQuery, Query()], desk: DeskDep) -> Response:
     """One sweep: progress, the overview figure, the table. While it runs it draws what there is."""
     view = await desk.one(sweep_id, query)
     drawn: dict[str, Any] = {}
     if view.n_rows and pages.fragment_of(request) not in ("neurons", "progress"):
         overview = (await desk.figures(sweep_id, ["1"], FigureQuery()))[0]
         drawn["overview"] = lambda: figures.drawn(overview, _root(request))
-    return pages.respond(
-        request, view, template="sweep.html", title="Sweep", model=view.ref.model, figures=drawn
-    )
+    return pages.respond(request, view, template="sweep.html", title="Sweep", model=view.ref.model, figures=drawn)
 
 
 @router.post("/sweeps/{sweep_id}/cancel")
@@ -133,9 +127,7 @@ async def delete(request: Request, sweep_id: str, desk: DeskDep) -> Response:
 
 
 @router.get("/sweeps/{sweep_id}/figures")
-async def gallery(
-    request: Request, sweep_id: str, query: Annotated[GalleryQuery, Query()], desk: DeskDep
-) -> Response:
+async def gallery(request: Request, sweep_id: str, query: Annotated[GalleryQuery, Query()], desk: DeskDep) -> Response:
     """The paper's figures of one group."""
     return await _figures(request, desk, sweep_id, list(GROUPS[query.group]), query, query.group)
 

@@ -85,9 +85,12 @@ async def calibration(
     return await desk.calibration(sweep_id, query)
 
 
-@router.post("/corpora", status_code=201, openapi_extra={"requestBody": {"content": {"text/plain": {}}, "required": True}})
+@router.post(
+    "/corpora", status_code=201, openapi_extra={"requestBody": {"content": {"text/plain": {}}, "required": True}}
+)
 async def receive(request: Request, desk: DeskDep, name: Annotated[str, Query(max_length=200)]) -> views.CorpusView:
-    """Upload a text for sweeps as the request's body: .jsonl with a `text` key, or .txt, either gzipped, by its name."""
+    """Upload a text for sweeps as the request's body: .jsonl with a `text` key, or .txt, either gzipped, by its
+    name."""
     return await desk.receive(name, await request.body())
 
 

@@ -58,9 +58,7 @@ class Desk:
         config, source = body.config(), await asyncio.to_thread(self._source, key, body.corpus)
         texts = self.sweeps.texts(key, body.corpus)
         await self.caller.run(key, _check, config, texts)
-        return await asyncio.to_thread(
-            self.sweeps.submit, key, self.caller.person, config, body.corpus, source
-        )
+        return await asyncio.to_thread(self.sweeps.submit, key, self.caller.person, config, body.corpus, source)
 
     async def estimate(self, body: SweepRequest) -> views.EstimateView:
         key = body.model or self.caller.host.default_key

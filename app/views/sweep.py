@@ -67,7 +67,7 @@ class SweepsView(View):
     sweeps: list[SweepRef]
     models: list[str]
     corpus: CorpusView | None = None
-    form: dict[str, Any] = {}
+    form: dict[str, Any] = Field(default_factory=dict)
     estimate: EstimateView | None = None
 
     def csv_rows(self) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ class FigureView(View):
     colour_centred: bool = False
     diagonal: bool = False
     rows: list[Point]
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     sweep: str
     model: str
 

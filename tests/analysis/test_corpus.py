@@ -114,7 +114,7 @@ def test_one_line_of_ten_megabytes_is_cut_as_text_and_refused_as_jsonl(tmp_path:
     line = "x" * 10_000_000
     pieces = list(documents(write(tmp_path / "a.txt", line.encode())))
     assert "".join(pieces) == line
-    with pytest.raises(InputError, match="Line 1 of a.jsonl is longer than 4,000,000 characters"):
+    with pytest.raises(InputError, match="is longer than 4,000,000 characters"):
         list(documents(write(tmp_path / "a.jsonl", json.dumps({"text": line}).encode())))
 
 
@@ -157,11 +157,10 @@ def test_broken_and_exploding_archives(tmp_path: Path) -> None:
             list(documents(tmp_path / name))
     bomb = write(tmp_path / "bomb.txt.gz", b"0" * 50_000_000)
     assert bomb.stat().st_size < 100_000
-    read = 0
+    pieces: list[str] = []
     with pytest.raises(InputError, match="more than 1,000,000 characters"):
-        for text in documents(bomb, limits=ReadLimits(total=1_000_000)):
-            read += len(text)
-    assert read <= 1_000_000
+        pieces.extend(documents(bomb, limits=ReadLimits(total=1_000_000)))
+    assert sum(map(len, pieces)) <= 1_000_000
 
 
 @pytest.mark.parametrize("texts", [[], ["ab"], ["", " "]])

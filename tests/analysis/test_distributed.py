@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import frequency, model as models, registry
+from analysis import model as models
+from analysis import registry
 from analysis.distributed import LocalProcesses, OnRay, Recipe
 from analysis.store import RunFolder
 from analysis.sweep.baselines import Baselines

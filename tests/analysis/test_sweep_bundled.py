@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import frequency, model as models, registry
+from analysis import frequency, registry
+from analysis import model as models
 from analysis.corpus import RowSet, documents
 from analysis.registry import BUNDLED_FOLDER
 from analysis.store import MANIFEST, RunFolder

@@ -129,7 +129,10 @@ def test_a_restart_goes_on_by_itself(database: Database) -> None:
 
 @pytest.mark.parametrize(
     ("error", "message"),
-    [(InputError("Bad text.", hint="Send another."), "Bad text. Send another."), (ValueError("boom"), "ValueError: boom")],
+    [
+        (InputError("Bad text.", hint="Send another."), "Bad text. Send another."),
+        (ValueError("boom"), "ValueError: boom"),
+    ],
 )
 def test_a_failure_is_kept_and_the_next_job_runs(database: Database, error: Exception, message: str) -> None:
     def runner(job_id: str, model: str, config: dict[str, Any]) -> Iterator[Step]:

@@ -64,7 +64,9 @@ def test_sort_filter_and_pages(client: TestClient, done: dict[str, Any]) -> None
     assert client.get(url, params={"min_nothing": 1}).status_code == 422
 
 
-@pytest.mark.parametrize("name", ["1", "2a", "2b", "2c", "2d", "2e", "2f", "3a", "3b", "3c", "4a", "4b", "4c", "6", "7", "8"])
+@pytest.mark.parametrize(
+    "name", ["1", "2a", "2b", "2c", "2d", "2e", "2f", "3a", "3b", "3c", "4a", "4b", "4c", "6", "7", "8"]
+)
 def test_every_figure_has_points_and_a_caption(client: TestClient, done: dict[str, Any], name: str) -> None:
     view = client.get(f"/api/v1/sweeps/{done['id']}/figures/{name}").json()
     assert view["caption"]
@@ -127,7 +129,12 @@ def test_compare(client: TestClient, done: dict[str, Any]) -> None:
 
 
 def test_pages(client: TestClient, done: dict[str, Any]) -> None:
-    for path in ("/sweeps", f"/sweeps/{done['id']}", f"/sweeps/{done['id']}/figures", f"/sweeps/{done['id']}/neurons/1.3"):
+    for path in (
+        "/sweeps",
+        f"/sweeps/{done['id']}",
+        f"/sweeps/{done['id']}/figures",
+        f"/sweeps/{done['id']}/neurons/1.3",
+    ):
         answer = client.get(path)
         assert answer.status_code == 200, answer.text
     fragment = client.get(
@@ -138,7 +145,15 @@ def test_pages(client: TestClient, done: dict[str, Any]) -> None:
 
 
 def test_the_form_estimates_and_starts(client: TestClient) -> None:
-    form = {"rows": "2", "length": "24", "neurons": "1.3, 1.5", "baseline": "zero", "seed": "1", "model": "", "corpus": "sample"}
+    form = {
+        "rows": "2",
+        "length": "24",
+        "neurons": "1.3, 1.5",
+        "baseline": "zero",
+        "seed": "1",
+        "model": "",
+        "corpus": "sample",
+    }
     estimate = client.post("/sweeps/estimate", data=form)
     assert estimate.status_code == 200
     assert "Memory beside the model" in estimate.text
@@ -228,7 +243,9 @@ def test_an_upload_is_swept_and_removed_with_its_sweep(alone: TestClient) -> Non
 
 
 def test_the_page_takes_an_upload(alone: TestClient) -> None:
-    answer = alone.post("/sweeps/text", files={"file": ("mine.txt", b"A text that is long enough.")}, follow_redirects=False)
+    answer = alone.post(
+        "/sweeps/text", files={"file": ("mine.txt", b"A text that is long enough.")}, follow_redirects=False
+    )
     assert answer.status_code == 303
     page = alone.get(answer.headers["location"])
     assert "mine.txt" in page.text
