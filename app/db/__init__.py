@@ -6,7 +6,9 @@
 Everything here is synchronous; a handler calls it through `asyncio.to_thread`.
 """
 
+from sqlalchemy.orm import Session
+
 from app.db.database import Database
 from app.db.tables import Base, Job
 
-__all__ = ["Base", "Database", "Job"]
+__all__ = ["Base", "Database", "Job", "Session"]

@@ -4,13 +4,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from analysis.types import InputError
 from app import pages
+from app.db import Session, results
 from app.db import notes as stored
-from app.db import results
 from app.db.tables import NeuronList, Note
 from app.deps import CallerDep
 from app.present import notes as shown

@@ -4,11 +4,10 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 
 from analysis.types import NotFoundError
+from app.db import Session, transfer
 from app.db import notes as stored
-from app.db import transfer
 from app.db.tables import NeuronList, Note
 from app.deps import Caller, CallerDep
 from app.errors import ForbiddenError
