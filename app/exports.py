@@ -117,7 +117,9 @@ def _trace(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -
     interventions = _interventions(stored)
     if missing := [name for name in needed_means(stored) if name not in means]:
         raise InputError(
-            f"The reference mean of {missing[0]} is not known now.", code="baseline_not_ready", hint="Load the model first."
+            f"The reference mean of {missing[0]} is not known now.",
+            code="baseline_not_ready",
+            hint="Load the model first.",
         )
     for item in interventions:
         if item["mode"] == "mean":

@@ -25,7 +25,9 @@ def command() -> None:
 
         settings = Settings()
         rows = [(name, *_tried(check, settings)) for name, check in CHECKS.items()]
-    print_table(("check", "", "found", "what to do"), [(n, "ok" if fine else "NO", found, to) for n, fine, found, to in rows])
+    print_table(
+        ("check", "", "found", "what to do"), [(n, "ok" if fine else "NO", found, to) for n, fine, found, to in rows]
+    )
     sys.exit(0 if all(row[1] for row in rows) else 1)
 
 
@@ -55,7 +57,11 @@ def memory(settings: "Settings") -> Finding:
     from app.residency.memory import Memory
 
     free = Memory(devices(settings.device)[0], settings.memory_bytes).free()
-    return free > GB, f"{free / GB:.1f} GiB free", "" if free > GB else "Close other programs, or choose a smaller model."
+    return (
+        free > GB,
+        f"{free / GB:.1f} GiB free",
+        "" if free > GB else "Close other programs, or choose a smaller model.",
+    )
 
 
 def disk(settings: "Settings") -> Finding:
@@ -66,7 +72,11 @@ def disk(settings: "Settings") -> Finding:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     fine = free > GB
-    return fine, f"{free / GB:.1f} GiB free for {settings.data_dir}", "" if fine else "Free some, or set NULLSCOPE_DATA_DIR."
+    return (
+        fine,
+        f"{free / GB:.1f} GiB free for {settings.data_dir}",
+        "" if fine else "Free some, or set NULLSCOPE_DATA_DIR.",
+    )
 
 
 def database(settings: "Settings") -> Finding:
@@ -77,7 +87,11 @@ def database(settings: "Settings") -> Finding:
         return True, f"{found.shown}: made at the first start", ""
     version = found.version()
     fine = version == found.head()
-    return fine, f"{found.shown}, schema {version}", "" if fine else f"The program has {found.head()}: start it to migrate."
+    return (
+        fine,
+        f"{found.shown}, schema {version}",
+        "" if fine else f"The program has {found.head()}: start it to migrate.",
+    )
 
 
 def models(settings: "Settings") -> Finding:

@@ -70,7 +70,11 @@ def _checked(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
         json_like = kind is dict and isinstance(value, dict | list)
         longest = getattr(column.type, "length", None)
         right = json_like or (isinstance(value, kind) and not isinstance(value, bool))
-        if not right or (longest is not None and len(str(value)) > longest) or (isinstance(value, str) and "\0" in value):
+        if (
+            not right
+            or (longest is not None and len(str(value)) > longest)
+            or (isinstance(value, str) and "\0" in value)
+        ):
             raise InputError(
                 f"The export has a row of {table.name} whose {column.name} is not what it should be.",
                 code="invalid_export",

@@ -11,7 +11,9 @@ from app.views.core import View
 from app.views.permalinks import PermalinkView, ResultRow
 
 # Where an answer comes from, not what it says; compared separately, in words.
-ORIGIN = frozenset({"versions", "device", "dtype", "weights_sha256", "revision", "source", "request_sha256", "permalink"})
+ORIGIN = frozenset(
+    {"versions", "device", "dtype", "weights_sha256", "revision", "source", "request_sha256", "permalink"}
+)
 ROUNDING = 1e-5  # float32 sums in another order; relative above 1, absolute below
 
 

@@ -107,9 +107,7 @@ async def edit_list(
     name: str, request: Request, caller: CallerDep, title: Field_, neurons: Field_ = "", description: Field_ = ""
 ) -> Response:
     """The list as the form has it now."""
-    await api.edit_list(
-        name, ListEdit(name=title, neurons=_words(neurons), description=_lf(description)), caller
-    )
+    await api.edit_list(name, ListEdit(name=title, neurons=_words(neurons), description=_lf(description)), caller)
     return pages.redirect(request, "/lab#lists")
 
 
@@ -165,5 +163,3 @@ def _back(request: Request, target: str) -> Response:
     kind, _, name = target.partition(":")
     model, _, neuron = name.partition("/")
     return pages.redirect(request, f"/r/{name}#notes" if kind == "result" else f"/m/{model}/n/{neuron}#notes")
-
-

@@ -38,9 +38,7 @@ class ResultsQuery(BaseModel):
 async def found(caller: Caller, name: str) -> Result:
     result = await caller.db(results.get, name)
     if result is None:
-        raise NotFoundError(
-            "There is no such result here.", code="unknown_result", hint="It may have been deleted."
-        )
+        raise NotFoundError("There is no such result here.", code="unknown_result", hint="It may have been deleted.")
     return result
 
 

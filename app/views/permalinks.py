@@ -36,7 +36,9 @@ class PermalinkView(ResultRow):
     sentence: str = Field(description="The verdict in words.")
     largest_difference: float | None = Field(description="Between the stored numbers and those of now; null: cached.")
     differs_at: str | None = Field(description="Where the largest difference, or the first other one, lies.")
-    changed: list[str] = Field(description="What is not as it was when the result was stored: weights, versions, device.")
+    changed: list[str] = Field(
+        description="What is not as it was when the result was stored: weights, versions, device."
+    )
     weights_sha256: str = Field(description="Of the weights at the time.")
     versions: dict[str, str] = Field(description="Of the programs at the time.")
     request: dict[str, Any] = Field(description="The canonical request; the hash is over this.")

@@ -82,5 +82,3 @@ def test_a_job_is_followed_to_its_end() -> None:
 
     client = Nullscope(transport=httpx.MockTransport(answer), sleep=lambda _: None)
     assert [job.state for job in client.follow("j")] == ["queued", "running", "finished"]
-
-

@@ -253,5 +253,3 @@ for i in range(100000):
         for i in range(seen + 1):
             assert results.get(session, f"{i:064x}") is not None
         assert session.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
-
-

@@ -59,7 +59,9 @@ def test_pins(lab: TestClient) -> None:
     assert lab.delete("/api/v1/pins", params={"target": NEURON}).json()["rows"] == []
 
 
-@pytest.mark.parametrize("target", ["neuron:x", "neuron:a/b/1.2", "result:12", "javascript:alert(1)", "", "result:" + "g" * 64])
+@pytest.mark.parametrize(
+    "target", ["neuron:x", "neuron:a/b/1.2", "result:12", "javascript:alert(1)", "", "result:" + "g" * 64]
+)
 def test_a_target_is_a_neuron_or_a_result(lab: TestClient, target: str) -> None:
     assert lab.post("/api/v1/notes", json={"target": target, "text": "x"}).status_code == 422
 

@@ -81,7 +81,17 @@ def test_what_no_rule_names_needs_run_to_change(method: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["..%2f..%2fetc%2fpasswd", "%00", "'; DROP TABLE results;--", "%", "_" * 64, "a" * 5000, "😀" * 8, "0" * 64, "<svg>"],
+    [
+        "..%2f..%2fetc%2fpasswd",
+        "%00",
+        "'; DROP TABLE results;--",
+        "%",
+        "_" * 64,
+        "a" * 5000,
+        "😀" * 8,
+        "0" * 64,
+        "<svg>",
+    ],
 )
 def test_ids_from_nowhere_are_not_found(closed: tuple[TestClient, dict[str, str]], name: str) -> None:
     client, people = closed
