@@ -1,5 +1,6 @@
 """nullscope induction: confidence on repeated text, the heads that copy, and who tells a neuron."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,7 @@ def asked(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     repeat = {name: options[name] for name in ("seed", "length", "copies", "separator", "corrupt")} | rows
     repeat["kind"] = "text" if options["text"] is not None else options["kind"]
     if options["text"] is not None:
-        repeat["text"] = click.get_text_stream("stdin").read() if options["text"] == "-" else options["text"]
+        repeat["text"] = sys.stdin.read() if options["text"] == "-" else options["text"]
     neurons, clip = list(options["neurons"]), list(options["clip"])
     request: type[Strict]
     if options["scores"]:
