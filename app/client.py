@@ -5,10 +5,10 @@
     client = Nullscope("http://127.0.0.1:8000", key="ns_...")
     run = client.trace("The cat sat on the mat")                 # the models of app.views, as in the API
     client.effects("The cat sat on the mat", limit=10).rows[0].d_entropy.total
-    for state in client.follow(client.start_sweep({...}).id): print(state.progress)
+    for job in client.follow(client.start_sweep({...}).id): print(job.fraction)
     to_pandas(client.neurons(layer=3))
 
-An answer 429 is tried again after the delay that it names; errors are ApiError with the server's code, message and hint.
+An answer 429 is tried again after the delay that it names; errors are ApiError with the server's code and message.
 """
 
 import time

@@ -1,7 +1,7 @@
 """A stored result as code: a call of the client, and a notebook that computes its numbers without this program.
 
-The notebook uses plain torch and transformer_lens only. An ablation there is a hook in a forward pass, so it also checks the
-closed form that the numbers came from.
+The notebook uses plain torch and transformer_lens only. An ablation there is a hook in a forward pass, so it also
+checks the closed form that the numbers came from.
 """
 
 import json

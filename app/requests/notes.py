@@ -1,6 +1,6 @@
 """What people write: notes, lists, pins, an export to take back in."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -18,16 +18,20 @@ def _writable(text: str) -> str:
     return text
 
 
-def _text(most: int, least: int = 1) -> Any:
-    """Constraints first: what is stripped away does not count."""
-    bounds = StringConstraints(strip_whitespace=least > 0, min_length=least, max_length=most)
-    return Annotated[str, bounds, AfterValidator(well_formed), AfterValidator(_writable)]
-
-
-if TYPE_CHECKING:
-    Line = Prose = Words = str
-else:
-    Line, Prose, Words = _text(120), _text(20_000, least=0), _text(20_000)
+# Constraints first: what is stripped away does not count.
+Line = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=120),
+    AfterValidator(well_formed),
+    AfterValidator(_writable),
+]
+Prose = Annotated[str, StringConstraints(max_length=20_000), AfterValidator(well_formed), AfterValidator(_writable)]
+Words = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000),
+    AfterValidator(well_formed),
+    AfterValidator(_writable),
+]
 
 
 class NoteRequest(Strict):
@@ -49,7 +53,7 @@ class ListRequest(Strict):
     name: Line
     description: Prose = ""
     model: ModelKey
-    neurons: Annotated[list[NeuronName], Field(max_length=2000)] = []
+    neurons: Annotated[list[NeuronName], Field(max_length=2000)] = Field([])
 
 
 class ListEdit(Strict):
@@ -71,9 +75,9 @@ class ImportRequest(Strict):
 
     format: Literal["nullscope-export"]
     version: Literal[1]
-    notes: list[dict[str, Any]] = []
-    lists: list[dict[str, Any]] = []
-    revisions: list[dict[str, Any]] = []
-    pins: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
-    asked: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = Field([])
+    lists: list[dict[str, Any]] = Field([])
+    revisions: list[dict[str, Any]] = Field([])
+    pins: list[dict[str, Any]] = Field([])
+    results: list[dict[str, Any]] = Field([])
+    asked: list[dict[str, Any]] = Field([])

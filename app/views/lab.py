@@ -1,5 +1,7 @@
 """The lab page, a note with its history, the login and self-check pages."""
 
+from pydantic import Field
+
 from app.views.check import CheckView
 from app.views.core import ErrorBody, View
 from app.views.notes import ListView, NoteView, PinRow, RevisionView
@@ -37,4 +39,4 @@ class ChecksView(View):
     """Self-checks of every loaded model; `problem` where one could not be run."""
 
     checks: list[CheckView]
-    problems: dict[str, str] = {}
+    problems: dict[str, str] = Field({})

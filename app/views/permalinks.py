@@ -44,7 +44,7 @@ class PermalinkView(ResultRow):
     request: dict[str, Any] = Field(description="The canonical request; the hash is over this.")
     result: dict[str, Any] = Field(description="The answer of now; the stored one where the verdict is cached.")
     text: str | None = Field(None, description="The prompt as text, where its tokens can be written as text.")
-    notes: list[NoteView] = []
+    notes: list[NoteView] = Field([])
     python: str | None = Field(None, description="Code that asks for the same result.")
 
     @property

@@ -69,7 +69,7 @@ def test_wrong_keys_are_limited(make_client: Callable[..., TestClient], tmp_path
 
 
 def test_a_browser_logs_in_and_out(closed: tuple[TestClient, KeyFile, dict[str, str]]) -> None:
-    client, keys, secrets = closed
+    client, _, secrets = closed
     html = {"accept": "text/html"}
     asked = client.get("/lab", headers=html, follow_redirects=False)
     assert (asked.status_code, asked.headers["location"]) == (303, "/login?next=/lab")

@@ -168,9 +168,13 @@ def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
     class Broken(Exception):
         pass
 
-    with pytest.raises(Broken), database.session() as session:
-        results.keep(session, result(), "ada")
-        raise Broken
+    def half_way() -> None:
+        with database.session() as session:
+            results.keep(session, result(), "ada")
+            raise Broken
+
+    with pytest.raises(Broken):
+        half_way()
     with database.session() as session:
         assert results.get(session, result().hash) is None
 
