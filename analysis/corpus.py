@@ -4,7 +4,7 @@ A corpus is a stream of documents (JSONL with a ``text`` key, plain text, a fold
 dataset of the Hugging Face hub). Each document is cut by itself into rows of at most ``length`` tokens, every row
 with the model's BOS in front, as for the reference means; a row without a single kept position is left out. With
 ``n_rows`` a seeded sample of the rows is taken. The rows follow from (content hash, tokenizer, length, filter, seed)
-alone. 
+alone.
 Nothing but one document and the row offsets is held in memory: tokens go to a raw file and are read back through a
 memory map.
 """

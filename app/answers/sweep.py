@@ -19,8 +19,8 @@ from analysis.sweep.run import config_of
 from analysis.trace import trace
 from analysis.types import InputError, NeuronId, NotFoundError
 from app.present import sweep as shown
-from app.present.sweep_figures import Ground
 from app.present.sweep_figures import figure as made
+from app.present.sweep_ground import Ground
 from app.requests.sweep import CalibrationQuery, FigureQuery
 from app.residency.resident import Resident
 from app.views import sweep as views
