@@ -81,3 +81,13 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert set(factors[peak:start]) == {1.0}
     assert factors[start:] == sorted(factors[start:], reverse=True)
     assert factors[-1] < 0.03
+
+
+def test_the_last_mlp_shrinks_by_a_fixed_share_at_the_end() -> None:
+    recipe = Recipe()
+    shares = [
+        recipe.last_mlp_decay(step) * recipe.rates.last_mlp * recipe.rate_factor(step) for step in range(recipe.steps)
+    ]
+    start = recipe.steps - recipe.firm_tokens // recipe.tokens_a_step
+    assert shares[start:] == pytest.approx([recipe.rates.last_mlp_firm] * (recipe.steps - start))
+    assert shares[1000] == pytest.approx(recipe.rates.last_mlp * recipe.rates.last_mlp_decay)
