@@ -135,3 +135,11 @@ def test_differences_name_the_place() -> None:
     assert compare(before, after)["verdict"] == "recomputed"
     after["a"] = [1.0]
     assert compare(before, after)["differs_at"] == "a"
+
+
+def test_a_table_that_was_not_ready_then_is_no_difference() -> None:
+    before = {"trace": {"x": 1.0}, "effects": None, "effects_problem": {"code": "baseline_not_ready"}}
+    after = {"trace": {"x": 1.0}, "effects": {"rows": []}, "effects_problem": None}
+    assert compare(before, after)["verdict"] == "recomputed"
+    after["trace"] = {"x": 2.0}
+    assert compare(before, after)["verdict"] == "differs"
