@@ -81,7 +81,8 @@ class Settings(Limits, BaseSettings):
         2 << 30, ge=1 << 20, description="Memory that the effects of one model may use beside the model, in bytes."
     )
     counts: tuple[str, ...] = Field(
-        (), description="Token counts: FILE.npy for the first model, or KEY=FILE.npy; `nullscope count` makes such files."
+        (),
+        description="Token counts: FILE.npy for the first model, or KEY=FILE.npy; `nullscope count` makes such files.",
     )
     label_thresholds: dict[str, float] = Field(
         {}, description="Thresholds of the neuron labels that differ from analysis.labels.Thresholds, as JSON."
@@ -95,10 +96,13 @@ class Settings(Limits, BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="Form of the log's lines; no prompt is ever in it.")
     key: SecretStr | None = Field(None, description="Your own key, which commands send to a server named by --url.")
     token: SecretStr | None = Field(
-        None, min_length=16, description="One key that a whole lab shares, with the role run; people's own keys are better."
+        None,
+        min_length=16,
+        description="One key that a whole lab shares, with the role run; people's own keys are better.",
     )
     auth_file: Path | None = Field(
-        None, description="File of people's keys (`nullscope users`); null: users.json in the data folder, if it exists."
+        None,
+        description="File of people's keys (`nullscope users`); null: users.json in the data folder, if it exists.",
     )
     insecure_open: bool = Field(
         False, description="Serve other machines without any login. Only where the network itself is closed."

@@ -1,4 +1,4 @@
-"""The shapes known before a download are consistent: built without weights, a model of that shape has that many numbers."""
+"""Shapes known before a download are consistent: built without weights, a model of that shape has that many numbers."""
 
 from typing import Any
 
