@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dose": ("app.commands.dose", "Clamp neurons to one activation after another."),
     "ledger": ("app.commands.ledger", "What the final LN scale at a token is made of."),
     "induction": ("app.commands.induction", "Repeat a text: confidence, heads that copy, clipped ablation."),
-    "neurons": ("app.commands.neurons", "Every MLP neuron by its weights, with labels; as table, JSON, CSV or Parquet."),
+    "neurons": ("app.commands.neurons", "Every MLP neuron by its weights, with labels; table, JSON, CSV or Parquet."),
     "neuron": ("app.commands.neuron", "One neuron by its weights: statistics, labels, direct logit effect."),
     "spectrum": ("app.commands.spectrum", "Singular values of the unembedding, the knee, rho by layer."),
     "frequency": ("app.commands.frequency", "Token counts, and how neurons align with them."),
