@@ -25,9 +25,7 @@ def test_metrics_equal_those_of_transformers_logits(name, tiny_model):
     tolerance = {"atol": 1e-9 if name in ("gpt2", "opt") else 2e-6, "rtol": 0}
     p = log_p.exp()
     torch.testing.assert_close(result.metrics.entropy, -(p * log_p).sum(-1), **tolerance)
-    torch.testing.assert_close(
-        result.metrics.loss[:-1], -log_p[torch.arange(13), torch.tensor(ids[1:])], **tolerance
-    )
+    torch.testing.assert_close(result.metrics.loss[:-1], -log_p[torch.arange(13), torch.tensor(ids[1:])], **tolerance)
     torch.testing.assert_close(result.metrics.top1_prob, p.amax(-1), **tolerance)
     expected_kl = (COUNTS.p_freq * (COUNTS.log_p - log_p)).sum(-1)
     torch.testing.assert_close(result.metrics.kl_unigram, expected_kl, **tolerance)
@@ -62,7 +60,11 @@ def test_closed_form_equals_hooks(name, dtype, tiny_model):
     tolerance = 2e-5 if dtype == torch.float32 else 1e-6 if model.norm == "RMS" else 1e-9
     for field in ("entropy", "loss", "ln_scale", "top1_prob", "kl_unigram"):
         torch.testing.assert_close(
-            getattr(closed.metrics, field), getattr(hooked.metrics, field), atol=tolerance, rtol=tolerance, equal_nan=True
+            getattr(closed.metrics, field),
+            getattr(hooked.metrics, field),
+            atol=tolerance,
+            rtol=tolerance,
+            equal_nan=True,
         )
     assert (closed.metrics.entropy - clean.metrics.entropy).abs().max() > 1e-3
     for neuron, values in closed.activations.items():
