@@ -3,6 +3,7 @@
 FAMILIES: tuple[str, ...] = (
     "health",
     "metrics",
+    "residents",
     "login",
     "permalinks",
     "notes",

@@ -1,0 +1,36 @@
+"""Models come and go while the server runs, by an administrator's wish and by key only."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+
+def test_a_model_is_unloaded_and_loaded_again(
+    make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model_folder, other)
+    client = make_client(models=(str(model_folder), str(other)))
+    url, body = "/api/v1/models/other/trace", {"text": "x"}
+    before = client.post(url, json=body).json()
+    assert [row["key"] for row in client.delete("/api/v1/models/other").json()["models"]] == ["tiny-gpt2"]
+    assert client.post(url, json=body).status_code == 404
+    assert client.delete("/api/v1/models/tiny-gpt2").status_code == 409
+    assert client.post("/api/v1/models", json={"key": "other"}).status_code == 202
+    client.app.state.host.wait("other")  # type: ignore[attr-defined]
+    assert client.post(url, json=body).json()["clean"] == before["clean"]
+
+
+def test_only_known_keys_are_loaded(make_client: Callable[..., TestClient], model_folder: Path) -> None:
+    client = make_client(wait=False)
+    for key, status in (
+        ("nonsense", 404),
+        (str(model_folder), 422),
+        ("../x", 422),
+        (".", 422),
+        ("tiny-gpt2", 422),
+        ("", 422),
+    ):
+        assert client.post("/api/v1/models", json={"key": key}).status_code == status, key
