@@ -37,7 +37,7 @@ class SelfCheck:
     """What loading verified, with the figures (METHODS section 1).
 
     logits_error: largest difference of log-probabilities between the Readout and the model's own. write_error: largest
-    difference, relative to the residual's largest entry, between the Readout's residual stream after changing last-layer
+    difference, relative to the largest entry, between the Readout's residual stream after changing last-layer
     activations and a real hooked pass. rounding: what the model's own logits lose to its dtype, which no tolerance can
     be below: eps times the largest logit (0.06 nats for a logit of 16 in bfloat16).
     """
