@@ -26,7 +26,7 @@ from analysis.sweep.executor import Executor, InProcess
 from analysis.sweep.run import run, start
 from analysis.sweep.worker import Worker
 
-ROWS, SHARD, HOOKED = 8, 2, 12
+ROWS, SHARD, HOOKED = 4, 1, 12
 
 
 def loaded() -> tuple[models.Model, frequency.Unigram]:
@@ -101,15 +101,15 @@ def main() -> None:
     in_process, pairs = seconds(model, counts, config, InProcess(Worker.build(model, counts, config)))
     slow = hooked(model, config)
     one, two = (seconds(model, counts, config, LocalProcesses(recipe, n))[0] for n in (1, 2))
-    small, large = peak_megabytes(40), peak_megabytes(400)
+    small, large = peak_megabytes(20), peak_megabytes(200)
     figures = {
         "pairs_per_second": pairs / in_process,
         "hooked_pairs_per_second": slow,
         "speedup": pairs / in_process / slow,
         "seconds_one_process": one,
         "seconds_two_processes": two,
-        "peak_megabytes_40_rows": small,
-        "peak_megabytes_400_rows": large,
+        "peak_megabytes_20_rows": small,
+        "peak_megabytes_200_rows": large,
         "backend": config.backend,
     }
     for name, value in figures.items():
