@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -153,6 +154,7 @@ class Chance:
     n: int
 
 
+@lru_cache(256)
 def chance(d_model: int, k: int, n: int, *, trivial: bool, seed: int = 0) -> Chance:
     """rho² of a random direction is Beta(k/2, (d-k)/2); with the trivial direction taken out Beta((k-1)/2, (d-k)/2)."""
     inside, outside = k - trivial, d_model - k

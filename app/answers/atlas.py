@@ -61,7 +61,7 @@ class Ground:
         return self.kept.kept(name, lambda: self._neurons(layers, k), most=6)  # type: ignore[no-any-return]
 
     def _neurons(self, layers: Any, k: int) -> shown.Neurons:
-        chance = self.kept.kept(("chance", self.model.d_model, self.model.d_mlp, k), lambda: self.chance(k)).maximum
+        chance = self.chance(k).maximum
         rho = torch.stack([self.rho(layer, k) for layer in layers])
         labels = [
             self.atlas.labels(layer, rho[place], chance, thresholds=self.thresholds, evidence=self._evidence_of(layer))
@@ -119,8 +119,8 @@ def _wanted(here: Ground, found: shown.Neurons, query: NeuronsQuery) -> tuple[Ma
         places = {layer: place for place, layer in enumerate(found.layers)}
         wanted = [places[neuron.layer] * found.d_mlp + neuron.index for neuron in ids if neuron.layer in places]
     if query.label is not None:
-        carrying = found.carrying(query.label)
-        wanted = [index for index in wanted if carrying[index]]
+        carriers = set(found.carriers(query.label))
+        wanted = [index for index in wanted if index in carriers]
     columns = {name: [values[index] for index in wanted] for name, values in found.columns.items()}
     return columns, wanted
 

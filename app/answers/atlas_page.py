@@ -37,7 +37,7 @@ def page(
         d_mlp=model.d_mlp,
         layer=layer,
         state=state.model_dump(),
-        counts={name: sum(found.carrying(name)) for name in LABELS},
+        counts={name: len(found.carriers(name)) for name in LABELS},
         points=points(here, found, state, k) if "map" in parts else None,
         table=answers.neurons(resident, on, query),
     )
@@ -49,9 +49,8 @@ def points(here: Ground, found: shown.Neurons, state: AtlasState, k: int) -> vie
     names = [found.name(index) for index in range(n)]
     carried: dict[int, list[str]] = {}
     for label in LABELS:
-        for index, holds in enumerate(found.carrying(label)):
-            if holds:
-                carried.setdefault(index, []).append(label)
+        for index in found.carriers(label):
+            carried.setdefault(index, []).append(label)
     known = KNOWN.get(here.model.key, {})
     controls = control_columns(here, k)
     return views.Points(

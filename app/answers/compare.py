@@ -70,7 +70,8 @@ def tracked(resident: Resident, on: Footing) -> list[str]:
     found = here.neurons(last, here.atlas.spectrum.k)
     rank = found.columns["norm_over_logit_var"]
     order = sorted(range(len(rank)), key=lambda index: -(rank[index] or 0))
-    labelled = [index for index in order if found.carrying("entropy")[index]]
+    carriers = set(found.carriers("entropy"))
+    labelled = [index for index in order if index in carriers]
     return [f"{last}.{index}" for index in (labelled or order)[:TRACKED]]
 
 

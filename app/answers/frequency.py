@@ -63,7 +63,7 @@ def _most_aligned(here: Ground) -> list[dict[str, object]]:
     last, table = here.model.last_layer, here.atlas.table
     found = here.neurons(last, here.atlas.spectrum.k)
     alignment = table.frequency_alignment[last].nan_to_num()
-    carrying = found.carrying("token-frequency")
+    carriers = set(found.carriers("token-frequency"))
     order = alignment.argsort(descending=True).tolist()
     picked = order[:LISTED] + order[::-1][:LISTED][::-1]
     return [
@@ -71,7 +71,7 @@ def _most_aligned(here: Ground) -> list[dict[str, object]]:
             "neuron": f"{last}.{index}",
             "alignment": number(alignment[index]),
             "norm": number(table.norm[last, index]),
-            "label": carrying[index],
+            "label": index in carriers,
             "raised": here.model.token_texts(table.raised[last, index].tolist()),
             "lowered": here.model.token_texts(table.lowered[last, index].tolist()),
         }

@@ -43,10 +43,13 @@ class Neurons:
         layer, neuron = divmod(index, self.d_mlp)
         return f"{self.layers[layer]}.{neuron}"
 
-    def carrying(self, label: str) -> list[bool]:
-        """Which neurons carry a label."""
+    def carriers(self, label: str) -> list[int]:
+        """Indices of the neurons that carry a label, in order."""
+        rules = (found for layer in self.labels for found in layer if found.name == label)
         return [
-            held for layer in self.labels for found in layer if found.name == label for held in found.holds.tolist()
+            place * self.d_mlp + index
+            for place, rule in enumerate(rules)
+            for index in rule.holds.nonzero()[:, 0].tolist()
         ]
 
 
