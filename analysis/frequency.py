@@ -2,7 +2,8 @@
 
     p_freq(t) = (count_t + 1) / sum(count + 1);   v = log p_freq - mean(log p_freq);   v^ = v / ‖v‖
 
-Where ``W_U`` is wider than the tokenizer the counts are padded with zeros: probabilities keep padded ids, as the model does.
+Where ``W_U`` is wider than the tokenizer the counts are padded with zeros: probabilities keep padded ids, as the model
+does.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Unigram:
 
 
 def unigram(counts: Int[Tensor, " n"], *, d_vocab: int, source: str) -> Unigram:
-    """The unigram distribution of token counts, computed in float64; InputError when the counts cannot be this model's."""
+    """The unigram distribution of token counts, in float64; InputError when the counts cannot be this model's."""
     if counts.shape[0] > d_vocab:
         raise InputError(
             f"The counts have {counts.shape[0]} entries, the vocabulary only {d_vocab}.",
@@ -75,7 +76,9 @@ def load_counts(path: Path, *, d_vocab: int) -> Unigram:
 
 
 def freeze_frequency(
-    clean: Float[Tensor, "*#batch d_vocab"], changed: Float[Tensor, "*#batch d_vocab"], direction: Float[Tensor, " d_vocab"]
+    clean: Float[Tensor, "*#batch d_vocab"],
+    changed: Float[Tensor, "*#batch d_vocab"],
+    direction: Float[Tensor, " d_vocab"],
 ) -> Float[Tensor, "*batch d_vocab"]:
     """Logits ``changed`` with their component along the frequency direction put back to that of ``clean``."""
     return changed + ((clean - changed) @ direction).unsqueeze(-1) * direction

@@ -2,8 +2,8 @@
 
 Everything the paper computes is a function of this map (arXiv 2406.16254, section 2; METHODS section 1):
 
-1. the final norm's bias goes into ``b_U`` (``b_U + W_U_rawᵀ beta``), then its gain into ``W_U`` (``diag(gamma) W_U_raw``);
-   ``b_U`` is then in general not zero;
+1. the final norm's bias goes into ``b_U`` (``b_U + W_U_rawᵀ beta``), then its gain into ``W_U``
+   (``diag(gamma) W_U_raw``); ``b_U`` is then in general not zero;
 2. LayerNorm only: ``W_U`` and everything that writes to the residual stream are centred over d_model, so the all-ones
    direction is an exact null direction of ``W_U``;
 3. ``W_U`` and ``b_U`` are centred over the vocabulary (softmax does not see it) unless the logits are capped;
@@ -11,8 +11,8 @@ Everything the paper computes is a function of this map (arXiv 2406.16254, secti
     xc = x - mean(x) (LayerNorm) or x (RMSNorm);  s = sqrt(mean(xc²) + eps);  z = W_Uᵀ (xc / s) + b_U.
 
 Post-norm architectures (Gemma 2/3, OLMo 2) normalise the MLP's output before it joins the residual stream, and Gemma 2
-caps the logits, ``z -> cap tanh(z / cap)``. Both are part of the readout here; ``W_out`` then stays raw, since the write
-direction depends on the activations.
+caps the logits, ``z -> cap tanh(z / cap)``. Both are part of the readout here; ``W_out`` then stays raw, since the
+write direction depends on the activations.
 """
 
 from __future__ import annotations

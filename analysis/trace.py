@@ -96,9 +96,7 @@ def trace(
     names = {f"{last}.hook_resid_post", f"{last}.mlp.hook_post", *(_post(neuron.layer) for neuron in neurons)}
     if readout.post_norm is not None:
         names.add(f"{last}.mlp.hook_out")
-    captured = model.run(
-        tokens, capture=sorted(names), hooks=intervention_hooks(interventions, tokens.shape[1], means)
-    )
+    captured = model.run(tokens, capture=sorted(names), hooks=intervention_hooks(interventions, tokens.shape[1], means))
     values = {name: wide(value[0]) for name, value in captured.items()}
     resid = values[f"{last}.hook_resid_post"]
     return Trace(
@@ -120,7 +118,7 @@ def intervene(
     readout: Readout | None = None,
     method: Literal["auto", "closed_form", "hooks"] = "auto",
 ) -> Trace:
-    """The same text with interventions: in closed form when all are in the last layer, else by a second forward pass."""
+    """The same text with interventions: in closed form when all are in the last layer, else by a second pass."""
     only_last = all(intervention.neuron.layer == model.last_layer for intervention in interventions)
     if method == "hooks" or (method == "auto" and not only_last):
         return trace(

@@ -54,7 +54,7 @@ def test_slope_of_the_divergence_along_the_direction():
 
 @pytest.mark.parametrize(
     "array",
-    (np.zeros((2, 2), int), np.ones(4), np.array([1, -2]), np.ones(99, int)),
+    [np.zeros((2, 2), int), np.ones(4), np.array([1, -2]), np.ones(99, int)],
     ids=["2d", "float", "neg", "long"],
 )
 def test_files_that_are_no_counts_are_refused(array, tmp_path):

@@ -39,13 +39,14 @@ def test_a_folder_loads_like_the_model_that_was_saved(tmp_path):
     hf.save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     model = load(folder_spec(folder))
-    assert model.key == "mine" and model.weights_sha256 == hash_files(folder.glob("*.safetensors"))
+    assert model.key == "mine"
+    assert model.weights_sha256 == hash_files(folder.glob("*.safetensors"))
     with torch.inference_mode():
         expected = tiny.hf_model("llama", dtype=torch.float32)(input_ids=torch.tensor([tiny.token_ids(6)])).logits
     torch.testing.assert_close(model.logits(model.tokens(tiny.token_ids(6))), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("missing", ("config.json", "tokenizer.json", "model.safetensors"))
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_folder_that_is_no_model_names_what_is_missing(missing, tmp_path):
     folder = tmp_path / "broken"
     folder.mkdir()

@@ -14,7 +14,8 @@ def test_means_are_the_average_over_all_positions(tiny_model):
     model = tiny_model("gpt2")
     rows = [tiny.token_ids(n, seed=n) for n in (5, 12, 30)]
     *_, last = reference.compute(model, rows, source="three rows")
-    assert last.result is not None and last.result.n_tokens == 47
+    assert last.result is not None
+    assert last.result.n_tokens == 47
     for layer in range(model.n_layers):
         name = f"blocks.{layer}.mlp.hook_post"
         every = torch.cat([model.run(model.tokens(row), capture=[name])[name][0] for row in rows])
@@ -40,7 +41,7 @@ def test_what_is_saved_is_read_back(tmp_path, tiny_model):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("content", (b"", b"nonsense", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "))
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
 def test_a_broken_file_is_named(content, tmp_path):
     path = tmp_path / "reference.safetensors"
     path.write_bytes(content)

@@ -35,12 +35,14 @@ def test_metrics_equal_those_of_transformers_logits(name, tiny_model):
 
 def test_last_position_has_no_loss_and_no_rank(tiny_model):
     result = trace(tiny_model("gpt2"), tiny.token_ids(5))
-    assert torch.isnan(result.metrics.loss[-1]) and result.metrics.rank[-1] == -1
-    assert result.target(4) is None and result.target(3) == result.token_ids[4]
+    assert torch.isnan(result.metrics.loss[-1])
+    assert result.metrics.rank[-1] == -1
+    assert result.target(4) is None
+    assert result.target(3) == result.token_ids[4]
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("dtype", (torch.float64, torch.float32))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_closed_form_equals_hooks(name, dtype, tiny_model):
     model = tiny_model(name, dtype=dtype)
     last = model.last_layer
@@ -124,7 +126,7 @@ def test_two_interventions_on_one_neuron_and_position_are_refused(tiny_model):
     assert len(trace(model, tiny.token_ids(6), interventions=apart)) == 6
 
 
-@pytest.mark.parametrize("ids", ([], [1] * 49, [1, tiny.D_VOCAB], [-1]))
+@pytest.mark.parametrize("ids", [[], [1] * 49, [1, tiny.D_VOCAB], [-1]])
 def test_impossible_tokens_are_refused(ids, tiny_model):
     with pytest.raises(InputError):
         trace(tiny_model("gpt2"), ids)
