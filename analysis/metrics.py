@@ -25,9 +25,7 @@ def entropy(log_probs: Float[Tensor, "*batch d_vocab"]) -> Float[Tensor, "*batch
     return -(log_probs.exp() * log_probs.clamp_min(torch.finfo(log_probs.dtype).min)).sum(-1)
 
 
-def loss(
-    log_probs: Float[Tensor, "*batch d_vocab"], target: Int[Tensor, "*batch"]
-) -> Float[Tensor, "*batch"]:
+def loss(log_probs: Float[Tensor, "*batch d_vocab"], target: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """-log P(target)."""
     return -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
 
@@ -37,9 +35,7 @@ def rank(scores: Float[Tensor, "*batch d_vocab"], target: Int[Tensor, "*batch"])
     return (scores > scores.gather(-1, target.unsqueeze(-1))).sum(-1)
 
 
-def kl(
-    log_p: Float[Tensor, "*#batch d_vocab"], log_q: Float[Tensor, "*#batch d_vocab"]
-) -> Float[Tensor, "*batch"]:
+def kl(log_p: Float[Tensor, "*#batch d_vocab"], log_q: Float[Tensor, "*#batch d_vocab"]) -> Float[Tensor, "*batch"]:
     """KL(P ‖ Q) = sum p (log p - log q), in this order of the arguments."""
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
