@@ -43,7 +43,7 @@ class Thresholds:
     partition_kurtosis: float = 4.0
     ln_mediated: float = 0.2
     frequency_mediated: float = 0.3
-    effect: float = 1.5  # x median of the swept neurons' mean abs dH (entropy) or mean abs dKL (token-frequency)
+    effect: float = 2.0  # x median of the swept neurons' mean abs dH (entropy) or mean abs dKL (token-frequency)
 
 
 @dataclass(frozen=True, slots=True)
