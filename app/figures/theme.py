@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+# Plotly asks whatever pandas and pyarrow stand in sys.modules what they are. transformer_lens imports both on the
+# loading thread, and a half-imported one made the first page fail: so they are whole before the first figure.
+import pandas  # noqa: F401
 import plotly.graph_objects as go
+import pyarrow  # noqa: F401
 
 from app.visible import visible
 
