@@ -152,7 +152,7 @@ def fragment_of(request: Request) -> str | None:
 
 
 def redirect(request: Request, path: str) -> Response:
-    """To a page of ours, after a form; htmx is told by its own header, since it would follow a 303 inside the target."""
+    """To a page of ours, after a form; htmx is told by its own header, since it would follow a 303 in the target."""
     address = request.scope.get("root_path", "").rstrip("/") + path
     if REQUEST in request.headers:
         return Response(status_code=200, headers={"HX-Redirect": address})
@@ -161,7 +161,8 @@ def redirect(request: Request, path: str) -> Response:
 
 def standalone(view: BaseModel) -> str:
     """A page of one file, for a paper's supplement: own style, no script, no address."""
-    return _render("standalone.html", None, view=view, style=Markup((STATIC / "app.css").read_text("utf-8")), table=table)
+    style = Markup((STATIC / "app.css").read_text("utf-8"))
+    return _render("standalone.html", None, view=view, style=style, table=table)
 
 
 def table(view: BaseModel) -> tuple[list[str], list[list[Any]]]:

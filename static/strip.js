@@ -154,6 +154,7 @@
 
   const open = (element) => {
     if (!data || dragging) return;
+    clearTimeout(timer);  // one that would close it
     fill($("tip"), Number(element.dataset.i));
     place($("tip"), element);
   };
@@ -167,7 +168,7 @@
     else open(token);
   });
   document.addEventListener("pointerout", (event) => {
-    if (!event.target.closest?.("#strip .tok") || locked !== null) return;
+    if (!event.target.closest?.("#strip .tok") || locked !== null || event.pointerType === "touch") return;
     clearTimeout(timer);
     timer = setTimeout(close, 80);
   });
