@@ -95,7 +95,6 @@ def apart(work: Coroutine[Any, Any, None]) -> None:
         pool.submit(asyncio.run, work).result(600 + SECONDS)
 
 
-
 def test_ten_people_at_once(model_folder: Path, tmp_path: Path, record_property: Any) -> None:
     keys = KeyFile(tmp_path / "users.json")
     secrets = [keys.add(f"person{i}", "run") for i in range(10)]
