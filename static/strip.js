@@ -254,6 +254,7 @@
     if (dragging) return;
     const i = Number(token.dataset.i);
     if (event.shiftKey && selected() !== null) { choose(selected(), i); return; }
+    clearTimeout(timer);  // leaving the token before the click (a finger lifted) must not close what the click opens
     choose(i);
     open(token);
     locked = i;

@@ -78,13 +78,14 @@ def clean(engine: Engine, last: LastLayer, positions: Int[Tensor, " pos"], targe
         A = A - B / r[:, None]
     s = readout.scale(resid)
     W_U = readout.W_U
-    bases = torch.stack([part.to(W_U) @ W_U for part in (A, B) if part is not None])
-    pre = bases[0] / s.to(W_U)[:, None] + readout.b_U
+    bases = torch.stack([engine.onto_vocabulary(part) for part in (A, B) if part is not None])
+    pre = bases[0] / s.to(bases)[:, None] + readout.b_U
     if B is not None:
-        pre += bases[1] / (s * r).to(W_U)[:, None]
+        pre += bases[1] / (s * r).to(bases)[:, None]
     log_partition = readout.cap(pre).logsumexp(-1)
     if readout.soft_cap is None:
         pre -= log_partition[:, None]
+    pre, bases = pre.to(W_U), bases.to(W_U)
     p, entropy, loss, kl = _metrics(engine, pre, log_partition, targets)
     marks = torch.stack([pre.argmax(-1), targets.to(pre.device).clamp_min(0)])
     return Clean(

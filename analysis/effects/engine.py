@@ -26,6 +26,9 @@ BLOCK_BYTES = 16 << 20
 SINGLE_BLOCK_BYTES = 128 << 20
 """The same where one token reads every row once: fewer, longer calls."""
 
+FEW_TOKENS = 1024
+"""Vocabularies up to this size have their products with W_U in float64."""
+
 DEFAULT_MEMORY = 2 << 30
 """Bytes an engine may use beside the model, unless told otherwise."""
 
@@ -72,7 +75,7 @@ class Engine:
                     engine, p_freq=_project(W_U, unigram.p_freq), direction=_project(W_U, unigram.direction)
                 )
             if readout.d_mlp * readout.d_vocab * W_U.element_size() <= memory_bytes // 2:
-                engine = replace(engine, rows=engine.directions(slice(None)) @ W_U)
+                engine = replace(engine, rows=engine.vocabulary_rows(slice(None)))
         return engine
 
     @property
@@ -91,7 +94,23 @@ class Engine:
 
     def vocabulary_rows(self, neurons: Neurons) -> Float[Tensor, "n d_vocab"]:
         """m of some neurons, kept or computed."""
-        return self.directions(neurons) @ self.readout.W_U if self.rows is None else self.rows[neurons]
+        if self.rows is not None:
+            return self.rows[neurons]
+        return self.onto_vocabulary(self.directions(neurons)).to(self.readout.W_U)
+
+    def onto_vocabulary(self, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_vocab"]:
+        """x W_U in ``product_dtype``."""
+        return x.to(self.readout.W_U.device, self.product_dtype) @ self.readout.W_U.to(self.product_dtype)
+
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """Of products with W_U: the readout's, but float64 where the vocabulary is small.
+
+        The accuracy contract is relative to the largest logit. Among many tokens one is about as large as the terms of
+        the products; among few all may cancel, and float32 products would carry the rounding of those terms.
+        """
+        W_U = self.readout.W_U
+        return torch.float64 if W_U.shape[1] <= FEW_TOKENS else W_U.dtype
 
     def rows_per_block(self, n_positions: int) -> int:
         """Neurons whose rows are worked on together. A single position reads each row once: nothing to keep cached."""

@@ -55,7 +55,10 @@ def in_float64(readout: Readout, last: LastLayer) -> tuple[Readout, LastLayer]:
 
 
 def oracle(readout: Readout, last: LastLayer, target: int, counts: Unigram) -> tuple[dict[str, Tensor], float]:
-    """Differences of entropy and loss under each condition, (2, n), zeroed at position 0; and the largest logit."""
+    """Differences of entropy and loss under each condition, (2, n), zeroed at position 0; and the largest logit.
+
+    Capped logits are rounded before the cap, so the largest is taken there.
+    """
     readout, last = in_float64(readout, last)
     x = last.resid[:1]
     changed = readout.write(x.expand(8, -1), None, torch.diag(-last.activations[0]), readout.W_out)
@@ -66,7 +69,9 @@ def oracle(readout: Readout, last: LastLayer, target: int, counts: Unigram) -> t
         "ln_only": readout.logits(x.expand(8, -1), scale=readout.scale(changed)),
     }
     logits["frequency"] = freeze_frequency(z, logits["total"], counts.direction)
-    largest = max(float(value.abs().max()) for value in (z, *logits.values()))
+    before_cap = replace(readout, soft_cap=None)
+    held = (before_cap.logits(x), before_cap.logits(changed), *logits.values())
+    largest = max(float(value.abs().max()) for value in held)
 
     def entropy(log_p: Tensor) -> Tensor:
         return -(log_p.exp() * log_p).sum(-1)
