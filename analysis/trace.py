@@ -5,7 +5,8 @@ the predicted distribution, the loss of the token that follows, the LN scale, KL
 probability of the top token and the rank of the one that follows.
 
 Interventions on last-layer neurons need no second forward pass: only the final norm and ``W_U`` follow, so the residual
-stream changes by ``(n' - n) w`` (through the norm after the MLP where there is one). Any other layer takes a real one.
+stream changes by ``(n' - n) w`` (through the norm after the MLP where there is one). Any other layer, and any attention
+head, takes a real one.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis import metrics
+from analysis.attention import check_head, head_hooks, mean_outputs
 from analysis.frequency import Unigram
 from analysis.metrics import wide
 from analysis.model import Hook, Model
 from analysis.readout import Readout
-from analysis.types import Intervention, NeuronId, check_disjoint
+from analysis.types import HeadIntervention, Intervention, NeuronId, check_disjoint
+
+AnyIntervention = Intervention | HeadIntervention
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Trace:
     metrics: PositionMetrics
     last: LastLayer
     activations: dict[NeuronId, Float[Tensor, " pos"]] = field(default_factory=dict)
-    interventions: tuple[Intervention, ...] = ()
+    interventions: tuple[AnyIntervention, ...] = ()
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -77,7 +81,7 @@ def trace(
     model: Model,
     token_ids: Sequence[int],
     *,
-    interventions: Sequence[Intervention] = (),
+    interventions: Sequence[AnyIntervention] = (),
     neurons: Sequence[NeuronId] = (),
     unigram: Unigram | None = None,
     means: Float[Tensor, "n_layers d_mlp"] | None = None,
@@ -86,17 +90,18 @@ def trace(
     """One forward pass over ``token_ids``, with the interventions as hooks.
 
     means: reference means, needed by interventions of mode "mean". readout: another readout than the model's own (the
-    "no LayerNorm" switch). InputError for impossible tokens, neurons or positions; NotReadyError without means.
+    "no LayerNorm" switch). InputError for impossible tokens, neurons, heads or positions; NotReadyError without means.
     """
     readout = readout or model.readout
     tokens = model.tokens(token_ids)
-    for neuron in (*neurons, *(intervention.neuron for intervention in interventions)):
+    for neuron in neurons:
         model.check_neuron(neuron)
+    hooks = _hooks(model, tokens, interventions, means)
     last = f"blocks.{model.last_layer}"
     names = {f"{last}.hook_resid_post", f"{last}.mlp.hook_post", *(_post(neuron.layer) for neuron in neurons)}
     if readout.post_norm is not None:
         names.add(f"{last}.mlp.hook_out")
-    captured = model.run(tokens, capture=sorted(names), hooks=intervention_hooks(interventions, tokens.shape[1], means))
+    captured = model.run(tokens, capture=sorted(names), hooks=hooks)
     values = {name: wide(value[0]) for name, value in captured.items()}
     resid = values[f"{last}.hook_resid_post"]
     return Trace(
@@ -111,15 +116,16 @@ def trace(
 def intervene(
     model: Model,
     clean: Trace,
-    interventions: Sequence[Intervention],
+    interventions: Sequence[AnyIntervention],
     *,
     unigram: Unigram | None = None,
     means: Float[Tensor, "n_layers d_mlp"] | None = None,
     readout: Readout | None = None,
     method: Literal["auto", "closed_form", "hooks"] = "auto",
 ) -> Trace:
-    """The same text with interventions: in closed form when all are in the last layer, else by a second pass."""
-    only_last = all(intervention.neuron.layer == model.last_layer for intervention in interventions)
+    """The same text with interventions: in closed form when all are on last-layer neurons, else by a second pass."""
+    last = [i for i in interventions if isinstance(i, Intervention) and i.neuron.layer == model.last_layer]
+    only_last = len(last) == len(interventions)
     if method == "hooks" or (method == "auto" and not only_last):
         return trace(
             model,
@@ -131,8 +137,8 @@ def intervene(
             readout=readout,
         )
     if not only_last:
-        raise ValueError("The closed form covers the last layer only.")
-    return _closed_form(model, clean, interventions, unigram, means, readout or model.readout)
+        raise ValueError("The closed form covers last-layer neurons only.")
+    return _closed_form(model, clean, last, unigram, means, readout or model.readout)
 
 
 def _closed_form(
@@ -162,18 +168,29 @@ def _closed_form(
     )
 
 
-def intervention_hooks(
-    interventions: Sequence[Intervention], n_positions: int, means: Float[Tensor, "n_layers d_mlp"] | None
+def _hooks(
+    model: Model,
+    tokens: Int[Tensor, "1 pos"],
+    interventions: Sequence[AnyIntervention],
+    means: Float[Tensor, "n_layers d_mlp"] | None,
 ) -> list[Hook]:
-    """One hook a layer that carries the interventions out on every row of the batch."""
-    check_disjoint(interventions, n_positions)
-    layers = sorted({intervention.neuron.layer for intervention in interventions})
+    """One hook a layer for neurons and one for heads; heads' means are those of a clean pass over the same text."""
+    check_disjoint(interventions, tokens.shape[1])
+    heads = [item for item in interventions if isinstance(item, HeadIntervention)]
+    for item in heads:
+        check_head(model, item.head)
+    averaged = {item.head.layer for item in heads if item.mode == "mean"}
+    neurons = [item for item in interventions if isinstance(item, Intervention)]
+    layers = sorted({model.check_neuron(item.neuron).layer for item in neurons})
 
     def hook(layer: int) -> Hook:
-        here = [intervention for intervention in interventions if intervention.neuron.layer == layer]
+        here = [item for item in neurons if item.neuron.layer == layer]
         return _post(layer), lambda activations: _edited(activations, here, means)
 
-    return [hook(layer) for layer in layers]
+    return [
+        *map(hook, layers),
+        *head_hooks(heads, means=mean_outputs(model, tokens, averaged) if averaged else None),
+    ]
 
 
 def _edited(

@@ -1,4 +1,4 @@
-"""The words every other module speaks: neurons, baselines, interventions, token filters, errors.
+"""The words every other module speaks: neurons, heads, baselines, interventions, token filters, errors.
 
 A neuron is written ``layer.index`` (``"11.2378"``), positions count from 0 and include BOS where it is present,
 entropies, losses and divergences are in nats.
@@ -20,6 +20,9 @@ Baseline = Literal["mean", "prompt_mean", "zero"] | float
 """What an ablated activation is set to: the model's reference mean, the mean over this prompt, zero, or a value."""
 
 Mode = Literal["mean", "zero", "value", "scale", "clip"]
+
+HeadMode = Literal["bos", "mean", "zero"]
+"""What a head writes instead: what it reads off position 0 alone, its mean, or nothing."""
 
 
 class NullscopeError(Exception):
@@ -97,6 +100,36 @@ class NeuronId:
         return self
 
 
+@dataclass(frozen=True, order=True, slots=True)
+class HeadId:
+    """An attention head, written ``layer.head``."""
+
+    layer: int
+    head: int
+
+    @classmethod
+    def parse(cls, text: str) -> HeadId:
+        layer, dot, head = text.strip().partition(".")
+        if not (dot and layer.isdecimal() and head.isdecimal() and len(text) < 16):
+            raise InputError(
+                f"{text[:40]!r} is not a head.", code="invalid_head", hint="Write layer.head, such as 5.1."
+            )
+        return cls(int(layer), int(head))
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.head}"
+
+    def check(self, *, n_layers: int, n_heads: int) -> HeadId:
+        """Itself, or InputError when the model has no such head."""
+        if self.layer >= n_layers or self.head >= n_heads:
+            raise InputError(
+                f"There is no head {self}.",
+                code="no_such_head",
+                hint=f"Layers run from 0 to {n_layers - 1}, heads from 0 to {n_heads - 1}.",
+            )
+        return self
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Positions ``start`` to ``stop``, half-open."""
@@ -136,28 +169,13 @@ class Intervention:
             if self.min is not None and self.max is not None and self.min > self.max:
                 raise InputError(f"Clipping {self.neuron}: min {self.min} is above max {self.max}.")
 
+    @property
+    def target(self) -> NeuronId:
+        return self.neuron
+
     def at(self, n_positions: int) -> range | tuple[int, ...]:
         """The positions touched in a text of ``n_positions`` tokens; InputError when one lies outside."""
-        if self.positions is None:
-            return range(n_positions)
-        if isinstance(self.positions, Span):
-            start, stop = self.positions.start, self.positions.stop
-            if not 0 <= start < stop <= n_positions:
-                raise InputError(
-                    f"The range {start} to {stop} of the intervention on {self.neuron} does not lie in the "
-                    f"{n_positions} positions of the text.",
-                    code="position_out_of_range",
-                    hint="start counts from 0 and stop is not included.",
-                )
-            return range(start, stop)
-        for position in self.positions:
-            if not 0 <= position < n_positions:
-                raise InputError(
-                    f"Position {position} of the intervention on {self.neuron} is not in the text.",
-                    code="position_out_of_range",
-                    hint=f"Positions run from 0 to {n_positions - 1}.",
-                )
-        return self.positions
+        return _touched(self.positions, n_positions, f"neuron {self.neuron}")
 
     def apply(self, activation: Tensor, mean: float | None) -> Tensor:
         """The new activations at the touched positions (any shape)."""
@@ -176,6 +194,46 @@ class Intervention:
                 return activation.clamp(self.min, self.max)
 
 
+@dataclass(frozen=True, slots=True)
+class HeadIntervention:
+    """What an attention head writes, and where. Mode "mean": its mean over the text at hand, run clean."""
+
+    head: HeadId
+    mode: HeadMode = "bos"
+    positions: Positions = None
+
+    @property
+    def target(self) -> HeadId:
+        return self.head
+
+    def at(self, n_positions: int) -> range | tuple[int, ...]:
+        """The positions touched in a text of ``n_positions`` tokens; InputError when one lies outside."""
+        return _touched(self.positions, n_positions, f"head {self.head}")
+
+
+def _touched(positions: Positions, n_positions: int, target: str) -> range | tuple[int, ...]:
+    if positions is None:
+        return range(n_positions)
+    if isinstance(positions, Span):
+        start, stop = positions.start, positions.stop
+        if not 0 <= start < stop <= n_positions:
+            raise InputError(
+                f"The range {start} to {stop} of the intervention on {target} does not lie in the {n_positions} "
+                "positions of the text.",
+                code="position_out_of_range",
+                hint="start counts from 0 and stop is not included.",
+            )
+        return range(start, stop)
+    for position in positions:
+        if not 0 <= position < n_positions:
+            raise InputError(
+                f"Position {position} of the intervention on {target} is not in the text.",
+                code="position_out_of_range",
+                hint=f"Positions run from 0 to {n_positions - 1}.",
+            )
+    return positions
+
+
 def reference_not_ready() -> NotReadyError:
     """The one wording of "the mean baseline does not exist yet"."""
     return NotReadyError(
@@ -185,19 +243,21 @@ def reference_not_ready() -> NotReadyError:
     )
 
 
-def check_disjoint(interventions: Iterable[Intervention], n_positions: int) -> None:
-    """InputError when two interventions touch one neuron at one position."""
-    seen: dict[NeuronId, set[int]] = {}
+def check_disjoint(interventions: Iterable[Intervention | HeadIntervention], n_positions: int) -> None:
+    """InputError when two interventions touch one neuron or head at one position."""
+    seen: dict[NeuronId | HeadId, set[int]] = {}
     for intervention in interventions:
+        target = intervention.target
         touched = set(intervention.at(n_positions))
-        both = seen.setdefault(intervention.neuron, set()) & touched
+        both = seen.setdefault(target, set()) & touched
         if both:
             raise InputError(
-                f"Two interventions touch neuron {intervention.neuron} at position {min(both)}.",
+                f"Two interventions touch {'head' if isinstance(target, HeadId) else 'neuron'} {target} at position "
+                f"{min(both)}.",
                 code="overlapping_interventions",
                 hint="Keep one of them, or give them different positions.",
             )
-        seen[intervention.neuron] |= touched
+        seen[target] |= touched
 
 
 @dataclass(frozen=True, slots=True)

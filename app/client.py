@@ -12,14 +12,14 @@ An answer 429 is tried again after the delay that it names; errors are ApiError 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
 
-from app.requests.core import InterventionRequest
+from app.requests.core import AnyIntervention
 from app.views import atlas as atlas_views
 from app.views import core, permalinks
 from app.views import effects as effect_views
@@ -90,7 +90,7 @@ class Nullscope:
         self,
         prompt: str | list[int],
         *,
-        interventions: list[InterventionRequest] | list[dict[str, Any]] | None = None,
+        interventions: Sequence[AnyIntervention | dict[str, Any]] | None = None,
         neurons: list[str] | None = None,
         **options: Any,
     ) -> core.TraceView:

@@ -61,7 +61,11 @@ def notebook(stored: Result, means: Mapping[str, float] | None = None) -> str:
 
 def needed_means(stored: Result) -> list[str]:
     """Neurons whose reference mean the notebook has to know."""
-    return [item["neuron"] for item in _interventions(stored) if item["mode"] == "mean"]
+    return [item["neuron"] for item in _interventions(stored) if _to_reference_mean(item)]
+
+
+def _to_reference_mean(item: Mapping[str, Any]) -> bool:
+    return item["mode"] == "mean" and "head" not in item
 
 
 def _interventions(stored: Result) -> list[dict[str, Any]]:
@@ -122,7 +126,7 @@ def _trace(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -
             hint="Load the model first.",
         )
     for item in interventions:
-        if item["mode"] == "mean":
+        if _to_reference_mean(item):
             item |= {"mode": "value", "value": means[item["neuron"]]}
     checks = {"entropy": trace["clean"]["entropy"], "loss": trace["clean"]["loss"][:-1]}
     after = trace["intervened"]
@@ -141,10 +145,25 @@ def changed(n, item):
     return torch.full_like(n, item["value"] if item["mode"] == "value" else 0.0)
 
 
+def head_hook(layer, head, where, mode):
+    name = f"blocks.{{layer}}.attn.hook_z"
+    _, seen = bridge.run_with_cache(tokens, names_filter=lambda found: found == name)
+    mean = seen[name].mean((0, 1))[head]
+
+    def hook(z, hook):
+        new = z.clone()
+        new[:, where, head] = z[:, :1, head] if mode == "bos" else mean if mode == "mean" else 0.0
+        return new
+
+    return name, hook
+
+
 def hook_of(item):
-    layer, index = map(int, item["neuron"].split("."))
+    layer, index = map(int, (item.get("head") or item["neuron"]).split("."))
     where = item["positions"]
     where = slice(None) if where is None else slice(where["start"], where["stop"]) if isinstance(where, dict) else where
+    if "head" in item:
+        return head_hook(layer, index, where, item["mode"])
 
     def hook(activations, hook):
         new = activations.clone()

@@ -1,8 +1,4 @@
-"""Attention heads taken out: BOS, mean and zero ablation (paper section 5, figure 5c).
-
-BOS ablation of a head at query p: its attention row at p becomes 1 on key 0 and 0 elsewhere, at p only. Its output at p
-is then the value of key 0, which is also what it writes at query 0, where nothing else can be seen. So one line does it
-in every architecture: ``z[p] = z[0]``. (Editing the pattern itself is lost without an error in OPT.)
+"""Heads ablated at one query, and what the neurons do there: BOS, mean and zero ablation (paper section 5, figure 5c).
 
 Position-local, as in the paper: every query is ablated in a forward pass of its own, and read at that query.
 """
@@ -11,73 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis import metrics
-from analysis.induction.heads import HeadId
+from analysis.attention import HeadMeans, head_hooks, mean_outputs
 from analysis.induction.measure import Measured
 from analysis.induction.steps import Progress, Steps, batches, rows_per_batch, seeded
 from analysis.metrics import wide
-from analysis.model import Hook, Model
-from analysis.types import InputError, NeuronId
-
-HeadMode = Literal["bos", "mean", "zero"]
+from analysis.model import Model
+from analysis.types import HeadId, HeadIntervention, HeadMode, InputError, NeuronId
 
 
-def head_hooks(
-    heads: Sequence[HeadId],
-    mode: HeadMode,
-    *,
-    queries: Int[Tensor, " row"] | None = None,
-    positions: Sequence[int] | None = None,
-    means: dict[int, Float[Tensor, "head d_head"]] | None = None,
-) -> list[Hook]:
-    """One hook a layer that ablates ``heads``: at every position, at ``positions`` of every row, or in each row at its
-    own query alone.
-
-    means: mean output of each head by layer (see `head_means`), needed by the mode "mean".
-    """
-    if mode == "mean" and means is None:
-        raise InputError("Mean ablation of heads needs their means.")
-
-    def hook(layer: int) -> Hook:
-        here = [head.head for head in heads if head.layer == layer]
-
-        def ablate(z: Float[Tensor, "row pos head d_head"]) -> Float[Tensor, "row pos head d_head"]:
-            new = z[:, :1].expand_as(z) if mode == "bos" else torch.zeros_like(z)
-            if mode == "mean" and means is not None:
-                new = means[layer].to(z).expand_as(z)
-            touched = torch.zeros(z.shape[:3], dtype=torch.bool, device=z.device)
-            for head in here:
-                if queries is not None:
-                    touched[torch.arange(len(z), device=z.device), queries.to(z.device), head] = True
-                else:
-                    touched[:, slice(None) if positions is None else list(positions), head] = True
-            return torch.where(touched[..., None], new, z)
-
-        return f"blocks.{layer}.attn.hook_z", ablate
-
-    return [hook(layer) for layer in sorted({head.layer for head in heads})]
-
-
-def head_means(
-    model: Model, tokens: Int[Tensor, "row pos"], layers: Sequence[int]
-) -> Steps[dict[int, Float[Tensor, "head d_head"]]]:
+def head_means(model: Model, tokens: Int[Tensor, "row pos"], layers: Sequence[int]) -> Steps[HeadMeans]:
     """Mean output of each head over all positions of the rows, for the layers asked for."""
     tokens = tokens.to(model.device)
-    names = {layer: f"blocks.{layer}.attn.hook_z" for layer in sorted(set(layers))}
-    total: dict[int, Tensor] = {}
+    total = {layer: torch.zeros(()) for layer in layers}
     for rows, progress in batches(model, tokens, "mean output of heads"):
-        captured = model.run(tokens[rows], capture=list(names.values()))
-        for layer, name in names.items():
-            seen = captured[name].double().sum((0, 1))
-            total[layer] = total[layer] + seen if layer in total else seen
+        seen = mean_outputs(model, tokens[rows], layers)
+        total = {layer: total[layer].to(value) + value * len(tokens[rows]) for layer, value in seen.items()}
         yield progress
-    return {layer: value / tokens.numel() for layer, value in total.items()}
+    return {layer: value / len(tokens) for layer, value in total.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +60,7 @@ def ablated_at(
     *,
     neurons: Sequence[NeuronId] = (),
     mode: HeadMode = "bos",
-    means: dict[int, Float[Tensor, "head d_head"]] | None = None,
+    means: HeadMeans | None = None,
     stage: str = "ablated queries",
 ) -> Steps[Local]:
     """Ablate ``heads`` at each query by itself and read there: rows * queries forward passes, batched."""
@@ -121,7 +73,7 @@ def ablated_at(
     for done, chunk in enumerate(chunks, start=1):
         at, rows = chunk.T
         seen = tokens[rows, : int(at.max()) + 1].to(model.device)
-        hooks = head_hooks(heads, mode, queries=at, means=means)
+        hooks = head_hooks([HeadIntervention(head, mode) for head in heads], queries=at, means=means)
         captured = model.run(seen, capture=sorted({last, *posts.values()}), hooks=hooks)
         here = torch.arange(len(chunk), device=model.device), at.to(model.device)
         resid = wide(captured[last][here])

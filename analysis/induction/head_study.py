@@ -9,12 +9,12 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.induction.head_ablation import HeadMode, Local, ablated_at, clean_at, head_means, random_heads
-from analysis.induction.heads import HeadId
+from analysis.attention import check_head
+from analysis.induction.head_ablation import Local, ablated_at, clean_at, head_means, random_heads
 from analysis.induction.measure import Measured
 from analysis.induction.steps import Steps, part_of
 from analysis.model import Model
-from analysis.types import InputError, NeuronId
+from analysis.types import HeadId, HeadMode, InputError, NeuronId
 
 Role = Literal["one", "all", "random_one", "random_all"]
 N_RANDOM = 5
@@ -73,7 +73,7 @@ def study_heads(
 
 def plan(model: Model, heads: Sequence[HeadId], *, n_random: int, seed: int) -> list[tuple[Role, tuple[HeadId, ...]]]:
     """Which heads are ablated together, in what role."""
-    chosen = sorted({head.check(model) for head in heads})
+    chosen = sorted({check_head(model, head) for head in heads})
     if not chosen:
         raise InputError("No head is chosen.", code="no_heads", hint="Choose one on the map, for example 2.1.")
     groups: list[tuple[Role, tuple[HeadId, ...]]] = [("one", (head,)) for head in chosen]

@@ -16,44 +16,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.attention import check_head
 from analysis.induction.sequences import SCORE_LENGTH, Repeated, longest_unit, random_units, repeat
 from analysis.induction.steps import Steps, batches
 from analysis.metrics import wide
 from analysis.model import Model
-from analysis.types import InputError
+from analysis.types import HeadId, InputError
 
 INDUCTION_THRESHOLD = 0.7
 KINDS = ("induction", "duplicate", "previous", "first")
-
-
-@dataclass(frozen=True, order=True, slots=True)
-class HeadId:
-    """An attention head, written ``layer.head``."""
-
-    layer: int
-    head: int
-
-    def __str__(self) -> str:
-        return f"{self.layer}.{self.head}"
-
-    @classmethod
-    def parse(cls, text: str) -> HeadId:
-        layer, dot, head = text.strip().partition(".")
-        if not (dot and layer.isdecimal() and head.isdecimal() and len(text) < 16):
-            raise InputError(
-                f"{text[:40]!r} is not a head.", code="invalid_head", hint="Write layer.head, such as 5.1."
-            )
-        return cls(int(layer), int(head))
-
-    def check(self, model: Model) -> HeadId:
-        """Itself, or InputError when the model has no such head."""
-        if self.layer >= model.n_layers or self.head >= model.n_heads:
-            raise InputError(
-                f"There is no head {self}.",
-                code="no_such_head",
-                hint=f"Layers run from 0 to {model.n_layers - 1}, heads from 0 to {model.n_heads - 1}.",
-            )
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +83,7 @@ def head_scores(model: Model, repeated: Repeated) -> Steps[HeadScores]:
 
 def pattern(model: Model, tokens: Int[Tensor, " pos"], head: HeadId) -> Float[Tensor, "query key"]:
     """The attention pattern of one head on one text."""
-    head.check(model)
+    check_head(model, head)
     name = f"blocks.{head.layer}.attn.hook_pattern"
     captured = model.run(tokens[None].to(model.device), capture=[name])
     return wide(captured[name])[0, head.head]

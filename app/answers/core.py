@@ -14,7 +14,7 @@ from analysis import effects as ablations
 from analysis import trace as tracing
 from analysis.effects.temperature import temperature_share
 from analysis.trace import Trace
-from analysis.types import Baseline, InputError, NeuronId
+from analysis.types import Baseline, InputError, Intervention, NeuronId
 from app.present import core as shown
 from app.present import effects_table as rows
 from app.present.plain import series
@@ -60,7 +60,7 @@ def trace(resident: Resident, request: TraceRequest) -> TraceView:
     ids = prompt_ids(resident, request)
     resident.admit(len(ids), rows=2 if request.interventions else 1)
     interventions = [shown.intervention(item) for item in request.interventions]
-    needs_mean = any(item.mode == "mean" for item in interventions)
+    needs_mean = any(item.mode == "mean" for item in interventions if isinstance(item, Intervention))
     means = resident.require_means() if needs_mean else None
     clean = tracing.trace(
         resident.model, ids, neurons=[NeuronId.parse(name) for name in request.neurons], unigram=resident.unigram

@@ -10,17 +10,16 @@ import torch
 from pydantic import BaseModel
 
 from analysis import nullspace
-from analysis import trace as tracing
+from analysis.attention import check_head
 from analysis.induction import clipped, curves, head_study, heads, natural, sequences
 from analysis.induction.attribution import attribute
 from analysis.induction.differences import Differences, differences
-from analysis.induction.head_trace import trace_without
 from analysis.induction.measure import measure
 from analysis.induction.sequences import Repeated
 from analysis.induction.steps import Progress, Steps
-from analysis.types import InputError, NeuronId, NotReadyError
+from analysis.types import HeadId, InputError, NeuronId, NotReadyError
 from app.answers.atlas import Footing
-from app.answers.core import prompt_ids, request_hash
+from app.answers.core import request_hash
 from app.answers.induction_rows import built, check_rows, sample_rows, shorter
 from app.present import core as core_shown
 from app.present import induction as shown
@@ -28,13 +27,12 @@ from app.requests.induction import (
     AttributionRequest,
     HeadAblationRequest,
     HeadsRequest,
-    HeadTraceRequest,
     InductionRequest,
     NaturalRequest,
 )
 from app.residency.resident import Resident
 from app.views import induction as views
-from app.views.core import Provenance, TraceView
+from app.views.core import Provenance
 
 Answer = Generator[Progress | BaseModel, None, None]
 """Progress items, and the view as the last one."""
@@ -95,7 +93,7 @@ def head_scores(resident: Resident, request: HeadsRequest) -> Answer:
 
 
 def _pattern(resident: Resident, repeat: Repeated, name: str) -> views.PatternView:
-    head = heads.HeadId.parse(name)
+    head = HeadId.parse(name)
     found = heads.pattern(resident.model, repeat.tokens[0], head)
     return views.PatternView(
         head=str(head),
@@ -125,7 +123,7 @@ def head_ablation(resident: Resident, request: HeadAblationRequest) -> Answer:
     """Chosen heads against random ones, each query by itself."""
     model = resident.model
     repeat, view = built(resident, request)
-    chosen = [heads.HeadId.parse(name).check(model) for name in request.heads]
+    chosen = [check_head(model, HeadId.parse(name)) for name in request.heads]
     neurons = neuron_ids(request.neurons)
     check_neurons(resident, neurons)
     measured = yield from measure(model, repeat.tokens, neurons=neurons, stage="clean run")
@@ -143,49 +141,6 @@ def head_ablation(resident: Resident, request: HeadAblationRequest) -> Answer:
         rows=[shown.group_row(study, group) for group in study.groups],
         provenance=provenance(resident, "head_ablation", request, repeat.tokens[0].tolist()),
     )
-
-
-def head_trace(resident: Resident, request: HeadTraceRequest) -> TraceView:
-    """A prompt clean and without some heads, in the shape of any trace."""
-    model = resident.model
-    if request.top_k > (limit := resident.limits.max_top_k):
-        raise InputError(f"top_k is {request.top_k}; at most {limit} are allowed here.", code="limit_top_k")
-    ids = prompt_ids(resident, request)
-    neurons = neuron_ids(request.neurons)
-    check_neurons(resident, neurons)
-    resident.admit(len(ids), rows=2)
-    chosen = list(dict.fromkeys(heads.HeadId.parse(name) for name in request.heads))
-    clean = tracing.trace(model, ids, neurons=neurons, unigram=resident.unigram)
-    without = trace_without(
-        model,
-        ids,
-        chosen,
-        mode=request.mode,
-        positions=request.positions,
-        neurons=neurons,
-        unigram=resident.unigram,
-    )
-    runs = [
-        core_shown.run(model, run, tracing.top_tokens(model.readout, run.last.resid, request.top_k))
-        for run in (clean, without)
-    ]
-    return TraceView(
-        tokens=core_shown.tokens(model, ids),
-        clean=runs[0],
-        intervened=runs[1],
-        provenance=core_shown.provenance(
-            resident,
-            ids,
-            prepend_bos=request.prepend_bos,
-            baseline=None,
-            request_sha256=request_hash("head_trace", resident, ids, request),
-        ),
-    )
-
-
-def head_trace_steps(resident: Resident, request: HeadTraceRequest) -> Answer:
-    """The same in the form of the other answers: one step."""
-    yield head_trace(resident, request)
 
 
 def natural_repeats(resident: Resident, request: NaturalRequest) -> Answer:

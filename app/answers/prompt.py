@@ -90,6 +90,7 @@ def _facts(resident: Resident, trace: TraceView) -> ModelFacts:
     return ModelFacts(
         key=model.key,
         n_layers=model.n_layers,
+        n_heads=model.n_heads,
         d_mlp=model.d_mlp,
         d_vocab=model.d_vocab,
         max_tokens=resident.max_tokens,

@@ -12,7 +12,8 @@ from app.commands.door import Refused
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _INTERVENTION = re.compile(
-    r"(?P<neuron>\d+\.\d+)(?::(?P<mode>mean|zero|value|scale|clip)(?:=(?P<argument>[^@]+))?)?(?:@(?P<where>[\d,-]+))?"
+    r"(?:(?P<neuron>\d+\.\d+)|L(?P<layer>\d+)H(?P<head>\d+))"
+    r"(?::(?P<mode>mean|zero|value|scale|clip|bos)(?:=(?P<argument>[^@]+))?)?(?:@(?P<where>[\d,-]+))?"
 )
 
 
@@ -50,12 +51,14 @@ def prompt_body(text: str | None, token_ids: str | None, prepend_bos: bool | Non
 
 
 def intervention_body(text: str) -> dict[str, Any]:
-    """`3.17:mean`, `3.17:value=1.5`, `3.17:scale=0.5`, `3.17:clip=0..1`; `@2,5` or `@2-6` says where."""
+    """`3.17:mean`, `3.17:value=1.5`, `3.17:scale=0.5`, `3.17:clip=0..1`, `L3H2:bos`; `@2,5` or `@2-6` says where."""
     found = _INTERVENTION.fullmatch(text)
     if found is None:
-        raise Refused(f"{text[:60]!r} is not an intervention. Write 3.17:zero, 3.17:value=1.5 or 3.17:clip=0..1@2-6.")
-    mode, argument, where = found["mode"] or "mean", found["argument"], found["where"]
-    body: dict[str, Any] = {"neuron": found["neuron"], "mode": mode}
+        raise Refused(f"{text[:60]!r} is not an intervention. Write 3.17:zero, 3.17:clip=0..1@2-6 or L3H2:bos.")
+    on_head = found["head"] is not None
+    mode, argument, where = found["mode"] or ("bos" if on_head else "mean"), found["argument"], found["where"]
+    target = {"head": f"{found['layer']}.{found['head']}"} if on_head else {"neuron": found["neuron"]}
+    body: dict[str, Any] = {**target, "mode": mode}
     try:
         if mode == "clip":
             low, dots, high = (argument or "").partition("..")

@@ -11,7 +11,7 @@ from app.commands.output import print_json, print_table
 
 @click.command("trace")
 @prompt_options
-@click.option("--intervene", "-i", multiple=True, metavar="SPEC", help="3.17:zero, 3.17:value=1.5, 3.17:clip=0..1@2-6.")
+@click.option("--intervene", "-i", multiple=True, metavar="SPEC", help="3.17:zero, 3.17:clip=0..1@2-6, L3H2:bos.")
 @click.option("--neuron", "-n", "neurons", multiple=True, metavar="L.I", help="Show its activation; repeatable.")
 @click.option("--top-k", default=3, show_default=True, help="Next tokens to list at each position.")
 def command(

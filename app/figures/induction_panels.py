@@ -6,7 +6,6 @@ import plotly.graph_objects as go
 
 from app.figures import theme
 from app.figures.rows import stacked
-from app.views.core import Series, TraceView
 from app.views.induction import AttributionView, CurveView, HeadAblationView, HeadsView, NaturalView
 
 MOST_PARTS = 24
@@ -145,34 +144,6 @@ def _line(x: list[int], y: list[float | None], name: str, colour: str, width: fl
         x=x, y=y, name=name, legendgroup=name, mode="lines", line={"color": colour, "width": width},
         hovertemplate="%{y:.4f}<extra>" + name + "</extra>",
     )  # fmt: skip
-
-
-def without(view: TraceView) -> go.Figure:
-    """A prompt clean and without some heads, by position; the first token is left out of the picture."""
-    assert view.intervened is not None
-    x = [token.position for token in view.tokens[1:]]
-    pairs: list[tuple[tuple[str, str | None], Series, Series]] = [
-        ((title, unit), getattr(view.clean, name), getattr(view.intervened, name))
-        for name, title, unit in (
-            ("entropy", "Entropy", "nats"),
-            ("loss", "Loss", "nats"),
-            ("ln_scale", "LN scale", None),
-        )
-    ]
-    pairs += [((n, None), values, view.intervened.activations[n]) for n, values in view.clean.activations.items()]
-    rows = [
-        (
-            title,
-            [
-                _line(x, clean[1:], "clean", theme.CLEAN, 1.8),
-                _line(x, changed[1:], "without the heads", theme.INTERVENED, 1.8),
-            ],
-        )
-        for title, clean, changed in pairs
-    ]
-    names = [theme.label(token.text, 10) for token in view.tokens[1:]]
-    ticks = {"tickvals": x, "ticktext": names, "tickangle": -60} if len(x) <= 56 else None
-    return stacked(rows, x="Token" if ticks else "Position", legend=True, height=150, ticks=ticks)
 
 
 def aligned(view: NaturalView) -> go.Figure:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from analysis.model import Model
 from analysis.registry import ModelSpec
 from analysis.trace import TopTokens, Trace
-from analysis.types import Intervention, NeuronId, Span
+from analysis.types import HeadId, HeadIntervention, Intervention, NeuronId, Positions, Span
 from app.present.plain import number, ranks, series
-from app.requests.core import InterventionRequest, SpanRequest
+from app.requests.core import HeadInterventionRequest, InterventionRequest, SpanRequest
 from app.residency.facts import Facts, read_facts
 from app.residency.host import Entry, ModelHost
 from app.residency.hub import HubModels
@@ -23,21 +23,17 @@ from app.views.core import ModelRow, ModelsView, NextToken, PositionView, Proven
 PACKAGES = ("nullscope", "torch", "transformers", "transformer_lens")
 
 
-def intervention(request: InterventionRequest) -> Intervention:
+def intervention(request: InterventionRequest | HeadInterventionRequest) -> Intervention | HeadIntervention:
     """The request's words as the numerics' own."""
-    positions = request.positions
-    return Intervention(
-        NeuronId.parse(request.neuron),
-        request.mode,
-        request.value,
-        request.min,
-        request.max,
-        Span(positions.start, positions.stop)
-        if isinstance(positions, SpanRequest)
-        else None
-        if positions is None
-        else tuple(positions),
-    )
+    positions: Positions = None
+    if isinstance(request.positions, SpanRequest):
+        positions = Span(request.positions.start, request.positions.stop)
+    elif request.positions is not None:
+        positions = tuple(request.positions)
+    if isinstance(request, HeadInterventionRequest):
+        return HeadIntervention(HeadId.parse(request.head), request.mode, positions)
+    neuron = NeuronId.parse(request.neuron)
+    return Intervention(neuron, request.mode, request.value, request.min, request.max, positions)
 
 
 def tokens(model: Model, ids: Sequence[int]) -> list[Token]:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from app.requests.core import InterventionRequest, SpanRequest
-from app.requests.prompt import PromptState, write_intervention
+from app.requests.core import AnyIntervention, HeadInterventionRequest, InterventionRequest, SpanRequest
+from app.requests.prompt import PromptState, target_name, write_intervention
 from app.views.core import RunView, Token, TraceView
 from app.views.prompt import Chip, NextRow, SelectedView
 
@@ -88,7 +88,14 @@ def at_position(run: RunView, position: int) -> dict[str, float | None]:
     return {name: None if values is None else values[position] for name, values in series.items()}
 
 
-def chip(item: str, active: bool, intervention: InterventionRequest) -> Chip:
+HEAD_LABELS = {"bos": "reads BOS only", "mean": "→ its mean here", "zero": "→ 0"}
+
+
+def chip(item: str, active: bool, intervention: AnyIntervention) -> Chip:
+    name, where = target_name(intervention), _where(intervention)
+    if isinstance(intervention, HeadInterventionRequest):
+        label = f"{HEAD_LABELS[intervention.mode]}{where}"
+        return Chip(item=item, neuron=name, label=label, active=active, head=intervention.head)
     what = {
         "mean": "→ mean",
         "zero": "→ 0",
@@ -96,7 +103,7 @@ def chip(item: str, active: bool, intervention: InterventionRequest) -> Chip:
         "scale": f"× {_short(intervention.value)}",
         "clip": _clip(intervention),
     }[intervention.mode]
-    return Chip(item=item, neuron=intervention.neuron, label=f"{what}{_where(intervention)}", active=active)
+    return Chip(item=item, neuron=name, label=f"{what}{where}", active=active)
 
 
 def _clip(item: InterventionRequest) -> str:
@@ -109,7 +116,7 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}".replace("-", "−")
 
 
-def _where(item: InterventionRequest) -> str:
+def _where(item: AnyIntervention) -> str:
     match item.positions:
         case None:
             return ""

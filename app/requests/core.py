@@ -4,12 +4,13 @@ Bounds that an operator can move (tokens, characters, ...) are settings, checked
 """
 
 import math
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 NEURON_PATTERN = r"^\d{1,4}\.\d{1,7}$"  # analysis.types.NeuronId reads the same
 NeuronName = Annotated[str, Field(pattern=NEURON_PATTERN, description="layer.index", examples=["11.2378"])]
+HeadName = Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}$", description="layer.head", examples=["5.1"])]
 Position = Annotated[int, Field(ge=0, description="Counted from 0, BOS included.")]
 BaselineName = Literal["mean", "prompt_mean", "zero"]
 Order = Literal["abs_desc", "desc", "asc"]
@@ -51,7 +52,26 @@ class SpanRequest(Strict):
         return self
 
 
-class InterventionRequest(Strict):
+class _Placed(Strict):
+    positions: list[Position] | SpanRequest | None = Field(None, description="null: every position.")
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.positions == []:
+            raise ValueError("positions must not be empty; null means every position")
+        return self
+
+
+class HeadInterventionRequest(_Placed):
+    """An attention head taken out, and where: a real forward pass, since later layers answer to it."""
+
+    head: HeadName
+    mode: Literal["bos", "mean", "zero"] = Field(
+        "bos", description="bos: it reads position 0 alone; mean: it writes its mean over this prompt; zero: nothing."
+    )
+
+
+class InterventionRequest(_Placed):
     """What happens to one neuron, and where."""
 
     neuron: NeuronName
@@ -59,7 +79,6 @@ class InterventionRequest(Strict):
     value: Activation | None = Field(None, description="For value: the activation. For scale: the factor.")
     min: Activation | None = Field(None, description="For clip: the activation is raised to this.")
     max: Activation | None = Field(None, description="For clip: the activation is lowered to this.")
-    positions: list[Position] | SpanRequest | None = Field(None, description="null: every position.")
 
     @model_validator(mode="after")
     def _fits_its_mode(self) -> Self:
@@ -69,9 +88,18 @@ class InterventionRequest(Strict):
             raise ValueError("min or max is needed for the mode clip, and only there")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError("min must not be greater than max")
-        if self.positions == []:
-            raise ValueError("positions must not be empty; null means every position")
         return self
+
+
+def _kind(item: Any) -> str:
+    is_head = isinstance(item, HeadInterventionRequest) or (isinstance(item, dict) and "head" in item)
+    return "head" if is_head else "neuron"
+
+
+AnyIntervention = Annotated[
+    Annotated[InterventionRequest, Tag("neuron")] | Annotated[HeadInterventionRequest, Tag("head")],
+    Discriminator(_kind),
+]
 
 
 class PromptRequest(Strict):
@@ -95,7 +123,7 @@ class PromptRequest(Strict):
 class TraceRequest(PromptRequest):
     """Run a prompt, clean and (where interventions are given) intervened."""
 
-    interventions: list[InterventionRequest] = []
+    interventions: list[AnyIntervention] = Field([], description="On neurons of any layer, and on attention heads.")
     neurons: list[NeuronName] = Field([], description="Neurons of any layer whose activations to return.")
     top_k: int = Field(10, ge=0, description="How many next tokens to list at each position.")
 

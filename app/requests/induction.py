@@ -4,9 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.requests.core import NeuronName, Position, PromptRequest, Strict, Text
+from app.requests.core import HeadName, NeuronName, Strict, Text
 
-HeadName = Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}$", description="layer.head", examples=["5.1"])]
 Kind = Literal["natural", "random", "text"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 MAX_COPIES = 8
@@ -75,18 +74,6 @@ class HeadAblationRequest(RepeatRequest):
     mode: Literal["bos", "mean", "zero"] = "bos"
     random: int = Field(3, ge=0, le=20, description="Random heads, and random sets of as many heads.")
     queries: int = Field(32, ge=1, description="At most so many positions of the second copy, evenly spread.")
-
-
-class HeadTraceRequest(PromptRequest):
-    """A prompt clean, and without some attention heads."""
-
-    heads: list[HeadName] = Field(min_length=1, max_length=4096)
-    mode: Literal["bos", "mean", "zero"] = Field(
-        "bos", description="bos: they read position 0; mean: they write their mean over this prompt; zero: nothing."
-    )
-    positions: list[Position] | None = Field(None, min_length=1, description="null: every position.")
-    neurons: list[NeuronName] = Field([], description="Neurons of any layer whose activations to return.")
-    top_k: int = Field(10, ge=0)
 
 
 class NaturalRequest(Strict):

@@ -122,17 +122,6 @@ class InductionState(BaseModel):
             requests.HeadAblationRequest, **rows, heads=self.listed("heads"), neurons=neurons, mode=self.how
         )
 
-    def prompt(self) -> requests.HeadTraceRequest:
-        """The text itself, not repeated."""
-        return _request(
-            requests.HeadTraceRequest,
-            text=self.text,
-            heads=self.listed("heads"),
-            mode=self.how,
-            neurons=self.listed("neurons"),
-            top_k=1,
-        )
-
     def natural(self) -> requests.NaturalRequest:
         return _request(requests.NaturalRequest, clip=self.listed("clip") or ([self.who] if self.who else []))
 

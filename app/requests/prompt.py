@@ -3,7 +3,7 @@
 Every control of the page is a field or a button of one form, so the page works without JavaScript; `acted` applies the
 pressed button. Interventions are written compactly, separated by spaces, positions inclusive as people write them:
 
-    3.17:mean   3.20:zero@4-9   3.5:value=1.5@3,7   3.8:scale=0.5   3.9:clip=0..2   !3.17:mean (paused)
+    3.17:mean   3.20:zero@4-9   3.5:value=1.5@3,7   3.8:scale=0.5   3.9:clip=0..2   L3H2:bos   !3.17:mean (paused)
 """
 
 import json
@@ -18,8 +18,10 @@ from app.errors import validation_message
 from app.requests.core import (
     EFFECT_COLUMNS,
     NEURON_PATTERN,
+    AnyIntervention,
     BaselineName,
     EffectsRequest,
+    HeadInterventionRequest,
     InterventionRequest,
     Order,
     SpanRequest,
@@ -30,7 +32,10 @@ Request = TypeVar("Request", bound=BaseModel)
 
 METRIC_PATTERN = r"^(entropy|loss|ln_scale|kl_unigram|top1_prob|\d{1,3}\.\d{1,6})$"
 TOP_K = 12
-ITEM = re.compile(r"(?P<off>!?)(?P<neuron>\d{1,3}\.\d{1,6}):(?P<mode>\w+)(=(?P<args>[^@\s]+))?(@(?P<where>[\d,-]+))?")
+ITEM = re.compile(
+    r"(?P<off>!?)(?P<target>\d{1,3}\.\d{1,6}|L\d{1,3}H\d{1,4}):(?P<mode>\w+)(=(?P<args>[^@\s]+))?(@(?P<where>[\d,-]+))?"
+)
+HEAD = re.compile(r"L(\d{1,3})H(\d{1,4})")
 # Fields that never stand in an address: texts, and what only a button press needs.
 SPENT = ("act", "tick", "neuron", "mode", "value", "min", "max", "where")
 BODY_ONLY = {"text", "pin", "restored", *SPENT}
@@ -79,8 +84,8 @@ class PromptState(BaseModel):
     # The pressed button and the small form that adds a neuron.
     act: str = Field("", max_length=80)
     tick: tuple[str, ...] = ()
-    neuron: str = Field("", max_length=20)
-    mode: Literal["mean", "zero", "value", "scale", "clip"] = "mean"
+    neuron: str = Field("", max_length=20, description="A neuron, or a head written L3H2.")
+    mode: Literal["mean", "zero", "value", "scale", "clip", "bos"] = "mean"
     value: float | None = None
     min: float | None = None
     max: float | None = None
@@ -114,7 +119,7 @@ class PromptState(BaseModel):
         return {"": None, "yes": True, "no": False}[self.bos]
 
     @property
-    def interventions(self) -> list[tuple[bool, InterventionRequest]]:
+    def interventions(self) -> list[tuple[bool, AnyIntervention]]:
         """(active, intervention) as written; InputError names what cannot be read."""
         return [parse_intervention(item) for item in self.do.split()]
 
@@ -234,8 +239,9 @@ class PromptState(BaseModel):
 
     def _item(self) -> str:
         """The small form as one compact item."""
-        name = _neuron(self.neuron.strip())
-        args = ""
+        name, args = self.neuron.strip(), ""
+        if HEAD.fullmatch(name) is None:
+            _neuron(name)
         if self.mode in ("value", "scale"):
             if self.value is None:
                 raise InputError(f"The mode {self.mode} needs a number.", code="missing_value")
@@ -262,16 +268,18 @@ class PromptState(BaseModel):
         return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
-def parse_intervention(item: str) -> tuple[bool, InterventionRequest]:
+def parse_intervention(item: str) -> tuple[bool, AnyIntervention]:
     """(active, intervention) from its compact form."""
     match = ITEM.fullmatch(item)
     if match is None:
         raise InputError(
             f"{item[:60]!r} is not an intervention.",
             code="invalid_intervention",
-            hint="For example 3.17:mean, 3.20:zero@4-9, 3.5:value=1.5, 3.8:scale=0.5, 3.9:clip=0..2.",
+            hint="For example 3.17:mean, 3.20:zero@4-9, 3.5:value=1.5, 3.8:scale=0.5, 3.9:clip=0..2, L3H2:bos.",
         )
-    options: dict[str, Any] = {"neuron": match["neuron"], "mode": match["mode"]}
+    head = HEAD.fullmatch(match["target"])
+    target = {"neuron": match["target"]} if head is None else {"head": f"{int(head[1])}.{int(head[2])}"}
+    options: dict[str, Any] = {**target, "mode": match["mode"]}
     try:
         if match["mode"] == "clip":
             low, _, high = (match["args"] or "").partition("..")
@@ -282,13 +290,18 @@ def parse_intervention(item: str) -> tuple[bool, InterventionRequest]:
             options["positions"] = _positions(match["where"])
     except ValueError:
         raise InputError(f"{item[:60]!r} has a number that cannot be read.", code="invalid_intervention") from None
-    return not match["off"], _request(InterventionRequest, **options)
+    found: AnyIntervention = (
+        _request(InterventionRequest, **options) if head is None else _request(HeadInterventionRequest, **options)
+    )
+    return not match["off"], found
 
 
-def write_intervention(item: InterventionRequest) -> str:
+def write_intervention(item: AnyIntervention) -> str:
     """The compact form of an intervention; `parse_intervention` reads it back."""
     args = ""
-    if item.mode == "clip":
+    if isinstance(item, HeadInterventionRequest):
+        pass
+    elif item.mode == "clip":
         args = f"={'' if item.min is None else repr(item.min)}..{'' if item.max is None else repr(item.max)}"
     elif item.value is not None:
         args = f"={item.value!r}"
@@ -297,7 +310,12 @@ def write_intervention(item: InterventionRequest) -> str:
         where = f"@{item.positions.start}-{item.positions.stop - 1}"
     elif item.positions is not None:
         where = "@" + ",".join(map(str, item.positions))
-    return f"{item.neuron}:{item.mode}{args}{where}"
+    return f"{target_name(item)}:{item.mode}{args}{where}"
+
+
+def target_name(item: AnyIntervention) -> str:
+    """`3.17` for a neuron, `L3H2` for a head."""
+    return "L{}H{}".format(*item.head.split(".")) if isinstance(item, HeadInterventionRequest) else item.neuron
 
 
 def _positions(where: str) -> list[int] | dict[str, int]:

@@ -1,4 +1,4 @@
-"""The JSON API of the induction lab. Pages: app.routes.induction_pages."""
+"""The JSON API of the induction lab. Pages: app.routes.induction_page."""
 
 import asyncio
 from typing import Annotated, cast
@@ -15,7 +15,6 @@ from app.requests import induction as requests
 from app.routes.footing import API_PATIENCE, Ground, GroundDep
 from app.routes.in_steps import in_steps
 from app.views import induction as views
-from app.views.core import TraceView
 
 
 def head_jobs_of(request: Request) -> HeadJobs:
@@ -81,12 +80,6 @@ async def ablation_result(key: str, job_id: str, jobs: HeadJobsDep) -> views.Abl
 async def ablation_cancel(key: str, job_id: str, jobs: HeadJobsDep) -> views.AblationJobView:
     """Stop it after the current batch."""
     return await asyncio.to_thread(jobs.cancel, job_id)
-
-
-@router.post("/trace/heads")
-async def trace_without(key: str, body: requests.HeadTraceRequest, caller: CallerDep) -> TraceView:
-    """A prompt clean, and (`intervened`) with attention heads taken out at some positions or all."""
-    return await caller.run(key, answers.head_trace, body)
 
 
 @router.post("/induction/natural")

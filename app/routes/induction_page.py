@@ -83,15 +83,6 @@ PANELS = {
         {"groups": panels.groups, "queries": panels.queries},
         ready=lambda state: bool(state.heads),
     ),
-    "prompt": Panel(
-        "trace/heads",
-        "induction_prompt.html",
-        "A prompt without heads",
-        InductionState.prompt,
-        answers.head_trace_steps,
-        {"without": panels.without},
-        ready=lambda state: bool(state.heads and state.text.strip()),
-    ),
     "natural": Panel(
         "induction/natural",
         "induction_natural.html",

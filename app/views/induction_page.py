@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from app.views.core import ErrorBody, TraceView, View
+from app.views.core import ErrorBody, View
 from app.views.induction import AblationJobView, InductionView
 
 
@@ -27,19 +27,8 @@ class LabView(View):
             clip = found.clip
             tables = {"ranking": found.ranking, "controls": clip and clip.controls, "tokens": clip and clip.points}
             yield from (row.model_dump(mode="json") for row in tables[table] or ())
-        elif isinstance(found, TraceView):
-            yield from _positions(found)
         elif hasattr(found, "csv_rows"):
             yield from found.csv_rows()
         else:
             yield from (row.model_dump(mode="json") for row in found.rows)
 
-
-def _positions(found: TraceView) -> Iterator[dict[str, Any]]:
-    """One row a position: clean, and without the heads."""
-    for token in found.tokens:
-        row: dict[str, Any] = token.model_dump()
-        for name, run in (("clean", found.clean), ("without", found.intervened)):
-            for metric in ("entropy", "loss", "ln_scale", "top1_prob", "rank"):
-                row[f"{name}.{metric}"] = getattr(run, metric)[token.position] if run else None
-        yield row

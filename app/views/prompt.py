@@ -16,6 +16,7 @@ class ModelFacts(View):
 
     key: str
     n_layers: int
+    n_heads: int = 0
     d_mlp: int
     d_vocab: int
     max_tokens: int
@@ -50,9 +51,10 @@ class Chip(View):
     """An intervention as the page names it."""
 
     item: str
-    neuron: str
+    neuron: str = Field(description="What it is on: a neuron, or a head written L3H2.")
     label: str
     active: bool
+    head: str | None = Field(None, description="The head as layer.head; null on a neuron.")
 
 
 class ExampleRef(View):

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
+from analysis.attention import head_hooks
 from analysis.induction.attribution import attribute
-from analysis.induction.head_ablation import ablated_at, clean_at, head_hooks, head_means, random_heads
+from analysis.induction.head_ablation import ablated_at, clean_at, head_means, random_heads
 from analysis.induction.head_study import plan, study_heads
-from analysis.induction.head_trace import trace_without
-from analysis.induction.heads import HeadId, head_scores, pattern, score_rows
+from analysis.induction.heads import head_scores, pattern, score_rows
 from analysis.induction.measure import measure
 from analysis.induction.sequences import random_units, repeat
 from analysis.induction.steps import complete
 from analysis.model import Model, from_objects
 from analysis.registry import ModelSpec
-from analysis.trace import trace
-from analysis.types import InputError, NeuronId, UnsupportedModelError
+from analysis.trace import intervene, trace
+from analysis.types import HeadId, HeadIntervention, InputError, Intervention, NeuronId, UnsupportedModelError
 from tests import tiny
 
 ALL = (*tiny.ARCHITECTURES, *tiny.POST_NORM)
@@ -139,7 +139,7 @@ def test_bos_ablation_is_a_masked_forward(name, tiny_model):
     model, tokens = tiny_model(name), rows(3).tokens
     heads = [HeadId(0, 1), HeadId(0, 2), HeadId(1, 0)]
     at = torch.tensor([3, 9, 14])
-    found = final(model, tokens, head_hooks(heads, "bos", queries=at))
+    found = final(model, tokens, head_hooks([HeadIntervention(head) for head in heads], queries=at))
     torch.testing.assert_close(found, final(model, tokens, masked(heads, at.tolist())), atol=1e-6, rtol=1e-6)
     assert not torch.allclose(found, final(model, tokens))
 
@@ -155,7 +155,7 @@ def test_ablation_changes_the_output_and_touches_only_its_head_and_query(name, m
     def keep(label):
         return "blocks.0.attn.hook_z", lambda z: seen.update({label: z.clone()})
 
-    hooks = head_hooks([head], mode, queries=at, means=means)
+    hooks = head_hooks([HeadIntervention(head, mode)], queries=at, means=means)
     clean, ablated = final(model, tokens, [keep("before")]), final(model, tokens, [*hooks, keep("after")])
     moved = (seen["before"] != seen["after"]).any(-1)  # row, position, head
     assert moved.nonzero().tolist() == [[row, int(position), 1] for row, position in enumerate(at)]
@@ -172,7 +172,7 @@ def test_mean_of_heads_by_hand(tiny_model):
     z = model.run(tokens, capture=["blocks.1.attn.hook_z"])["blocks.1.attn.hook_z"]
     torch.testing.assert_close(complete(head_means(model, tokens, [1]))[1], z.mean((0, 1)))
     with pytest.raises(InputError, match="need"):
-        head_hooks([HeadId(0, 0)], "mean")
+        head_hooks([HeadIntervention(HeadId(0, 0), "mean")])
 
 
 @pytest.mark.parametrize("per_batch", [1, 5, 100])
@@ -231,10 +231,14 @@ def test_bos_ablation_of_the_copier_takes_the_copy_away(copier):
 @pytest.mark.parametrize("mode", ["bos", "mean", "zero"])
 def test_a_prompt_without_heads_is_a_trace(mode, tiny_model):
     model, ids = tiny_model("llama"), tiny.token_ids(9)
-    heads, neuron = [HeadId(0, 1), HeadId(1, 3)], NeuronId(1, 2)
+    neuron = NeuronId(1, 2)
     clean = trace(model, ids, neurons=[neuron])
-    everywhere = trace_without(model, ids, heads, mode=mode, neurons=[neuron])
-    some = trace_without(model, ids, heads, mode=mode, positions=[4, 6], neurons=[neuron])
+
+    def without(*heads, positions=None):
+        return intervene(model, clean, [HeadIntervention(head, mode, positions) for head in heads])
+
+    everywhere = without(HeadId(0, 1), HeadId(1, 3))
+    some = without(HeadId(0, 1), HeadId(1, 3), positions=(4, 6))
     assert torch.equal(some.metrics.rank[:4], clean.metrics.rank[:4])
     torch.testing.assert_close(some.last.resid[:4], clean.last.resid[:4])
     assert not torch.allclose(some.last.resid[4], clean.last.resid[4])
@@ -245,12 +249,31 @@ def test_a_prompt_without_heads_is_a_trace(mode, tiny_model):
     def by_hand(found):
         return torch.cat([found[:, :, :1], new.expand_as(found[:, :, :1]), found[:, :, 2:]], dim=2)
 
-    one = trace_without(model, ids, heads[:1], mode=mode)
     name = "blocks.1.hook_resid_post"
     expected = model.run(torch.tensor([ids]), capture=[name], hooks=[("blocks.0.attn.hook_z", by_hand)])[name][0]
-    torch.testing.assert_close(one.last.resid, expected)
+    torch.testing.assert_close(without(HeadId(0, 1)).last.resid, expected)
     with pytest.raises(InputError, match="Position 9"):
-        trace_without(model, ids, heads, positions=[9])
+        without(HeadId(0, 1), positions=(9,))
+    with pytest.raises(InputError, match=r"no head 0\.4"):
+        without(HeadId(0, 4))
+    with pytest.raises(InputError, match=r"touch head 0\.1 at position 4"):
+        intervene(model, clean, [HeadIntervention(HeadId(0, 1), mode), HeadIntervention(HeadId(0, 1), "zero", (4,))])
+
+
+def test_heads_and_neurons_together(tiny_model):
+    """A last-layer neuron on top of a head: the closed form on the run without the head."""
+    model, ids, head = tiny_model("gpt2"), tiny.token_ids(9), HeadIntervention(HeadId(0, 1), "zero")
+    zero = Intervention(NeuronId(1, 2), "zero")
+    clean = trace(model, ids)
+    both = intervene(model, clean, [head, zero])
+    without = trace(model, ids, interventions=[head])
+    centre = model.readout.centre  # the closed form leaves out the direction that the final norm does not see
+    expected = intervene(model, without, [zero], method="closed_form").last.resid
+    torch.testing.assert_close(centre(both.last.resid), centre(expected))
+    assert not torch.allclose(both.metrics.entropy, without.metrics.entropy)
+    assert both.interventions == (head, zero)
+    with pytest.raises(ValueError, match="closed form"):
+        intervene(model, clean, [head, zero], method="closed_form")
 
 
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)

@@ -38,6 +38,8 @@ def test_the_notebooks_give_the_apis_numbers(
         {"neuron": "1.5", "mode": "mean"},
         {"neuron": "0.3", "mode": "clip", "max": 0.1, "positions": {"start": 2, "stop": 6}},
         {"neuron": "1.7", "mode": "scale", "value": -2, "positions": [3, 4]},
+        {"head": "0.1", "mode": "mean"},
+        {"head": "1.2", "mode": "bos", "positions": [5, 6]},
     ]
     trace = client.post(f"{URL}/trace", json={"token_ids": IDS, "interventions": interventions}).json()
     body = {"token_ids": IDS, "position": 5, "limit": 4, "baseline": "zero"}

@@ -132,13 +132,22 @@ def test_heads_taken_out(client: TestClient) -> None:
 
 def test_a_prompt_without_heads(client: TestClient) -> None:
     ids = tiny.token_ids(8)
-    found = asked(client, "trace/heads", token_ids=ids, heads=["0.1"], positions=[4], neurons=["1.2"], top_k=2)
+    heads = [{"head": "0.1", "positions": [4]}]
+    found = asked(client, "trace", token_ids=ids, interventions=heads, neurons=["1.2"], top_k=2)
     clean = client.post(f"{URL}/trace", json={"token_ids": ids, "neurons": ["1.2"], "top_k": 2}).json()["clean"]
     assert found["clean"] == clean
     assert found["intervened"]["entropy"][:4] == pytest.approx(clean["entropy"][:4], rel=1e-5)
     assert found["intervened"]["entropy"][4] != pytest.approx(clean["entropy"][4], rel=1e-4)
-    assert refused(client, "trace/heads", 422, "no_such_head", text="ab", heads=["0.9"])
-    assert refused(client, "trace/heads", 422, "position_out_of_range", text="ab", heads=["0.1"], positions=[50])
+    for code, *wrong in (
+        ("no_such_head", {"head": "0.9"}),
+        ("position_out_of_range", {"head": "0.1", "positions": [50]}),
+        ("overlapping_interventions", {"head": "0.1"}, {"head": "0.1", "mode": "zero", "positions": [1]}),
+        ("invalid_request", {"head": "0.1", "mode": "value", "value": 1.0}),
+        ("invalid_request", {"head": "0.1", "neuron": "0.1"}),
+    ):
+        refused(client, "trace", 422, code, text="ab", interventions=wrong)
+    both = [{"head": "0.1"}, {"neuron": "0.1", "mode": "zero"}, {"neuron": "1.4", "mode": "zero"}]
+    asked(client, "trace", text="ab", interventions=both)  # one number, two things
 
 
 def test_natural_repeats_of_a_text_that_has_some(make_client: Any, tmp_path: Path) -> None:
