@@ -52,8 +52,8 @@ class Recipe:
     device: str = "cpu"
     counts: Path | None = None
 
-    def build(self) -> Worker:
-        return Worker.build(*opened(self), self.config)
+    def worker(self) -> Worker:
+        return Worker(*opened(self), self.config)
 
 
 def opened(recipe: Recipe) -> tuple[Model, Unigram | None]:
@@ -72,7 +72,7 @@ _worker: Worker | None = None  # of a worker process: built once, by `_start`
 def _start(recipe: Recipe) -> None:
     global _worker
     torch.set_num_threads(recipe.config.threads)
-    _worker = recipe.build()
+    _worker = recipe.worker()
 
 
 def _compute(work: Work, baselines: Baselines | None) -> bytes:
@@ -119,6 +119,7 @@ class LocalProcesses:
                     taken[work.shard] = work
                     running[pool.submit(_compute, work, baselines)] = work
                 if not running:
+                    pool.shutdown()  # in peace: a terminated process leaves its semaphores behind
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     content, shard = future.result(), running.pop(future).shard
@@ -194,7 +195,7 @@ class _Actor:
 
     def __init__(self, recipe: Recipe) -> None:
         torch.set_num_threads(recipe.config.threads)
-        self.worker = recipe.build()
+        self.worker = recipe.worker()
 
     def compute(self, work: Work, baselines: Baselines | None) -> bytes:
         return finish(self.worker, work, baselines)

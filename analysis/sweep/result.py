@@ -269,11 +269,13 @@ def fraction(part: ndarray, whole: ndarray) -> ndarray:
 
 def interval(replicates: Float64[ndarray, "replicate n"]) -> tuple[ndarray, ndarray]:
     """The central LEVEL of the replicates; NaN where there are fewer than two finite ones."""
-    finite = np.isfinite(replicates).sum(0) >= 2
+    finite, tails = np.isfinite(replicates).sum(0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = np.full(replicates.shape[1], np.nan), np.full(replicates.shape[1], np.nan)
-    if finite.any():
-        tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        low[finite], high[finite] = np.nanquantile(replicates[:, finite], tails, axis=0)
+    gaps = finite < len(replicates)
+    for some, quantile in ((~gaps, np.quantile), (gaps, np.nanquantile)):  # the second is a loop over columns
+        which = some & (finite >= 2)
+        if which.any():
+            low[which], high[which] = quantile(replicates[:, which], tails, axis=0)
     return low, high
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -40,12 +41,11 @@ Shard = Generator[int, None, bytes]
 
 @dataclass
 class Worker:
-    """A model with what a sweep needs beside it. Build it with `Worker.build`; use it from one thread."""
+    """A model with what a sweep needs beside it; config must be `settled`. Use it from one thread."""
 
     model: Model
     unigram: Unigram | None
     config: SweepConfig
-    engine: Engine
     conditions: tuple[Condition, ...] = field(init=False)
     layers: dict[int, list[int]] = field(init=False)
     """Layer -> the indices of the chosen neurons there, in the order of every array."""
@@ -58,13 +58,20 @@ class Worker:
 
     @classmethod
     def build(cls, model: Model, unigram: Unigram | None, config: SweepConfig) -> Worker:
-        """config must be `settled`. Compiles the kernels where they are compiled, which takes some seconds."""
-        backend = choose(config.backend, device=model.device, wait=True)
+        """With its kernels compiled, where they are compiled: no slice then waits for the compiler."""
+        worker = cls(model, unigram, config)
+        _ = worker.engine
+        return worker
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Compiles the kernels, which takes some seconds; the first pass does without."""
+        backend = choose(self.config.backend, device=self.model.device, wait=True)
         # The number of threads is part of what a compiled kernel is compiled for.
-        with _threads(config.threads), torch.inference_mode():
-            engine = Engine.build(model.readout, unigram=unigram, backend=backend)
+        with _threads(self.config.threads), torch.inference_mode():
+            engine = Engine.build(self.model.readout, unigram=self.unigram, backend=backend)
             warm_up(engine)
-        return cls(model, unigram, config, engine)
+        return engine
 
     @property
     def n(self) -> int:
