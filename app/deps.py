@@ -14,7 +14,6 @@ from app.answers import kept
 from app.db import Database, results
 from app.db.results import NewResult
 from app.errors import ClientGoneError, UnavailableError
-from app.requests.core import PromptRequest
 from app.residency.host import ANYONE, ModelHost
 from app.residency.resident import Resident
 from app.settings import Settings
@@ -57,7 +56,7 @@ class Caller:
         identity = f"{function.__module__}.{function.__qualname__} {key} {body.model_dump_json()}"
         view = await self.run(key, function, body, identity=identity)
         kind = kept.kind_of(function)
-        if kind is None or not isinstance(body, PromptRequest):
+        if kind is None:
             return view
         return await self.keep(kept.of_answer(kind, body, view), view)
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel
+
 from app.db.results import answer_of
 from app.db.tables import Result
-from app.views.core import View
 from app.views.permalinks import PermalinkView, ResultRow
 
 # Where an answer comes from, not what it says; compared separately, in words.
@@ -34,8 +35,16 @@ def row(result: Result, root: str) -> ResultRow:
     )
 
 
-def permalink(result: Result, fresh: View | None, reason: str, root: str, **more: Any) -> PermalinkView:
-    """`fresh` is the answer of now; None with the `reason` why there is none."""
+def permalink(
+    result: Result,
+    fresh: BaseModel | None,
+    reason: str,
+    root: str,
+    *,
+    loose: frozenset[str] = frozenset(),
+    **more: Any,
+) -> PermalinkView:
+    """`fresh` is the answer of now; None with the `reason` why there is none. loose: keys that are not compared."""
     stored = answer_of(result)
     now = None if fresh is None else fresh.model_dump(mode="json")
     facts = {"weights_sha256": result.weights_sha256, "versions": result.versions, "request": result.request}
@@ -48,16 +57,16 @@ def permalink(result: Result, fresh: View | None, reason: str, root: str, **more
             "changed": [],
         }
     else:
-        verdict = compare(stored, now)
+        verdict = compare(stored, now, loose)
     return PermalinkView(**dict(row(result, root)), **verdict, **facts, result=now or stored, **more)
 
 
-def compare(stored: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+def compare(stored: dict[str, Any], now: dict[str, Any], loose: frozenset[str] = frozenset()) -> dict[str, Any]:
     """verdict, sentence, largest_difference, differs_at, changed."""
     if stored.get("effects_problem") or now.get("effects_problem"):  # the baseline was not ready: a table only once
         stored, now = ({k: v for k, v in page.items() if k not in TABLE} for page in (stored, now))
     largest, where, other = 0.0, None, None
-    for path, before, after in differences(stored, now):
+    for path, before, after in differences(stored, now, apart=ORIGIN | loose):
         if not (_is_number(before) and _is_number(after)):
             other = other or path
         elif (size := abs(after - before) / max(1.0, abs(before))) > largest:
@@ -80,14 +89,16 @@ def compare(stored: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(path, before, after) wherever two JSON values are not equal, their origin left out."""
+def differences(
+    before: Any, after: Any, path: str = "", *, apart: frozenset[str] = ORIGIN
+) -> Iterator[tuple[str, Any, Any]]:
+    """(path, before, after) wherever two JSON values are not equal, the keys `apart` left out."""
     if isinstance(before, dict) and isinstance(after, dict):
-        for key in (before.keys() | after.keys()) - ORIGIN:
-            yield from differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+        for key in (before.keys() | after.keys()) - apart:
+            yield from differences(before.get(key), after.get(key), f"{path}.{key}" if path else key, apart=apart)
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for index, (one, other) in enumerate(zip(before, after, strict=True)):
-            yield from differences(one, other, f"{path}[{index}]")
+            yield from differences(one, other, f"{path}[{index}]", apart=apart)
     elif before != after:
         yield path, before, after
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from app.requests.core import PromptRequest
+
 PROMPT_KEYS = {"text", "token_ids", "prepend_bos"}
 
 
@@ -15,13 +17,15 @@ def canonical_request(
     """What is stored under a permalink: the prompt as final token ids (BOS included), every option spelled out.
 
     Two requests that must give the same result give equal dictionaries, whether the prompt came as text or as ids.
+    A request that is no prompt (repeated text, drawn from a seed) is spelled out whole; its ids are the first row's.
     """
+    apart = PROMPT_KEYS if isinstance(request, PromptRequest) else set()
     return {
         "kind": kind,
         "model": key,
         "weights_sha256": weights_sha256,
         "token_ids": token_ids,
-        "options": request.model_dump(mode="json", exclude=PROMPT_KEYS),
+        "options": request.model_dump(mode="json", exclude=apart),
     }
 
 

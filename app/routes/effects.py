@@ -49,7 +49,7 @@ async def progress(name: str, request: Request, caller: CallerDep) -> Response:
     runs = _runs(request, caller)
     run = runs.run(name)
     finished = run.finished  # before the view is taken, so that the last one asked for is the whole
-    shown = await runs.view(caller, name)
+    shown = await runs.view(caller, name, finished=finished)
     view = EffectsPageView(
         state=EffectsState().model_dump(),
         models=list(caller.host.entries),
@@ -136,7 +136,7 @@ async def _heatmap(request: Request, caller: Caller, key: str, state: EffectsSta
         await asyncio.sleep(0.02)
     finished = run.finished
     return {
-        "heatmap": await runs.view(caller, name),
+        "heatmap": await runs.view(caller, name, finished=finished),
         "run": None if finished else name,
         "python": run.python,
     }

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from analysis.types import NotFoundError
+from app.answers import kept
 from app.answers.effects import HeatmapSoFar, heatmap_parts
 from app.deps import Caller
 from app.requests.effects import HeatmapRequest
@@ -13,6 +14,7 @@ from app.residency.host import ModelHost
 from app.views.effects import HeatmapView
 
 KEPT = 8
+HEATMAP = kept.KINDS["heatmap"]
 
 
 @dataclass
@@ -58,13 +60,18 @@ class HeatmapRuns:
             raise NotFoundError("This heat map is no longer kept.", code="no_such_run", hint="Run it again.")
         return found
 
-    async def view(self, caller: Caller, name: str) -> HeatmapView | None:
-        """What there is by now; None before the first forward pass. Raises what went wrong, if it did."""
+    async def view(self, caller: Caller, name: str, *, finished: bool) -> HeatmapView | None:
+        """What there is by now; None before the first forward pass. Raises what went wrong, if it did.
+
+        finished: the run was seen to be, so this is the whole and has a permalink.
+        """
         run = self.run(name)
         if run.error is not None:
             raise run.error
-        so_far = run.so_far
-        return None if so_far is None else await caller.run(run.key, lambda resident: so_far.view())
+        if (so_far := run.so_far) is None:
+            return None
+        view = await caller.run(run.key, lambda resident: so_far.view(), kind="heatmap")
+        return await caller.keep(kept.of_answer(HEATMAP, run.request, view), view) if finished else view
 
     def _work(self, run: Run, person: str) -> None:
         try:

@@ -3,25 +3,78 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
+from app.answers import kept
 from app.deps import Caller, while_connected
 from app.errors import UnavailableError
+
+
+@dataclass
+class _Flight:
+    """Work that several equal requests wait for; it stops between two steps once none of them is left."""
+
+    task: "asyncio.Task[BaseModel | None]"
+    stop: threading.Event = field(default_factory=threading.Event)
+    waiters: int = 0
 
 
 async def in_steps(
     caller: Caller, key: str, answer: Callable[..., Iterator[object]], body: BaseModel, *more: object
 ) -> BaseModel:
-    """The view, the last item of `answer(resident, body, *more)`. Stops between two steps once the client is gone.
+    """The view, the last item of `answer(resident, body, *more)`, with its permalink where its kind has one.
 
-    UnavailableError after `request_seconds`: what takes longer belongs into a job.
+    Stops between two steps once the client is gone. UnavailableError after `request_seconds`: what takes longer belongs
+    into a job.
     """
-    host, stop = caller.host, threading.Event()
-    seconds = host.settings.request_seconds
+    view = await computed(caller, key, answer, body, *more)
+    kind = kept.kind_of(answer)
+    return view if kind is None else await caller.keep(kept.of_answer(kind, body, view), view)
+
+
+async def computed(
+    caller: Caller, key: str, answer: Callable[..., Iterator[object]], body: BaseModel, *more: object
+) -> BaseModel:
+    """The view alone. Equal requests in flight are computed once, where the answer follows from the request."""
+    seconds = caller.host.settings.request_seconds
+    flights = _flights(caller)
+    identity = None
+    if kept.kind_of(answer) is not None:
+        identity = f"{answer.__module__}.{answer.__qualname__} {key} {body.model_dump_json()} {[bool(m) for m in more]}"
+    flight = flights.get(identity) if identity else None
+    if flight is None:
+        flight = _start(caller, key, answer, body, more)
+        if identity:
+            flights[identity] = flight
+    flight.waiters += 1
+    try:
+        async with asyncio.timeout(seconds):
+            found = await while_connected(caller.request, asyncio.shield(flight.task))
+    except TimeoutError:
+        raise UnavailableError(
+            f"The request took longer than {seconds:g} s.",
+            code="timeout",
+            hint="Ask for fewer rows, or raise request_seconds.",
+        ) from None
+    finally:
+        flight.waiters -= 1
+        if flight.waiters == 0:
+            flight.stop.set()
+            if identity and flights.get(identity) is flight:
+                del flights[identity]
+    assert found is not None
+    return found
+
+
+def _start(
+    caller: Caller, key: str, answer: Callable[..., Iterator[object]], body: BaseModel, more: tuple[object, ...]
+) -> _Flight:
+    stop = threading.Event()
 
     def steps() -> BaseModel | None:
-        items = host.slices(
+        items = caller.host.slices(
             key, lambda resident: answer(resident, body, *more), who=caller.person, kind=answer.__name__
         )
         for item in items:
@@ -31,16 +84,14 @@ async def in_steps(
                 break
         return None
 
-    try:
-        async with asyncio.timeout(seconds):
-            found = await while_connected(caller.request, asyncio.to_thread(steps))
-    except TimeoutError:
-        raise UnavailableError(
-            f"The request took longer than {seconds:g} s.",
-            code="timeout",
-            hint="Ask for fewer rows, or raise request_seconds.",
-        ) from None
-    finally:
-        stop.set()
-    assert found is not None
+    task = asyncio.ensure_future(asyncio.to_thread(steps))
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to hear of it
+    return _Flight(task, stop)
+
+
+def _flights(caller: Caller) -> dict[str, _Flight]:
+    state = caller.request.app.state
+    if not hasattr(state, "flights"):
+        state.flights = {}
+    found: dict[str, _Flight] = state.flights
     return found

@@ -15,12 +15,15 @@ from app.db.tables import Result
 from app.deps import Caller, CallerDep
 from app.errors import UnavailableError
 from app.figures import core as figures
+from app.figures.saved import drawn
 from app.present import notes as shown_notes
 from app.present import permalinks as shown
 from app.requests.prompt import PromptState
-from app.views.core import TraceView
+from app.routes.footing import Ground
+from app.routes.in_steps import computed
+from app.routes.induction import footing
 from app.views.permalinks import PermalinkView, ResultsView
-from app.views.prompt import ModelFacts, PromptView
+from app.views.prompt import PromptView
 
 router = APIRouter(tags=["results"])
 # Why a stored result cannot be computed now; anything else that goes wrong is an error as everywhere.
@@ -45,10 +48,17 @@ async def found(caller: Caller, name: str) -> Result:
 async def recomputed(caller: Caller, name: str) -> tuple[Result, PermalinkView]:
     """The stored result and what it is today."""
     result = await found(caller, name)
-    fresh, text, reason = None, None, ""
+    fresh: BaseModel | None = None
+    text, reason, loose = None, "", frozenset[str]()
     try:
-        fresh = await caller.run(result.model, kept.again, result, kind="permalink")
-        text = await caller.run(result.model, kept.text_of, result.request["token_ids"], kind="permalink")
+        if result.kind == kept.SWEEP:
+            reason = _sweep_today(caller, result)
+        elif result.kind == kept.PAGE:
+            fresh = await caller.run(result.model, kept.page_again, result, kind="permalink")
+        else:
+            kind, asked = kept.request_of(result)
+            fresh, loose = await _again(caller, result.model, kind, asked), kind.loose
+        text = await caller.run(result.model, kept.text_of, result, kind="permalink")
     except UNANSWERABLE as error:
         reason = error.message
     _, notes = await caller.db(stored_notes.notes, target=f"result:{result.hash}", offset=0, limit=100)
@@ -57,11 +67,29 @@ async def recomputed(caller: Caller, name: str) -> tuple[Result, PermalinkView]:
         fresh,
         reason,
         caller.root,
+        loose=loose,
         text=text,
         notes=[shown_notes.note(note, caller.identity, caller.root) for note in notes],
         python=exports.client_code(result, str(caller.request.base_url)),
     )
     return result, view
+
+
+async def _again(caller: Caller, key: str, kind: kept.Kind, asked: BaseModel) -> BaseModel:
+    """The answer to a stored question, from the model as it is now."""
+    more = (await footing(Ground(caller.request), key),) if kind.footed else ()
+    if kind.steps:
+        return await computed(caller, key, kind.answer, asked, *more)
+    return await caller.run(key, kind.answer, asked, *more, kind="permalink")
+
+
+def _sweep_today(caller: Caller, result: Result) -> str:
+    """Why a sweep's stored numbers are shown, and whether the model is still the one they are of."""
+    replicas = caller.host.entry(result.model).replicas
+    now = replicas[0][1].model.weights_sha256 if replicas else None
+    same = {None: "The model is not loaded now.", result.weights_sha256: "The model's weights are the same."}
+    since = same.get(now, f"The weights are others now ({result.weights_sha256[:8]} then, {(now or '')[:8]} now).")
+    return f"Hours of work are not repeated for opening a page. {since}"
 
 
 @router.get("/api/v1/results")
@@ -101,9 +129,8 @@ async def page(name: str, request: Request, caller: CallerDep, plain: bool = Fal
     stored, view = await recomputed(caller, name)
     if stored.kind == kept.PAGE and pages.format_of(request) == "html" and not plain:
         return _prompt_page(request, caller, stored, view)
-    drawn = {"curves": lambda: figures.curves(_curves(view))} if view.trace else {}
     return pages.respond(
-        request, view, template="permalink.html", title=view.preview or "Result", model=view.model, figures=drawn
+        request, view, template="permalink.html", title=view.preview or "Result", model=view.model, figures=drawn(view)
     )
 
 
@@ -117,15 +144,6 @@ def _prompt_page(request: Request, caller: Caller, stored: Result, view: Permali
         model=view.model,
         figures={"curves": lambda: figures.curves(page), "changes": lambda: figures.changes(page)},
     )
-
-
-def _curves(view: PermalinkView) -> PromptView:
-    """A trace as the curves read it."""
-    trace = TraceView.model_validate(view.trace)
-    facts = ModelFacts(
-        key=view.model, n_layers=0, d_mlp=0, d_vocab=0, max_tokens=0, starts_with_bos=False
-    )  # the curves ask only for the last
-    return PromptView(state={}, models=[], examples=[], trace=trace, facts=facts)
 
 
 @router.post("/r/{name}/delete", include_in_schema=False)

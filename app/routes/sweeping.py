@@ -8,7 +8,9 @@ from starlette.requests import Request
 
 from analysis.sweep import Result
 from analysis.types import NullscopeError
+from app.answers import kept
 from app.answers import sweep as answers
+from app.db.results import NewResult
 from app.deps import Caller, caller_of
 from app.jobs import Jobs
 from app.jobs.sweeps import SAMPLE, Corpus, Sweeps
@@ -34,15 +36,19 @@ class Desk:
     async def one(self, sweep_id: str, query: SweepQuery) -> views.SweepView:
         """A sweep, with what there is of its result."""
 
-        def read() -> views.SweepView:
+        def read() -> tuple[views.SweepView, NewResult | None]:
             shown.ref(self.sweeps, sweep_id)  # NotFoundError before anything else
             try:
                 result: Result | None = self.sweeps.result(sweep_id)
             except NullscopeError:
                 result = None
-            return shown.sweep(self.sweeps, sweep_id, result, query)
+            view = shown.sweep(self.sweeps, sweep_id, result, query)
+            if view.state != "finished" or view.manifest is None:
+                return view, None
+            return view, kept.of_sweep(shown.sweep(self.sweeps, sweep_id, result, SweepQuery()), view.manifest)
 
-        return await asyncio.to_thread(read)
+        view, finished = await asyncio.to_thread(read)
+        return await self.caller.keep(finished, view) if finished else view
 
     async def result(self, sweep_id: str) -> tuple[str, Result]:
         """(model, result) of a sweep that has one."""

@@ -27,6 +27,7 @@ class HeatmapView(View):
     cells: int = Field(description="Cells in all: tokens times neurons.")
     ln_scale: float | None = Field(description="The constant final LN scale; null: the model's own norm.")
     provenance: Provenance
+    permalink: str | None = None
 
     @property
     def finished(self) -> bool:

@@ -50,7 +50,7 @@ class PermalinkView(ResultRow):
     @property
     def trace(self) -> dict[str, Any] | None:
         """The run that the result is, or holds."""
-        return self.result if self.kind == "trace" else self.result.get("trace")
+        return self.result if "clean" in self.result and "tokens" in self.result else self.result.get("trace")
 
     def csv_rows(self) -> list[dict[str, Any]]:
         """The result's own table."""

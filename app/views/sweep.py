@@ -130,6 +130,7 @@ class SweepView(View):
     order: str
     offset: int
     limit: int
+    permalink: str | None = Field(None, description="Of the finished sweep, by its request: model, text, settings.")
 
 
 class Point(View):

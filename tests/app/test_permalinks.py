@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from starlette.testclient import TestClient
@@ -143,3 +145,53 @@ def test_a_table_that_was_not_ready_then_is_no_difference() -> None:
     assert compare(before, after)["verdict"] == "recomputed"
     after["trace"] = {"x": 2.0}
     assert compare(before, after)["verdict"] == "differs"
+
+
+def test_a_heat_map_has_a_permalink_by_api_and_page(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    body = {"text": TEXT, "limit": 48, "baseline": "zero"}
+    by_api = client.post(f"{URL}/heatmap", json=body).json()
+    assert by_api["permalink"] == "/r/" + by_api["provenance"]["request_sha256"]
+    by_page = client.post("/effects", data={"text": TEXT, "panel": "heatmap", "baseline": "zero", "limit": "48"},
+                          params={"format": "json"}).json()  # fmt: skip
+    assert by_page["heatmap"]["permalink"] == by_api["permalink"]
+    saved = client.get(by_api["permalink"], params={"format": "json"}).json()
+    assert (saved["verdict"], saved["largest_difference"], saved["text"]) == ("recomputed", 0.0, TEXT)
+    assert saved["result"]["rows"] == by_api["rows"]
+    page = client.get(by_api["permalink"])
+    assert 'data-chart="heatmap"' in page.text
+    assert "<b>sat</b>" not in page.text
+
+
+def test_a_finished_sweep_has_a_permalink_that_outlives_it(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    body = {"shard_rows": 1, "length": 12, "bootstrap": 20, "sample_tokens": 16}
+    name = client.post("/api/v1/sweeps", json=body).json()["id"]
+    view = finished(client, name)
+    saved = client.get(view["permalink"], params={"format": "json"}).json()
+    assert saved["verdict"] == "cached"
+    assert "weights are the same" in saved["sentence"]
+    assert saved["result"]["rows"] == view["rows"]
+    assert saved["request"]["options"]["corpus"] == view["manifest"]["corpus"]["sha256"]
+    assert client.get(view["permalink"]).status_code == 200
+    again = client.post("/api/v1/sweeps", json=body).json()["id"]
+    assert finished(client, again)["permalink"] == view["permalink"]
+    assert client.delete(f"/api/v1/sweeps/{name}").status_code == 204
+    assert client.get(view["permalink"], params={"format": "json"}).json()["result"]["rows"] == view["rows"]
+
+
+def finished(client: TestClient, name: str) -> dict[str, Any]:
+    """Asking is all that one can do; the job runs on a thread of the app."""
+    for _ in range(6000):
+        view = client.get(f"/api/v1/sweeps/{name}").json()
+        if view["state"] == "finished":
+            return view
+        assert view["state"] in ("queued", "running"), view["progress"]
+        time.sleep(0.02)
+    raise AssertionError(view["progress"])
+
+
+def test_keys_that_follow_from_more_than_the_request_are_not_compared() -> None:
+    before, after = {"rows": [{"x": 1.0, "labels": []}]}, {"rows": [{"x": 1.0, "labels": ["entropy"]}]}
+    assert compare(before, after)["verdict"] == "differs"
+    assert compare(before, after, frozenset({"labels"}))["verdict"] == "recomputed"
