@@ -89,7 +89,13 @@
   // --- history: the form rides in history.state, so back, forward and reload show the text again
 
   const entries = () => Object.fromEntries([...new FormData(form())].filter(([name]) => !["act", "tick", "neuron", "value", "min", "max", "where", "mode"].includes(name)));
-  const stamp = () => { if (form()) history.replaceState({ ...history.state, htmx: true, form: entries() }, ""); };
+  // Every entry has a key, and `entry` is that of the one on the page: the browser may already be at another one when an
+  // answer comes in, and what belongs to the page must not be written there.
+  let entry = null;
+  const mark = (key) => { entry = key; history.replaceState({ ...history.state, htmx: true, entry }, ""); };
+  const fresh = () => `${performance.timeOrigin}-${performance.now()}`;
+  const here = () => history.state?.entry === entry;
+  const stamp = () => { if (form() && here()) history.replaceState({ ...history.state, form: entries() }, ""); };
   const restore = (fields) => {
     // An answer that is still on its way belongs to the entry just left, and must not overwrite this one.
     for (const id of ["run", "selected", "neurons"]) window.htmx.trigger(`#${id}`, "htmx:abort");
@@ -112,6 +118,9 @@
   document.addEventListener("htmx:before:request", (event) => { if (event.detail.ctx.target?.id === "result") remember(); });
   // In the same tick as the address was pushed and the content put in: later, the browser may already be at another entry.
   document.addEventListener("htmx:before:settle", stamp);
+  document.addEventListener("htmx:before:history:update", (event) => { if (form() && !here()) event.preventDefault(); });
+  document.addEventListener("htmx:after:history:push", () => mark(fresh()));
+  document.addEventListener("htmx:after:history:replace", () => mark(entry));
   document.addEventListener("htmx:after:swap", () => {
     modes();
     markExample();
@@ -119,12 +128,16 @@
     if (document.activeElement === document.body) document.querySelector('#strip .tok[tabindex="0"]')?.focus({ preventScroll: true });
   });
   document.addEventListener("htmx:before:history:restore", (event) => {
+    if (!form()) return;
+    entry = history.state?.entry ?? null;
     const fields = history.state?.form;
-    if (!fields || !form()) return;
+    if (!fields) return;
     event.preventDefault();
     restore(fields);
   });
   document.addEventListener("DOMContentLoaded", () => {
+    if (!form()) return;
+    mark(history.state?.entry ?? fresh());
     modes();
     remember();
     const fields = history.state?.form;

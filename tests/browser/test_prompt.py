@@ -124,7 +124,6 @@ def test_back_and_reload_bring_the_text_back(open_page: Open) -> None:
     page = open_page("/")
     for text in (TEXT, OTHER):
         run(page, text)
-        page.wait_for_timeout(2000)  # known: back within a moment of an answer can keep the later text
     page.go_back()
     expect(page.locator("#strip")).to_contain_text("wisdom")
     expect(page.locator("#text")).to_have_value(TEXT)
