@@ -45,7 +45,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 @pytest.fixture(scope="module")
 def worker(recipe: Recipe) -> Worker:
-    return recipe.build()
+    return recipe.worker()
 
 
 def swept(folder: Path, worker: Worker, executor: Executor) -> dict[str, bytes]:

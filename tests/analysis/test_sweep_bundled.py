@@ -28,6 +28,7 @@ def test_it_belongs_to_the_weights_and_the_sample() -> None:
     manifest = FOLDER.manifest()
     assert manifest["weights_sha256"] == models.hash_files(BUNDLED_FOLDER.glob("*.safetensors"))
     assert manifest["corpus"]["documents"] == len(list(documents(BUNDLED_FOLDER / "sample.jsonl")))
+    assert manifest["corpus"]["rows"] == manifest["corpus"]["rows_read"]
 
 
 def test_it_is_whole() -> None:
