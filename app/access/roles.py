@@ -16,7 +16,7 @@ PUBLIC = re.compile(r"/(healthz|readyz|login|static/.*)")
 # (methods, path, role): the exceptions to the rule above, first match.
 RULES: tuple[tuple[frozenset[str], re.Pattern[str], Role], ...] = (
     (frozenset({"POST", "DELETE"}), re.compile(r"/api/v1/models(/[^/]+)?"), "admin"),
-    (frozenset({"POST"}), re.compile(r"/models/[^/]+/(load|unload)"), "admin"),
+    (frozenset({"POST"}), re.compile(r"/models/(load|[^/]+/unload)"), "admin"),
     (frozenset({"POST"}), re.compile(r"(/api/v1|/lab)/import"), "admin"),
 )
 

@@ -156,10 +156,13 @@ class Jobs:
                 raise NotFoundError(f"There is no job {job_id[:40]!r}.", code="no_such_job")
             return job
 
-    def every(self, kind: str) -> list[Job]:
-        """Newest first."""
+    def every(self, kind: str | None = None, *, person: str | None = None) -> list[Job]:
+        """Newest first; of one kind, of one person, or all."""
+        query = select(Job).order_by(Job.created.desc(), Job.id)
+        query = query if kind is None else query.where(Job.kind == kind)
+        query = query if person is None else query.where(Job.person == person)
         with self.database.session() as session:
-            return list(session.scalars(select(Job).where(Job.kind == kind).order_by(Job.created.desc(), Job.id)))
+            return list(session.scalars(query))
 
     def ahead(self, job: Job) -> int:
         """How many jobs run before this one, the running one included."""

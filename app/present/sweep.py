@@ -38,6 +38,7 @@ def job(found: Job, jobs: Jobs, *, result: str | None = None) -> views.JobView:
         message=found.message,
         result=result,
         created=found.created,
+        person=found.person,
     )
 
 

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ class ModelHost:
         self._loader = loader
         self._background = ThreadPoolExecutor(1, thread_name_prefix="host-background")
         self._flights: dict[str, _Flight] = {}
+        self.counts: Counter[str] = Counter()  # cache hits, loads: see /metrics
         self._closing = threading.Event()
 
     def _add(self, spec: ModelSpec) -> Entry:
@@ -178,6 +180,8 @@ class ModelHost:
             flight = _Flight(self._submit(key, function, args, who, kind or function.__name__, lane))
             if identity:
                 self._flights[identity] = flight
+        else:
+            self.counts["joined"] += 1
         flight.waiters += 1
         try:
             async with asyncio.timeout(self.settings.request_seconds):
@@ -255,6 +259,7 @@ class ModelHost:
         try:
             self._place(entry)
             entry.state = "loaded"
+            self.counts["loaded"] += 1
             log.info("loaded %s in %.1f s", entry.spec.key, time.monotonic() - started)
         except NullscopeError as error:
             self._failed(entry, f"{error.message}" + (f" {error.hint}" if error.hint else ""))
@@ -268,9 +273,9 @@ class ModelHost:
         else:
             entry.means_settled.set()
 
-    @staticmethod
-    def _failed(entry: Entry, reason: str) -> None:
+    def _failed(self, entry: Entry, reason: str) -> None:
         log.error("%s cannot be served: %s", entry.spec.key, reason)
+        self.counts["load_failed"] += 1
         entry.state, entry.error = "failed", reason
         entry.replicas.clear()
         free_memory()

@@ -3,6 +3,7 @@
 Estimates are upper-side on purpose: a request refused in time costs nothing, an exhausted device costs everybody.
 """
 
+import resource
 from pathlib import Path
 
 import torch
@@ -77,6 +78,12 @@ def _machine() -> tuple[int, int]:
 
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return total, total
+
+
+def process_bytes() -> int:
+    """Resident memory of this process; 0 where the system has no /proc."""
+    file = Path("/proc/self/statm")
+    return int(file.read_text().split()[1]) * resource.getpagesize() if file.is_file() else 0
 
 
 def forward_bytes(model: Model, n_tokens: int, *, rows: int = 1) -> int:

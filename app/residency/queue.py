@@ -93,6 +93,16 @@ class FairQueue(Generic[T]):
                         return rounds + sum(others)
         return None
 
+    def waiting(self) -> list[T]:
+        """Every item in the order in which it would be taken if nothing else came."""
+        found: list[T] = []
+        with self._changed:
+            for lines in self._lanes.values():
+                lines = OrderedDict((who, deque(line)) for who, line in lines.items())
+                while lines:
+                    found.append(self._next(lines))
+        return found
+
     def close(self) -> list[T]:
         """Nothing goes in any more; what was still waiting is returned."""
         with self._changed:

@@ -44,6 +44,7 @@ class Resident:
     settings: Settings
     memory: Memory
     revision: str | None = None
+    memo_hits: int = 0
     _memo: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -104,7 +105,9 @@ class Resident:
 
     def memo(self, name: str, build: Callable[[], T]) -> T:
         """Something that follows from the weights alone, built once per replica: a spectrum, a neuron table."""
-        if name not in self._memo:
+        if name in self._memo:
+            self.memo_hits += 1
+        else:
             self._memo[name] = build()
         found: T = self._memo[name]
         return found

@@ -9,6 +9,8 @@ import logging
 import os
 import threading
 import time
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -37,21 +39,35 @@ class Ticket:
     submitted: float = field(default_factory=time.monotonic)
 
 
+BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, float("inf"))  # seconds
+
+
+@dataclass
+class Times:
+    """How long something took, as a histogram: counts[i] of at most BUCKETS[i] seconds and more than the one before."""
+
+    seconds: float = 0.0
+    counts: list[int] = field(default_factory=lambda: [0] * len(BUCKETS))
+
+    def add(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+
+
 @dataclass
 class Stats:
     """What the worker has done, by kind of work; read by /metrics."""
 
-    finished: dict[tuple[str, str], int] = field(default_factory=dict)
-    run_seconds: dict[str, float] = field(default_factory=dict)
-    wait_seconds: dict[str, float] = field(default_factory=dict)
+    finished: Counter[tuple[str, str]] = field(default_factory=Counter)
+    ran: defaultdict[str, Times] = field(default_factory=lambda: defaultdict(Times))
+    waited: defaultdict[str, Times] = field(default_factory=lambda: defaultdict(Times))
     out_of_memory: int = 0
     refused: int = 0
 
     def count(self, ticket: Ticket, outcome: str, waited: float, ran: float) -> None:
-        key = (ticket.kind, outcome)
-        self.finished[key] = self.finished.get(key, 0) + 1
-        self.run_seconds[ticket.kind] = self.run_seconds.get(ticket.kind, 0.0) + ran
-        self.wait_seconds[ticket.kind] = self.wait_seconds.get(ticket.kind, 0.0) + waited
+        self.finished[ticket.kind, outcome] += 1
+        self.ran[ticket.kind].add(ran)
+        self.waited[ticket.kind].add(waited)
 
 
 class Worker:
@@ -106,6 +122,11 @@ class Worker:
     def ahead(self, ticket: Ticket) -> int | None:
         """How many tickets go before this one; None when it no longer waits."""
         return self._queue.ahead(ticket)
+
+    def tickets(self) -> list[Ticket]:
+        """What runs and what waits, first turn first."""
+        running = self.running
+        return [running, *self._queue.waiting()] if running else self._queue.waiting()
 
     def _loop(self) -> None:
         while (ticket := self._queue.take()) is not None:

@@ -9,6 +9,7 @@ FAMILIES: tuple[str, ...] = (
     "notes",
     "lab",
     "selfcheck",
+    "jobs",
     "sweep_api",
     "sweep",
     "api",

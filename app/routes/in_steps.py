@@ -44,6 +44,7 @@ async def computed(
     if kept.kind_of(answer) is not None:
         identity = f"{answer.__module__}.{answer.__qualname__} {key} {body.model_dump_json()} {[bool(m) for m in more]}"
     flight = flights.get(identity) if identity else None
+    caller.host.counts["joined"] += flight is not None
     if flight is None:
         flight = _start(caller, key, answer, body, more)
         if identity:

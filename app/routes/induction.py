@@ -14,6 +14,7 @@ from app.errors import UnavailableError
 from app.requests import induction as requests
 from app.routes.footing import API_PATIENCE, Ground, GroundDep
 from app.routes.in_steps import in_steps
+from app.routes.jobs import JobsDep, owned
 from app.views import induction as views
 
 
@@ -77,8 +78,11 @@ async def ablation_result(key: str, job_id: str, jobs: HeadJobsDep) -> views.Abl
 
 
 @router.post("/induction/ablation/jobs/{job_id}/cancel")
-async def ablation_cancel(key: str, job_id: str, jobs: HeadJobsDep) -> views.AblationJobView:
+async def ablation_cancel(
+    key: str, job_id: str, caller: CallerDep, jobs: HeadJobsDep, every: JobsDep
+) -> views.AblationJobView:
     """Stop it after the current batch."""
+    await owned(caller, every, job_id)
     return await asyncio.to_thread(jobs.cancel, job_id)
 
 

@@ -8,10 +8,9 @@ from analysis.types import NullscopeError
 from app import examples, pages
 from app.answers import core as answers
 from app.answers import prompt as answer
-from app.deps import CallerDep, HostDep, SettingsDep
+from app.deps import CallerDep
 from app.errors import failure_of
 from app.figures import core as figures
-from app.present import core as shown
 from app.present.prompt import code
 from app.requests.core import PromptRequest
 from app.requests.prompt import PromptState
@@ -107,9 +106,3 @@ async def count(
 def _problem(error: NullscopeError) -> tuple[int, ErrorBody]:
     failure = failure_of(error)
     return failure.status, ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
-
-
-@router.get("/models")
-async def models(request: Request, host: HostDep, settings: SettingsDep) -> Response:
-    """What is loaded here."""
-    return pages.respond(request, shown.models(host, settings), template="models.html", title="Models")

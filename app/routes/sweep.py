@@ -108,6 +108,7 @@ async def sweep(request: Request, sweep_id: str, query: Annotated[SweepPageQuery
 @router.post("/sweeps/{sweep_id}/cancel")
 async def cancel(request: Request, sweep_id: str, desk: DeskDep) -> Response:
     """Stop it after the current slice."""
+    await desk.owned(sweep_id)
     await asyncio.to_thread(desk.jobs.cancel, sweep_id)
     return _to(request, f"/sweeps/{sweep_id}")
 
@@ -115,6 +116,7 @@ async def cancel(request: Request, sweep_id: str, desk: DeskDep) -> Response:
 @router.post("/sweeps/{sweep_id}/resume")
 async def resume(request: Request, sweep_id: str, desk: DeskDep) -> Response:
     """Go on with it."""
+    await desk.owned(sweep_id)
     await asyncio.to_thread(desk.jobs.resume, sweep_id)
     return _to(request, f"/sweeps/{sweep_id}")
 
@@ -122,6 +124,7 @@ async def resume(request: Request, sweep_id: str, desk: DeskDep) -> Response:
 @router.post("/sweeps/{sweep_id}/delete")
 async def delete(request: Request, sweep_id: str, desk: DeskDep) -> Response:
     """Remove it with its files."""
+    await desk.owned(sweep_id)
     await asyncio.to_thread(desk.sweeps.delete, sweep_id)
     return _to(request, "/sweeps")
 

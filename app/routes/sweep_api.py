@@ -1,4 +1,4 @@
-"""The JSON API of sweeps and jobs. Pages: app.routes.sweep."""
+"""The JSON API of sweeps. Pages: app.routes.sweep."""
 
 import asyncio
 from typing import Annotated
@@ -46,6 +46,7 @@ async def sweep(sweep_id: str, query: Annotated[SweepQuery, Query()], desk: Desk
 @router.post("/sweeps/{sweep_id}/cancel")
 async def cancel(sweep_id: str, desk: DeskDep) -> views.JobView:
     """Stop after the current slice; what is finished is kept."""
+    await desk.owned(sweep_id)
     await asyncio.to_thread(desk.jobs.cancel, sweep_id)
     return await desk.job(sweep_id)
 
@@ -53,6 +54,7 @@ async def cancel(sweep_id: str, desk: DeskDep) -> views.JobView:
 @router.post("/sweeps/{sweep_id}/resume")
 async def resume(sweep_id: str, desk: DeskDep) -> views.JobView:
     """Go on with a sweep that was cancelled or has failed; 409 for any other."""
+    await desk.owned(sweep_id)
     await asyncio.to_thread(desk.jobs.resume, sweep_id)
     return await desk.job(sweep_id)
 
@@ -60,6 +62,7 @@ async def resume(sweep_id: str, desk: DeskDep) -> views.JobView:
 @router.delete("/sweeps/{sweep_id}", status_code=204)
 async def delete(sweep_id: str, desk: DeskDep) -> None:
     """Remove a sweep that has ended, with its files; 409 while it runs."""
+    await desk.owned(sweep_id)
     await asyncio.to_thread(desk.sweeps.delete, sweep_id)
 
 
@@ -92,16 +95,3 @@ async def receive(request: Request, desk: DeskDep, name: Annotated[str, Query(ma
     """Upload a text for sweeps as the request's body: .jsonl with a `text` key, or .txt, either gzipped, by its
     name."""
     return await desk.receive(name, await request.body())
-
-
-@router.get("/jobs/{job_id}")
-async def job(job_id: str, desk: DeskDep) -> views.JobView:
-    """A durable piece of work: state, stage, progress, time left."""
-    return await desk.job(job_id)
-
-
-@router.post("/jobs/{job_id}/cancel")
-async def cancel_job(job_id: str, desk: DeskDep) -> views.JobView:
-    """Stop it after the current slice."""
-    await asyncio.to_thread(desk.jobs.cancel, job_id)
-    return await desk.job(job_id)

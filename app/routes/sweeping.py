@@ -13,11 +13,12 @@ from app.answers import sweep as answers
 from app.db.results import NewResult
 from app.deps import Caller, caller_of
 from app.jobs import Jobs
-from app.jobs.sweeps import SAMPLE, Corpus, Sweeps
+from app.jobs.sweeps import BUNDLED, SAMPLE, Corpus, Sweeps
 from app.present import sweep as shown
 from app.requests.sweep import CalibrationQuery, FigureQuery, SweepQuery, SweepRequest
 from app.routes.footing import API_PATIENCE, Ground
 from app.routes.in_steps import in_steps
+from app.routes.jobs import owned
 from app.views import sweep as views
 
 
@@ -109,6 +110,11 @@ class Desk:
             return shown.compare(self.sweeps, a, b, one, other, column, offset, limit)
 
         return await asyncio.to_thread(read)
+
+    async def owned(self, sweep_id: str) -> None:
+        """ForbiddenError unless this person started it, or is an administrator. What ships with a model is nobody's."""
+        if not sweep_id.startswith(BUNDLED):
+            await owned(self.caller, self.jobs, sweep_id)
 
     async def job(self, job_id: str) -> views.JobView:
         def read() -> views.JobView:

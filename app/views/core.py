@@ -90,6 +90,13 @@ class ModelsView(View):
     models: list[ModelRow]
 
 
+class ModelsPageView(ModelsView):
+    """The page: what an administrator may load beside it."""
+
+    may_load: bool
+    loadable: list[str]
+
+
 class Token(View):
     position: int
     id: int

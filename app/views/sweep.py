@@ -48,6 +48,7 @@ class JobView(View):
     message: str | None = Field(None, description="Why it failed.")
     result: str | None = Field(None, description="Where its result is.")
     created: float | None = Field(None, description="Seconds since 1970.")
+    person: str | None = Field(None, description="Whose it is; null: it ships with the model.")
 
 
 class SweepRef(View):

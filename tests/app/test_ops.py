@@ -22,8 +22,13 @@ def test_metrics_count_what_was_done(make_client: Callable[..., TestClient]) -> 
     client.post("/api/v1/models/tiny-gpt2/trace", json={"text": SECRET_TEXT})
     text = client.get("/metrics").text
     assert 'nullscope_runs_total{device="cpu",kind="trace",outcome="ok"} 1.0' in text
-    for name in ("queue_depth", "wait_seconds_total", "run_seconds_total", "out_of_memory_total", "models_bytes"):
+    for name in ("queue_depth", "out_of_memory_total", "models_bytes", "device_free_bytes", "process_bytes"):
         assert f"nullscope_{name}" in text
+    for name in ("run", "wait"):  # histograms: every bucket counts what the ones before it count
+        assert f'nullscope_{name}_seconds_bucket{{device="cpu",kind="trace",le="+Inf"}} 1.0' in text
+        assert f'nullscope_{name}_seconds_count{{device="cpu",kind="trace"}} 1.0' in text
+    assert 'nullscope_loads_total{outcome="ok"} 1.0' in text
+    assert 'nullscope_cache_hits_total{cache="in_flight"} 0.0' in text
     assert 'nullscope_requests_total{role="admin",status="200"}' in text
     assert "private" not in text
 

@@ -23,6 +23,20 @@ def test_a_model_is_unloaded_and_loaded_again(
     assert client.post(url, json=body).json()["clean"] == before["clean"]
 
 
+def test_an_administrator_does_both_on_the_page(
+    make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model_folder, other)
+    client = make_client(models=(str(model_folder), str(other)))
+    assert 'action="/models/other/unload"' in client.get("/models").text
+    page = client.post("/models/other/unload").text
+    assert 'action="/models/other/unload"' not in page
+    assert "<option>other</option>" in page
+    assert client.post("/models/load", data={"key": "other"}).status_code == 200
+    assert client.app.state.host.wait("other").state == "loaded"  # type: ignore[attr-defined]
+
+
 def test_only_known_keys_are_loaded(make_client: Callable[..., TestClient], model_folder: Path) -> None:
     client = make_client(wait=False)
     for key, status in (
