@@ -22,6 +22,18 @@
     button.click();
   });
 
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-share]");
+    if (!button) return;
+    window.page.copy(location.href, "Address");
+    button.textContent = "Copied";
+  });
+
+  // Once the rows are edited, what is kept belongs to others.
+  document.addEventListener("input", (event) => {
+    if (event.target.closest("[data-rows]")) document.querySelector("#result [name=saved]").value = "";
+  });
+
   document.addEventListener("change", (event) => {
     if (!event.target.matches("[data-kind]")) return;
     const own = document.querySelector("[data-own-text]");

@@ -11,12 +11,19 @@ from typing import Any
 from pydantic import BaseModel
 
 from analysis.types import NeuronId, NotFoundError
-from app.answers import core, effects, prompt
+from app.answers import core, effects, induction, prompt
 from app.db.results import NewResult
 from app.db.tables import Result
 from app.requests.canonical import canonical_request, content_hash
 from app.requests.core import EffectsRequest, PromptRequest, TraceRequest
 from app.requests.effects import DoseRequest, HeatmapRequest, JointRequest, LedgerRequest
+from app.requests.induction import (
+    AttributionRequest,
+    HeadAblationRequest,
+    HeadsRequest,
+    InductionRequest,
+    NaturalRequest,
+)
 from app.requests.prompt import PromptState
 from app.residency.resident import Resident
 from app.views.prompt import PromptView
@@ -49,6 +56,11 @@ KINDS = {
         Kind("joint", JointRequest, effects.joint),
         Kind("dose", DoseRequest, effects.dose),
         Kind("ledger", LedgerRequest, effects.ledger),
+        Kind("induction", InductionRequest, induction.induction, steps=True, footed=True, loose=frozenset({"labels"})),
+        Kind("heads", HeadsRequest, induction.head_scores, steps=True),
+        Kind("attribution", AttributionRequest, induction.attribution, steps=True),
+        Kind("head_ablation", HeadAblationRequest, induction.head_ablation, steps=True),
+        Kind("natural_repeats", NaturalRequest, induction.natural_repeats, steps=True),
     )
 }
 PAGE = "prompt"  # the prompt page with its selection, interventions and pins: a whole page, not one question

@@ -8,7 +8,7 @@ from app.figures import theme
 from app.figures.rows import stacked
 from app.views.induction import AttributionView, CurveView, HeadAblationView, HeadsView, NaturalView
 
-MOST_PARTS = 24
+MOST_PARTS, MOST_ROWS = 24, 12
 OFFSETS = ["A0", "A1", "A2", "A3", "A4", "A5", "B | X"]
 ROLES = {"one": "one head", "all": "all together", "random_one": "random head", "random_all": "random set"}
 
@@ -85,6 +85,36 @@ def parts(view: AttributionView) -> go.Figure:
     )
 
 
+def parts_by_position(view: AttributionView) -> go.Figure:
+    """The components that change most, at every position; a line where each copy begins."""
+    rows = view.rows[:MOST_ROWS]
+    first = view.repeat.starts[0]
+    values = [row.by_position[first:] for row in rows]
+    limit = theme.symmetric([value for row in values for value in row])
+    heat = go.Heatmap(
+        z=values,
+        x=list(range(first, view.repeat.n_positions)),
+        y=[row.component for row in rows],
+        colorscale=theme.DIVERGING,
+        zmin=-limit,
+        zmax=limit,
+        colorbar={"title": {"text": "part"}, "thickness": 10, "outlinewidth": 0},
+        hovertemplate="%{y} at position %{x}: %{z:+.4f}<extra></extra>",
+    )
+    line = {"color": theme.MARK, "width": 1, "dash": "dot"}
+    marks = [
+        {"type": "line", "x0": at - 0.5, "x1": at - 0.5, "yref": "paper", "y0": 0, "y1": 1, "line": line}
+        for at in view.repeat.starts[1:]
+    ]
+    return theme.chart(
+        heat,
+        x=theme.axis("Position", showgrid=False),
+        y=theme.axis("", type="category", dtick=1, autorange="reversed", showgrid=False),
+        height=90 + 20 * len(rows),
+        shapes=marks,
+    )
+
+
 def groups(view: HeadAblationView) -> go.Figure:
     """Mean change of each neuron's activation, by what was taken out; random baselines in grey."""
     traces = []
@@ -148,7 +178,8 @@ def _line(x: list[int], y: list[float | None], name: str, colour: str, width: fl
 
 def aligned(view: NaturalView) -> go.Figure:
     """Both occurrences over each other; with clipped neurons the second occurrence without them too."""
-    assert view.clean is not None
+    if view.clean is None:
+        return theme.chart(x=theme.axis("Token"), y=theme.axis(""), height=140)
     names = [name for name in view.clean.first if name not in ("ln_scale", "top1_prob")]
     titles = {"entropy": ("Entropy", "nats"), "loss": ("Loss", "nats"), "kl_unigram": ("KL to unigram", "nats")}
     rows = []

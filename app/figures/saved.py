@@ -6,9 +6,11 @@ from typing import Any
 import plotly.graph_objects as go
 from pydantic import BaseModel
 
-from app.figures import core, effects
+from app.figures import core, effects, induction
+from app.figures import induction_panels as panels
 from app.views.core import TraceView
 from app.views.effects import DoseView, HeatmapView, JointView, LedgerView
+from app.views.induction import AttributionView, HeadAblationView, HeadsView, InductionView, NaturalView
 from app.views.permalinks import PermalinkView
 from app.views.prompt import ModelFacts, PromptView
 
@@ -18,6 +20,11 @@ CHARTS: dict[str, tuple[type[BaseModel], dict[str, Callable[[Any], go.Figure]]]]
     "joint": (JointView, {"joint": effects.joint}),
     "dose": (DoseView, {"dose": effects.dose}),
     "ledger": (LedgerView, {"ledger": effects.ledger}),
+    "induction": (InductionView, {"curves": induction.curves, "ranking": induction.ranking}),
+    "heads": (HeadsView, {"map": panels.head_map}),
+    "attribution": (AttributionView, {"parts": panels.parts, "positions": panels.parts_by_position}),
+    "head_ablation": (HeadAblationView, {"groups": panels.groups, "queries": panels.queries}),
+    "natural_repeats": (NaturalView, {"aligned": panels.aligned}),
 }
 
 

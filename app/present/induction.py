@@ -133,7 +133,8 @@ def head_rows(found: HeadScores) -> list[views.HeadRow]:
 
 
 def part_rows(found: Attribution, repeated: Repeated) -> list[views.PartRow]:
-    first, second = (found.parts[..., repeated.copy(index)].double().mean((1, 2)) for index in (0, 1))
+    by_position = found.parts.double().mean(1)
+    first, second = (by_position[:, repeated.copy(index)].mean(1) for index in (0, 1))
     order = (second - first).abs().argsort(descending=True, stable=True).tolist()
     return [
         views.PartRow(
@@ -141,6 +142,8 @@ def part_rows(found: Attribution, repeated: Repeated) -> list[views.PartRow]:
             first=number(first[index]),
             second=number(second[index]),
             change=number(second[index] - first[index]),
+            on_repeats=number(by_position[index, repeated.repeats].sum()),
+            by_position=series(by_position[index]),
         )
         for index in order
     ]

@@ -12,7 +12,8 @@ from app.requests import induction as requests
 Request = TypeVar("Request", bound=BaseModel)
 
 LISTS = ("neurons", "clip", "heads")
-BODY_ONLY = {"text", "act", "format", "table"}
+BODY_ONLY = {"text", "act", "format", "table", "saved"}
+BESIDE = ("pattern", "who", "heads", "how", "queries", "random")  # what the panels show beside the curves
 
 
 class InductionState(BaseModel):
@@ -37,7 +38,10 @@ class InductionState(BaseModel):
     who: str = Field("", max_length=20)
     heads: str = Field("", max_length=400)
     how: Literal["bos", "mean", "zero"] = "bos"
-    table: Literal["", "ranking", "controls", "tokens"] = ""
+    queries: int = Field(32, ge=1)
+    random: int = Field(3, ge=0, le=20)
+    saved: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="Where one's own text and its curves are kept.")
+    table: Literal["", "ranking", "controls", "tokens", "pattern", "positions", "queries", "passages"] = ""
     act: str = Field("", max_length=60)
 
     @field_validator("*", mode="before")
@@ -77,12 +81,24 @@ class InductionState(BaseModel):
     def fields(self) -> dict[str, Any]:
         return self.model_dump()
 
-    def query(self) -> str:
-        """The address's part: what differs from the defaults, never a text."""
+    @classmethod
+    def of_saved(cls, options: dict[str, Any], query: dict[str, Any], **more: Any) -> Self:
+        """The page of a stored InductionRequest; `query` says what the panels show beside it."""
+        listed = ("neurons", "clip", "corrupt_at")
+        joined = {name: " ".join(map(str, options[name])) for name in listed}
+        plain = {name: options[name] for name in ("kind", "seed", "rows", "length", "copies", "separator", "corrupt")}
+        beside = {name: query[name] for name in BESIDE if name in query}
+        text, controls = options["text"] or "", options["controls"]
+        return cls.read({**plain, **joined, **beside, "text": text, "controls": controls, **more})
+
+    def address(self) -> str:
+        """Where this page is found again: what differs from the defaults, and never one's own words."""
         kept = self.model_dump(exclude=BODY_ONLY, exclude_defaults=True)
-        if self.separator and self.kind == "text":
-            kept.pop("separator")  # the user's words
-        return urlencode(kept)
+        if self.kind == "text":
+            if self.saved:
+                return _address(f"/r/{self.saved}", {name: kept[name] for name in BESIDE if name in kept})
+            kept.pop("separator", None)
+        return _address("/induction", kept)
 
     # the API's requests
 
@@ -118,12 +134,15 @@ class InductionState(BaseModel):
         neurons = self.listed("neurons") or self.listed("clip") or ([self.who] if self.who else [])
         if not neurons:
             raise InputError("No neuron is chosen to read.", code="no_neurons", hint="Draw one from the ranking first.")
-        return _request(
-            requests.HeadAblationRequest, **rows, heads=self.listed("heads"), neurons=neurons, mode=self.how
-        )
+        chosen = {"heads": self.listed("heads"), "neurons": neurons, "mode": self.how}
+        return _request(requests.HeadAblationRequest, **rows, **chosen, queries=self.queries, random=self.random)
 
     def natural(self) -> requests.NaturalRequest:
         return _request(requests.NaturalRequest, clip=self.listed("clip") or ([self.who] if self.who else []))
+
+
+def _address(path: str, query: dict[str, Any]) -> str:
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 def _request(what: type[Request], **fields: Any) -> Request:

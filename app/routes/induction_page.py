@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from analysis.types import NotFoundError, NullscopeError
 from app import pages
 from app.answers import induction as answers
-from app.deps import CallerDep
+from app.deps import Caller, CallerDep
 from app.errors import failure_of
 from app.figures import induction as figures
 from app.figures import induction_panels as panels
@@ -18,11 +18,13 @@ from app.present.induction import python
 from app.requests.induction_state import InductionState
 from app.residency.resident import Resident
 from app.routes.footing import PAGE_PATIENCE, Ground
-from app.routes.in_steps import in_steps
+from app.routes.in_steps import computed, in_steps
 from app.routes.induction import HeadJobsDep, footing
+from app.routes.jobs import JobsDep, owned
 from app.views.core import ErrorBody
-from app.views.induction import AblationJobView
-from app.views.induction_page import LabView
+from app.views.induction import AblationJobView, InductionView
+from app.views.induction_page import LabView, SavedView
+from app.views.permalinks import PermalinkView
 
 router = APIRouter(include_in_schema=False)
 
@@ -71,7 +73,7 @@ PANELS = {
         "Who tells the neuron",
         InductionState.attribution,
         answers.attribution,
-        {"parts": panels.parts},
+        {"parts": panels.parts, "positions": panels.parts_by_position},
         ready=lambda state: bool(state.who),
     ),
     "ablation": Panel(
@@ -102,7 +104,8 @@ async def job(request: Request, job_id: str, jobs: HeadJobsDep) -> Response:
 
 
 @router.post("/induction/jobs/{job_id}/cancel")
-async def cancel(request: Request, job_id: str, jobs: HeadJobsDep) -> Response:
+async def cancel(request: Request, job_id: str, caller: CallerDep, jobs: HeadJobsDep, every: JobsDep) -> Response:
+    await owned(caller, every, job_id)
     view = await asyncio.to_thread(jobs.cancel, job_id)
     return _job_page(request, view, await asyncio.to_thread(jobs.page_state, job_id))
 
@@ -153,7 +156,12 @@ async def _show(request: Request, caller: CallerDep, name: str, fields: dict[str
         if panel.ready(state):
             asked = panel.ask(state)
             more = () if name else (await footing(Ground(request), state.model or "", PAGE_PATIENCE),)
-            found = await in_steps(caller, state.model or "", panel.answer, asked, *more)
+            # One's own text is kept, so that the page has an address; all else is in the address itself.
+            own = not name and state.kind == "text"
+            found = await (in_steps if own else computed)(caller, state.model or "", panel.answer, asked, *more)
+            if own:
+                link = getattr(found, "permalink", None) or ""
+                state = state.model_copy(update={"saved": link.rpartition("/")[2]})
     except NullscopeError as error:
         failure = failure_of(error)
         status, problem = failure.status, ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
@@ -161,7 +169,7 @@ async def _show(request: Request, caller: CallerDep, name: str, fields: dict[str
             raise
     code = python(str(request.base_url), state.model, panel.call, asked) if found and asked else None
     view = LabView(state=state.fields(), models=tuple(caller.host.entries), found=found, problem=problem, code=code)
-    address = f"{request.scope.get('root_path', '')}/induction?{state.query()}"
+    address = f"{caller.root}{state.address()}"
     return pages.respond(
         request,
         view,
@@ -173,6 +181,22 @@ async def _show(request: Request, caller: CallerDep, name: str, fields: dict[str
         push=None if name else address,
         replace=address if name else None,
     )
+
+
+def saved(request: Request, caller: Caller, kept: PermalinkView) -> Response:
+    """A stored result as the page that it was asked on; the address says what the panels show."""
+    options = kept.request["options"]
+    state = InductionState.of_saved(options, dict(request.query_params), model=kept.model, saved=kept.hash)
+    found, panel = InductionView.model_validate(kept.result), PANELS[""]
+    view = LabView(
+        state=state.fields(),
+        models=tuple(caller.host.entries),
+        found=found,
+        saved=SavedView(verdict=kept.verdict, sentence=kept.sentence),
+        code=python(str(request.base_url), state.model, panel.call, state.induction()),
+    )
+    drawn = {key: _drawn(draw, found) for key, draw in panel.figures.items()}
+    return pages.respond(request, view, template=panel.template, title=panel.title, model=kept.model, figures=drawn)
 
 
 def _panel(name: str) -> Panel:

@@ -22,6 +22,7 @@ from app.requests.prompt import PromptState
 from app.routes.footing import Ground
 from app.routes.in_steps import computed
 from app.routes.induction import footing
+from app.routes.induction_page import saved as induction_page
 from app.views.permalinks import PermalinkView, ResultsView
 from app.views.prompt import PromptView
 
@@ -124,11 +125,14 @@ async def _forget(caller: Caller, name: str) -> None:
 async def page(name: str, request: Request, caller: CallerDep, plain: bool = False) -> Response:
     """The page of a permalink: what it was, what it is, and what anybody has noted about it.
 
-    A prompt page opens as the prompt page; `plain` shows its notes and exports instead.
+    A prompt page opens as the prompt page, repeated text as the induction page; `plain`: notes and exports instead.
     """
     stored, view = await recomputed(caller, name)
-    if stored.kind == kept.PAGE and pages.format_of(request) == "html" and not plain:
-        return _prompt_page(request, caller, stored, view)
+    if pages.format_of(request) == "html" and not plain:
+        if stored.kind == kept.PAGE:
+            return _prompt_page(request, caller, stored, view)
+        if stored.kind == "induction":
+            return induction_page(request, caller, view)
     return pages.respond(
         request, view, template="permalink.html", title=view.preview or "Result", model=view.model, figures=drawn(view)
     )

@@ -1,11 +1,13 @@
 """The answers of the induction lab. Nats; null where undefined; arrays run over positions unless they say otherwise."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from pydantic import Field
 
 from app.views.core import Provenance, Series, Token, View
+
+Rows = Iterator[dict[str, Any]]
 
 
 class CurveView(View):
@@ -14,6 +16,18 @@ class CurveView(View):
     mean: Series
     low: Series
     high: Series
+
+
+def _at(name: str, curve: CurveView, index: int) -> dict[str, float | None]:
+    """A curve's three numbers as columns."""
+    return {f"{name}.{end}": getattr(curve, end)[index] for end in ("mean", "low", "high")}
+
+
+_NOWHERE = CurveView(mean=[None], low=[None], high=[None])
+
+
+def _rows(found: Iterable[View], *without: str) -> Rows:
+    return (row.model_dump(mode="json", exclude=set(without)) for row in found)
 
 
 class RepeatView(View):
@@ -107,13 +121,23 @@ class InductionView(View):
     passages: int = Field(description="Natural repeats behind the column natural.")
     clip: ClipView | None
     provenance: Provenance
+    permalink: str | None = None
 
-    def csv_rows(self) -> Iterator[dict[str, Any]]:
+    def tables(self) -> dict[str, Rows]:
+        clip = self.clip
+        return {
+            "ranking": _rows(self.ranking),
+            "controls": _rows(clip.controls if clip else ()),
+            "tokens": _rows(clip.points if clip else ()),
+        }
+
+    def csv_rows(self) -> Rows:
         """One row a position, with every curve."""
         named = {**self.curves, **{f"activation {name}": curve for name, curve in self.activations.items()}}
         if self.clip is not None:
             for name in ("ratio", "ratio_frozen", "loss_change", "loss_change_frozen"):
                 named[f"clip.{name}"] = getattr(self.clip, name)
+        controls = self._controls()
         copy_of = {
             start + offset: number
             for number, start in enumerate(self.repeat.starts, start=1)
@@ -122,8 +146,18 @@ class InductionView(View):
         for position in range(self.repeat.n_positions):
             row: dict[str, Any] = {"position": position, "copy": copy_of.get(position)}
             for name, curve in named.items():
-                row |= {f"{name}.{end}": getattr(curve, end)[position] for end in ("mean", "low", "high")}
+                row |= _at(name, curve, position)
+            if controls is not None:
+                row |= controls.get(position, _at("clip.control_ratio", _NOWHERE, 0))
             yield row
+
+    def _controls(self) -> dict[int, dict[str, float | None]] | None:
+        """The band of random sets, known on the repeats only."""
+        clip = self.clip
+        if clip is None or clip.control_ratio is None:
+            return None
+        band = clip.control_ratio
+        return {where: _at("clip.control_ratio", band, index) for index, where in enumerate(clip.control_positions)}
 
 
 class HeadRow(View):
@@ -144,6 +178,11 @@ class PatternView(View):
     starts: list[int]
     length: int
 
+    def csv_rows(self) -> Rows:
+        """One row a query, one column a key."""
+        for token, row in zip(self.tokens, self.attention, strict=True):
+            yield {"query": token.position, "token": token.text, **{f"key {k}": value for k, value in enumerate(row)}}
+
 
 class HeadsView(View):
     rows: list[HeadRow]
@@ -156,15 +195,24 @@ class HeadsView(View):
     threshold: float
     pattern: PatternView | None
     provenance: Provenance
+    permalink: str | None = None
+
+    def csv_rows(self) -> Rows:
+        return _rows(self.rows)
+
+    def tables(self) -> dict[str, Rows]:
+        return {"pattern": self.pattern.csv_rows() if self.pattern else iter(())}
 
 
 class PartRow(View):
-    """One component's share of the pre-activation, averaged over rows and positions of a copy."""
+    """One component's share of the pre-activation, averaged over rows."""
 
     component: str
-    first: float | None
+    first: float | None = Field(description="Mean over the positions of the first copy.")
     second: float | None
-    change: float | None
+    change: float | None = Field(description="second - first")
+    on_repeats: float | None = Field(description="Sum over the positions of all repeats.")
+    by_position: Series
 
 
 class AttributionView(View):
@@ -174,6 +222,19 @@ class AttributionView(View):
     pre: CurveView = Field(description="The pre-activation by position.")
     residual: float = Field(description="Largest absolute difference between the parts' sum and the pre-activation.")
     provenance: Provenance
+    permalink: str | None = None
+
+    def csv_rows(self) -> Rows:
+        return _rows(self.rows, "by_position")
+
+    def tables(self) -> dict[str, Rows]:
+        return {"positions": self._by_position()}
+
+    def _by_position(self) -> Rows:
+        """One row a position: the pre-activation and each component's part of it."""
+        for position in range(self.repeat.n_positions):
+            parts = {row.component: row.by_position[position] for row in self.rows}
+            yield {"position": position, **_at("pre", self.pre, position), **parts}
 
 
 class GroupRow(View):
@@ -195,6 +256,22 @@ class HeadAblationView(View):
     clean: dict[str, CurveView] = Field(description="Clean activation of each neuron at the queries.")
     rows: list[GroupRow]
     provenance: Provenance
+    permalink: str | None = None
+
+    def csv_rows(self) -> Rows:
+        return _rows(self.rows, "by_query")
+
+    def tables(self) -> dict[str, Rows]:
+        return {"queries": self._by_query()}
+
+    def _by_query(self) -> Rows:
+        """One row a query: clean activations, and their change in every group of heads."""
+        for index, query in enumerate(self.queries):
+            row: dict[str, Any] = {"query": query}
+            for neuron in self.neurons:
+                row |= _at(f"clean {neuron}", self.clean[neuron], index)
+                row |= {f"{g.role} {' '.join(g.heads)}: d {neuron}": g.by_query[neuron][index] for g in self.rows}
+            yield row
 
 
 class AblationJobView(View):
@@ -236,8 +313,12 @@ class NaturalView(View):
     clipped: AlignedView | None
     rules: list[ClipRow]
     provenance: Provenance
+    permalink: str | None = None
 
-    def csv_rows(self) -> Iterator[dict[str, Any]]:
+    def tables(self) -> dict[str, Rows]:
+        return {"passages": _rows(self.passages)}
+
+    def csv_rows(self) -> Rows:
         """One row an offset, with every curve."""
         runs = {"clean": self.clean, "clipped": self.clipped}
         for offset in range(7 if self.clean else 0):
@@ -245,5 +326,6 @@ class NaturalView(View):
             for run, aligned in runs.items():
                 for occurrence in ("first", "second"):
                     curves = getattr(aligned, occurrence) if aligned else {}
-                    row |= {f"{run}.{occurrence}.{name}": curve.mean[offset] for name, curve in curves.items()}
+                    for name, curve in curves.items():
+                        row |= _at(f"{run}.{occurrence}.{name}", curve, offset)
             yield row

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.views.core import ErrorBody, View
-from app.views.induction import AblationJobView, InductionView
+from app.views.induction import AblationJobView
+
+
+class SavedView(View):
+    """Whether the numbers of a permalink are still those that were stored."""
+
+    verdict: str
+    sentence: str
 
 
 class LabView(View):
@@ -16,19 +23,14 @@ class LabView(View):
     job: AblationJobView | None = None
     problem: ErrorBody | None = None
     code: str | None = None
+    saved: SavedView | None = None
 
     def csv_rows(self) -> Iterator[dict[str, Any]]:
         """The table that the state names, else the answer's own."""
         found = self.found
         if found is None:
             return
-        table = self.state.get("table")
-        if isinstance(found, InductionView) and table:
-            clip = found.clip
-            tables = {"ranking": found.ranking, "controls": clip and clip.controls, "tokens": clip and clip.points}
-            yield from (row.model_dump(mode="json") for row in tables[table] or ())
-        elif hasattr(found, "csv_rows"):
-            yield from found.csv_rows()
+        if table := self.state.get("table"):
+            yield from found.tables().get(table, ())
         else:
-            yield from (row.model_dump(mode="json") for row in found.rows)
-
+            yield from found.csv_rows()

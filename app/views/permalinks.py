@@ -5,10 +5,19 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from app.views import induction
 from app.views.core import TraceView, View
 from app.views.notes import NoteView
 from app.views.prompt import curve_rows
 
+# Answers that make their table themselves.
+OWN_TABLE: dict[str, Any] = {
+    "induction": induction.InductionView,
+    "heads": induction.HeadsView,
+    "attribution": induction.AttributionView,
+    "head_ablation": induction.HeadAblationView,
+    "natural_repeats": induction.NaturalView,
+}
 Verdict = Literal["recomputed", "differs", "cached"]
 
 
@@ -56,5 +65,7 @@ class PermalinkView(ResultRow):
         """The result's own table."""
         if self.trace is not None:
             return curve_rows(TraceView.model_validate(self.trace))
+        if own := OWN_TABLE.get(self.kind):
+            return list(own.model_validate(self.result).csv_rows())
         rows: list[dict[str, Any]] = self.result.get("rows") or []
         return rows

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -54,12 +55,60 @@ def test_every_panel_is_a_page_of_its_own_and_a_fragment(client: TestClient, nam
 
 
 def test_addresses_hold_settings_and_never_texts(client: TestClient) -> None:
-    fields = {"kind": "text", "text": TEXT, "separator": "hush", "seed": 7, "clip": "1.4", "controls": 0}
-    pushed = fragment(client, "/induction", "result", **fields).headers["HX-Push-Url"]
-    assert pushed == "/induction?model=tiny-gpt2&kind=text&seed=7&clip=1.4&controls=0"
+    fields = {"kind": "text", "text": TEXT, "separator": "|", "seed": 7, "clip": "1.4", "controls": 0}
+    pushed = fragment(client, "/induction", "result", **fields, who="1.4", heads="0.1").headers["HX-Push-Url"]
+    assert re.fullmatch(r"/r/[0-9a-f]{64}\?who=1.4&heads=0.1", pushed)
+    elsewhere = fragment(client, "/induction/who", "who", **fields, who="1.4").headers["HX-Replace-Url"]
+    assert elsewhere == "/induction?model=tiny-gpt2&kind=text&seed=7&clip=1.4&controls=0&who=1.4"  # not kept yet
     state = InductionState.read({"kind": "random", "rows": "3", "seed": "2", "length": "", "neurons": "1.1, 1.2 1.1"})
-    assert InductionState.read(dict(p.split("=") for p in state.query().split("&"))).seed == 2
+    assert InductionState.read(dict(p.split("=") for p in state.address().split("?")[1].split("&"))).seed == 2
     assert state.listed("neurons") == ["1.1", "1.2"]
+
+
+def test_an_address_of_own_text_shows_a_colleague_the_same_curves(client: TestClient) -> None:
+    own = "secret cat"
+    fields = {"kind": "text", "text": own, "seed": 3, "corrupt": 2, "clip": "1.4 1.5", "controls": 2, "copies": 3}
+    mine = client.post("/induction?format=json", data=fields).json()
+    link = fragment(client, "/induction", "result", **fields, who="1.4", how="zero").headers["HX-Push-Url"]
+    assert link.startswith(mine["found"]["permalink"])
+    theirs = client.get(link)
+    assert "Recomputed: the same numbers" in theirs.text
+    assert own in theirs.text
+    assert "secret" not in link
+    for name, value in (("seed", "3"), ("copies", "3"), ("clip", "1.4 1.5"), ("who", "1.4"), ("how", "zero")):
+        assert re.search(rf'name="{name}"[^>]* value="{value}"', theirs.text), name
+    kept = client.get(link.split("?")[0], params={"format": "json"}).json()
+    assert kept["verdict"] == "recomputed"
+    assert kept["result"]["curves"] == mine["found"]["curves"]
+    assert kept["result"]["clip"] == mine["found"]["clip"]
+    plain = client.get(link.split("?")[0], params={"plain": "true"})
+    assert 'data-chart="curves"' in plain.text
+    rows = list(csv.DictReader(io.StringIO(client.get(link.split("?")[0], params={"format": "csv"}).text)))
+    assert len(rows) == mine["found"]["repeat"]["n_positions"]
+
+
+@pytest.mark.parametrize(
+    ("question", "body"),
+    [
+        ("induction", {"kind": "random", "rows": 2, "seed": 5}),
+        ("heads", {"rows": 2, "pattern": "0.1"}),
+        ("induction/attribution", {"kind": "text", "text": TEXT, "neuron": "1.4"}),
+        ("induction/ablation", {"kind": "text", "text": TEXT, "heads": ["0.1"], "neurons": ["1.7"], "queries": 3}),
+        ("induction/natural", {}),
+    ],
+)
+def test_every_answer_has_a_permalink_that_computes_it_again(
+    client: TestClient, question: str, body: dict[str, Any]
+) -> None:
+    answer = client.post(f"{API}/{question}", json=body).json()
+    assert answer["permalink"] == "/r/" + answer["provenance"]["request_sha256"]
+    kept = client.get(answer["permalink"], params={"format": "json"}).json()
+    assert (kept["verdict"], kept["largest_difference"]) == ("recomputed", 0.0)
+    assert {**kept["result"], "permalink": answer["permalink"]} == answer
+    plain = client.get(answer["permalink"], params={"plain": "true"})
+    assert "Open on the induction page" in plain.text
+    assert client.get(answer["permalink"], params={"format": "csv"}).status_code == 200
+    assert "<script" not in client.get(f"{answer['permalink']}/page.html").text
 
 
 def test_buttons_put_names_in_and_take_them_out() -> None:
@@ -88,7 +137,22 @@ def test_csv_of_every_curve_and_table(client: TestClient) -> None:
     assert len(table(client, "/induction?format=csv&table=ranking", **fields)) == 40
     assert len(table(client, "/induction?format=csv&table=controls", **fields)) == 2
     assert table(client, "/induction?format=csv&table=tokens", **fields)[0]["row"] == "0"
+    assert {"clip.control_ratio.mean", "clip.control_ratio.low"} <= set(curves[0])
+    assert curves[0]["clip.control_ratio.mean"] == ""
+    assert float(curves[-2]["clip.control_ratio.mean"]) == found["clip"]["control_ratio"]["mean"][-2]
     assert len(table(client, "/induction/heads?format=csv", **fields)) == 8
+    pattern = table(client, "/induction/heads?format=csv&table=pattern", **fields, pattern="0.1")
+    assert sum(float(value) for name, value in pattern[5].items() if name.startswith("key ")) == pytest.approx(1)
+    parts = table(client, "/induction/who?format=csv&table=positions", **fields)
+    assert len(parts) == found["repeat"]["n_positions"]
+    names = [name for name in parts[7] if name != "position" and not name.startswith("pre.")]
+    assert sum(float(parts[7][name]) for name in names) == pytest.approx(float(parts[7]["pre.mean"]), abs=1e-4)
+    taken = {**fields, "heads": "0.1", "neurons": "1.4", "queries": "3", "random": "1"}
+    assert {row["role"] for row in table(client, "/induction/ablation?format=csv", **taken)} == {"one", "random_one"}
+    by_query = table(client, "/induction/ablation?format=csv&table=queries", **taken)
+    assert [*by_query[0]][:2] == ["query", "clean 1.4.mean"]
+    assert "one 0.1: d 1.4" in by_query[0]
+    assert len(by_query) == 3
     assert {row["component"] for row in table(client, "/induction/who?format=csv", **fields)} >= {"embedding", "bias"}
 
 
@@ -128,7 +192,7 @@ def test_heads_are_taken_out_in_a_job_with_the_same_numbers(client: TestClient) 
     assert started.status_code == 202
     done = wait(client, started.json()["id"])
     assert done["state"] == "finished"
-    assert done["result"] == client.post(f"{API}/induction/ablation", json=body).json()
+    assert {**client.post(f"{API}/induction/ablation", json=body).json(), "permalink": None} == done["result"]
 
 
 def test_a_job_of_the_page_ends_in_its_panel(client: TestClient) -> None:
@@ -162,5 +226,5 @@ def test_copy_as_python_is_the_request(client: TestClient) -> None:
     body: dict[str, Any] = {}
     exec(view["code"].split("body = ")[1].split("answer")[0].join(["body = ", ""]), {}, body)
     again = client.post(f"{API}/induction", json=body["body"]).json()
-    assert again == view["found"]
+    assert {**again, "permalink": None} == view["found"]
     assert json.dumps(body["body"]).count("seed") == 1
