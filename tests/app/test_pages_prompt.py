@@ -148,7 +148,7 @@ def test_there_are_six_examples() -> None:
 
 @pytest.mark.parametrize("example", examples.shelf().items, ids=lambda example: example.key)
 def test_the_committed_example_is_what_the_model_says(demo: ModelHost, example: examples.Example) -> None:
-    """Computed again: the same page to five digits, and its sentence's claim holds on both."""
+    """Computed again: the same page to four digits (float32, whatever the order of its sums), and its sentence's claim holds on both."""
     view = demo.submit("demo", page, example).result()
     assert example.view is not None
     assert example.view.trace is not None
@@ -157,7 +157,7 @@ def test_the_committed_example_is_what_the_model_says(demo: ModelHost, example: 
     assert examples.failures(example, example.view) == []
     assert example.view.chips == view.chips
     assert example.view.trace.provenance.weights_sha256 == view.trace.provenance.weights_sha256
-    assert example.view.trace.clean.entropy == pytest.approx(view.trace.clean.entropy, rel=1e-5, abs=1e-6)
+    assert example.view.trace.clean.entropy == pytest.approx(view.trace.clean.entropy, rel=1e-4, abs=1e-4)
     assert selected(view.trace, int(view.state["pos"])) is not None
 
 
