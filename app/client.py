@@ -24,6 +24,7 @@ from app.views import atlas as atlas_views
 from app.views import core, permalinks
 from app.views import effects as effect_views
 from app.views import induction as induction_views
+from app.views import jobs as job_views
 from app.views import notes as note_views
 from app.views import sweep as sweep_views
 from app.views.check import CheckView
@@ -55,9 +56,7 @@ class Nullscope:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(
-            base_url=url.rstrip("/") + "/api/v1", headers=headers, timeout=timeout, transport=transport
-        )
+        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout, transport=transport)
         self._model = model
         self._retries = retries
         self._sleep = sleep
@@ -78,10 +77,38 @@ class Nullscope:
             self._model = self.models().models[0].key
         return self._model
 
-    # the instrument
+    # the server
+
+    def health(self) -> core.Health:
+        return self._get(core.Health, "/healthz", api=False)
+
+    def ready(self) -> core.Ready:
+        """Whether it can serve; what it still waits for, if it cannot."""
+        return core.Ready.model_validate(self._send("GET", "/readyz", api=False, fine=(503,)).json())
+
+    def metrics(self) -> str:
+        """Prometheus' text."""
+        return self._send("GET", "/metrics", api=False).text
+
+    def queue(self) -> job_views.QueueView:
+        """My requests that wait or run, with their places; everybody's for an administrator."""
+        return self._get(job_views.QueueView, "/queue")
 
     def models(self) -> core.ModelsView:
         return self._get(core.ModelsView, "/models")
+
+    def model_facts(self) -> core.ModelRow:
+        """What is known of the model that is asked."""
+        return self._get(core.ModelRow, self._path)
+
+    def load_model(self, key: str) -> core.ModelRow:
+        """In the background; an administrator's call."""
+        return self._post(core.ModelRow, "/models", {"key": key})
+
+    def unload_model(self, key: str) -> core.ModelsView:
+        return self._delete(core.ModelsView, f"/models/{_part(key)}")
+
+    # the instrument
 
     def tokens(self, prompt: str | list[int], **options: Any) -> core.TokensView:
         return self._ask(core.TokensView, "tokens", prompt, options)
@@ -115,17 +142,16 @@ class Nullscope:
     def ledger(self, prompt: str | list[int], **options: Any) -> effect_views.LedgerView:
         return self._ask(effect_views.LedgerView, "ledger", prompt, options)
 
-    def induction(self, **options: Any) -> induction_views.InductionView:
-        return self._post(induction_views.InductionView, f"{self._path}/induction", options)
+    def check(self) -> CheckView:
+        return self._get(CheckView, f"{self._path}/check")
 
-    def heads(self, **options: Any) -> induction_views.HeadsView:
-        return self._post(induction_views.HeadsView, f"{self._path}/heads", options)
+    # the atlas
 
     def neurons(self, **query: Any) -> atlas_views.NeuronsView:
         return self._get(atlas_views.NeuronsView, f"{self._path}/neurons", query)
 
     def neuron(self, name: str, **query: Any) -> atlas_views.NeuronView:
-        return self._get(atlas_views.NeuronView, f"{self._path}/neurons/{quote(name)}", query)
+        return self._get(atlas_views.NeuronView, f"{self._path}/neurons/{_part(name)}", query)
 
     def spectrum(self, **query: Any) -> atlas_views.SpectrumView:
         return self._get(atlas_views.SpectrumView, f"{self._path}/spectrum", query)
@@ -133,25 +159,95 @@ class Nullscope:
     def frequency(self, **query: Any) -> atlas_views.FrequencyView:
         return self._get(atlas_views.FrequencyView, f"{self._path}/frequency", query)
 
-    def check(self) -> CheckView:
-        return self._get(CheckView, f"{self._path}/check")
+    def reproduce(self) -> atlas_views.ReproduceView:
+        """The published values of the model, beside those computed here."""
+        return self._get(atlas_views.ReproduceView, f"{self._path}/reproduce")
 
-    # long work
+    # induction
+
+    def induction(self, **options: Any) -> induction_views.InductionView:
+        return self._post(induction_views.InductionView, f"{self._path}/induction", options)
+
+    def heads(self, **options: Any) -> induction_views.HeadsView:
+        return self._post(induction_views.HeadsView, f"{self._path}/heads", options)
+
+    def attribution(self, neuron: str, **options: Any) -> induction_views.AttributionView:
+        """A last-layer neuron's pre-activation, split over heads, MLPs and the embedding."""
+        return self._post(
+            induction_views.AttributionView, f"{self._path}/induction/attribution", {"neuron": neuron, **options}
+        )
+
+    def natural_repeats(self, **options: Any) -> induction_views.NaturalView:
+        return self._post(induction_views.NaturalView, f"{self._path}/induction/natural", options)
+
+    def head_ablation(self, heads: list[str], neurons: list[str], **options: Any) -> induction_views.HeadAblationView:
+        body = {"heads": heads, "neurons": neurons, **options}
+        return self._post(induction_views.HeadAblationView, f"{self._path}/induction/ablation", body)
+
+    def start_head_ablation(
+        self, heads: list[str], neurons: list[str], **options: Any
+    ) -> induction_views.AblationJobView:
+        """The same as a job; `follow` it, then ask for `head_ablation_job`."""
+        body = {"heads": heads, "neurons": neurons, **options}
+        return self._post(induction_views.AblationJobView, f"{self._path}/induction/ablation/jobs", body)
+
+    def head_ablation_job(self, name: str) -> induction_views.AblationJobView:
+        return self._get(induction_views.AblationJobView, f"{self._path}/induction/ablation/jobs/{_part(name)}")
+
+    def cancel_head_ablation(self, name: str) -> induction_views.AblationJobView:
+        return self._post(
+            induction_views.AblationJobView, f"{self._path}/induction/ablation/jobs/{_part(name)}/cancel", {}
+        )
+
+    # sweeps and other long work
+
+    def upload(self, name: str, content: bytes) -> sweep_views.CorpusView:
+        """A text for sweeps: .jsonl with a `text` key, or .txt, either gzipped, by its name."""
+        sent = self._send("POST", "/corpora", params={"name": name}, content=content)
+        return sweep_views.CorpusView.model_validate(sent.json())
 
     def sweeps(self) -> sweep_views.SweepsView:
         return self._get(sweep_views.SweepsView, "/sweeps")
 
+    def estimate_sweep(self, config: Mapping[str, Any]) -> sweep_views.EstimateView:
+        return self._post(sweep_views.EstimateView, "/sweeps/estimate", config)
+
     def start_sweep(self, config: Mapping[str, Any]) -> sweep_views.SweepRef:
-        return self._post(sweep_views.SweepRef, "/sweeps", dict(config))
+        return self._post(sweep_views.SweepRef, "/sweeps", config)
 
     def sweep(self, name: str, **query: Any) -> sweep_views.SweepView:
-        return self._get(sweep_views.SweepView, f"/sweeps/{quote(name)}", query)
+        return self._get(sweep_views.SweepView, f"/sweeps/{_part(name)}", query)
+
+    def cancel_sweep(self, name: str) -> sweep_views.JobView:
+        return self._post(sweep_views.JobView, f"/sweeps/{_part(name)}/cancel", {})
+
+    def resume_sweep(self, name: str) -> sweep_views.JobView:
+        return self._post(sweep_views.JobView, f"/sweeps/{_part(name)}/resume", {})
+
+    def delete_sweep(self, name: str) -> None:
+        self._send("DELETE", f"/sweeps/{_part(name)}")
+
+    def sweep_figure(self, name: str, figure: str, **query: Any) -> sweep_views.FigureView:
+        """The points of one of the paper's figures ("1", "2a", ...)."""
+        return self._get(sweep_views.FigureView, f"/sweeps/{_part(name)}/figures/{_part(figure)}", query)
+
+    def sweep_neuron(self, name: str, neuron: str) -> sweep_views.SweepNeuronView:
+        return self._get(sweep_views.SweepNeuronView, f"/sweeps/{_part(name)}/neurons/{_part(neuron)}")
+
+    def calibration(self, name: str, **query: Any) -> sweep_views.CalibrationView:
+        return self._get(sweep_views.CalibrationView, f"/sweeps/{_part(name)}/calibration", query)
+
+    def compare_sweeps(self, a: str, b: str, **query: Any) -> sweep_views.CompareView:
+        return self._get(sweep_views.CompareView, "/sweeps/compare", {"a": a, "b": b, **query})
+
+    def jobs(self, *, who: str = "mine") -> job_views.JobsView:
+        return self._get(job_views.JobsView, "/jobs", {"who": who})
 
     def job(self, name: str) -> sweep_views.JobView:
-        return self._get(sweep_views.JobView, f"/jobs/{quote(name)}")
+        return self._get(sweep_views.JobView, f"/jobs/{_part(name)}")
 
     def cancel(self, name: str) -> sweep_views.JobView:
-        return self._post(sweep_views.JobView, f"/jobs/{quote(name)}/cancel", {})
+        return self._post(sweep_views.JobView, f"/jobs/{_part(name)}/cancel", {})
 
     def follow(self, name: str, *, every: float = 1.0) -> Iterator[sweep_views.JobView]:
         """The job's state again and again, until it is final (that state is the last one)."""
@@ -169,50 +265,103 @@ class Nullscope:
 
     def result(self, name: str) -> permalinks.PermalinkView:
         """A stored result by hash (or its unique beginning), computed again by the server."""
-        return self._get(permalinks.PermalinkView, f"/results/{quote(name)}")
+        return self._get(permalinks.PermalinkView, f"/results/{_part(name)}")
 
-    def notes(self, target: str | None = None) -> note_views.NotesView:
-        return self._get(note_views.NotesView, "/notes", {"target": target})
+    def delete_result(self, name: str) -> permalinks.ResultsView:
+        return self._delete(permalinks.ResultsView, f"/results/{_part(name)}")
+
+    def notes(self, target: str | None = None, *, offset: int = 0, limit: int = 50) -> note_views.NotesView:
+        return self._get(note_views.NotesView, "/notes", {"target": target, "offset": offset, "limit": limit})
 
     def write_note(self, target: str, text: str) -> note_views.NoteView:
         return self._post(note_views.NoteView, "/notes", {"target": target, "text": text})
 
+    def edit_note(self, name: str, text: str) -> note_views.NoteView:
+        return self._put(note_views.NoteView, f"/notes/{_part(name)}", {"text": text})
+
+    def delete_note(self, name: str) -> note_views.NotesView:
+        return self._delete(note_views.NotesView, f"/notes/{_part(name)}")
+
+    def note_history(self, name: str) -> note_views.HistoryView:
+        return self._get(note_views.HistoryView, f"/notes/{_part(name)}/history")
+
     def lists(self, model: str | None = None) -> note_views.ListsView:
         return self._get(note_views.ListsView, "/lists", {"model": model})
 
-    def make_list(self, name: str, neurons: list[str], *, description: str = "") -> note_views.ListView:
-        body = {"name": name, "model": self.model, "neurons": neurons, "description": description}
+    def neuron_list(self, name: str) -> note_views.ListView:
+        return self._get(note_views.ListView, f"/lists/{_part(name)}")
+
+    def make_list(self, name: str, neurons: Sequence[str], *, description: str = "") -> note_views.ListView:
+        body = {"name": name, "model": self.model, "neurons": [*neurons], "description": description}
         return self._post(note_views.ListView, "/lists", body)
+
+    def edit_list(self, name: str, **changes: Any) -> note_views.ListView:
+        """Its name, description or neurons; what is not given stays."""
+        return self._put(note_views.ListView, f"/lists/{_part(name)}", changes)
+
+    def delete_list(self, name: str) -> note_views.ListsView:
+        return self._delete(note_views.ListsView, f"/lists/{_part(name)}")
+
+    def list_history(self, name: str) -> note_views.HistoryView:
+        return self._get(note_views.HistoryView, f"/lists/{_part(name)}/history")
+
+    def pins(self) -> note_views.PinsView:
+        return self._get(note_views.PinsView, "/pins")
+
+    def pin(self, target: str) -> note_views.PinsView:
+        return self._post(note_views.PinsView, "/pins", {"target": target})
+
+    def unpin(self, target: str) -> note_views.PinsView:
+        return self._delete(note_views.PinsView, "/pins", {"target": target})
 
     def export(self) -> note_views.ExportView:
         return self._get(note_views.ExportView, "/export")
+
+    def take_in(self, export: note_views.ExportView) -> note_views.ImportView:
+        """What another server exported; an administrator's call."""
+        return self._post(note_views.ImportView, "/import", export.model_dump(mode="json"))
 
     # plumbing
 
     @property
     def _path(self) -> str:
-        return f"/models/{quote(self.model, safe='')}"
+        return f"/models/{_part(self.model)}"
 
-    def _ask(self, view: type[V], question: str, prompt: str | list[int], options: Mapping[str, Any]) -> V:
-        given = {"text": prompt} if isinstance(prompt, str) else {"token_ids": prompt}
+    def _ask(self, view: type[V], question: str, prompt: str | Sequence[int], options: Mapping[str, Any]) -> V:
+        given = {"text": prompt} if isinstance(prompt, str) else {"token_ids": [*prompt]}
         return self._post(view, f"{self._path}/{question}", {**given, **options})
 
-    def _get(self, view: type[V], path: str, query: Mapping[str, Any] | None = None) -> V:
+    def _get(self, view: type[V], path: str, query: Mapping[str, Any] | None = None, *, api: bool = True) -> V:
         params = {name: value for name, value in (query or {}).items() if value is not None}
-        return view.model_validate(self._send("GET", path, params=params))
+        return view.model_validate(self._send("GET", path, api=api, params=params).json())
 
     def _post(self, view: type[V], path: str, body: Mapping[str, Any]) -> V:
-        return view.model_validate(self._send("POST", path, json=dict(body)))
+        return view.model_validate(self._send("POST", path, json=dict(body)).json())
 
-    def _send(self, method: str, path: str, **content: Any) -> Any:
+    def _put(self, view: type[V], path: str, body: Mapping[str, Any]) -> V:
+        return view.model_validate(self._send("PUT", path, json=dict(body)).json())
+
+    def _delete(self, view: type[V], path: str, query: Mapping[str, Any] | None = None) -> V:
+        return view.model_validate(self._send("DELETE", path, params=query).json())
+
+    def _send(
+        self, method: str, path: str, *, api: bool = True, fine: Sequence[int] = (), **content: Any
+    ) -> httpx.Response:
+        """The answer, once it is one; ApiError for a refusal that is not `fine`."""
+        address = ("/api/v1" if api else "") + path
         for attempt in range(self._retries + 1):
-            response = self._http.request(method, path, **content)
+            response = self._http.request(method, address, **content)
             if response.status_code != 429 or attempt == self._retries:
                 break
             self._sleep(float(response.headers.get("Retry-After", 1)))
-        if response.status_code >= 400:
+        if response.status_code >= 400 and response.status_code not in fine:
             raise _error(response)
-        return response.json()
+        return response
+
+
+def _part(name: str) -> str:
+    """A name as one part of a path."""
+    return quote(name, safe="")
 
 
 def _error(response: httpx.Response) -> ApiError:

@@ -1,13 +1,18 @@
 """The Python client: typed answers, errors with their reason, 429 waited for, no torch."""
 
+import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from app.client import ApiError, Nullscope, to_pandas
+from app.views.notes import ExportView
 
 
 class Through(httpx.BaseTransport):
@@ -46,7 +51,65 @@ def test_its_answers_are_the_apis(nullscope: Nullscope, client: TestClient) -> N
     assert nullscope.joint("The cat", neurons=["1.5", "1.6"]).provenance.model == "tiny-gpt2"
     note = nullscope.write_note("neuron:tiny-gpt2/1.5", "seen")
     assert note.id in [row.id for row in nullscope.notes("neuron:tiny-gpt2/1.5").rows]
+    assert nullscope.unpin("neuron:tiny-gpt2/1.5").rows == []
+    made = nullscope.make_list("mine", ["1.5"], description="one")
+    assert nullscope.edit_list(made.id, neurons=["1.5", "1.6"]).neurons == ["1.5", "1.6"]
+    assert len(nullscope.list_history(made.id).rows) == 2
+    assert made.id not in [row.id for row in nullscope.delete_list(made.id).rows]
+    assert nullscope.ready().ready
+    assert "nullscope_queue_depth" in nullscope.metrics()
+    assert nullscope.heatmap("The cat", baseline="zero", limit=3).permalink is not None
     assert nullscope.neuron("1.5").model_dump()["provenance"]["model"] == "tiny-gpt2"
+
+
+def calls_of_everything(nullscope: Nullscope) -> dict[str, Callable[[], object]]:
+    """Each public method with arguments that say nothing."""
+    given = {
+        "config": {}, "content": b"x", "neurons": ["1.1"], "heads": ["0.0"], "prompt": "x",
+        "export": ExportView(notes=[], lists=[], revisions=[], pins=[], results=[], asked=[]),
+    }  # fmt: skip
+    found: dict[str, Callable[[], object]] = {}
+    for name, method in inspect.getmembers(nullscope, inspect.ismethod):
+        if not name.startswith("_") and name not in ("close", "follow"):
+            needed = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty]
+            named = [p.name for p in needed if p.kind is not p.VAR_KEYWORD]
+            found[name] = partial(method, **{name: given.get(name, "x") for name in named})
+    return found
+
+
+def test_every_call_of_the_api_has_its_method_and_its_type(client: TestClient) -> None:
+    """Against the OpenAPI document: each path and method is called by one method, which returns its schema's view."""
+    seen: list[tuple[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append((request.method, request.url.path))
+        return httpx.Response(418)
+
+    nullscope = Nullscope("http://t", model="m", transport=httpx.MockTransport(answer))
+    called: dict[tuple[str, str], str] = {}
+    for name, call in calls_of_everything(nullscope).items():
+        seen.clear()
+        with pytest.raises(ApiError):
+            call()
+        called[seen[0]] = name
+    document, missing = client.get("/api/v1/openapi.json").json(), []
+    for path, methods in document["paths"].items():
+        where = re.compile(re.sub(r"{[^}]+}", "[^/]+", path))
+        for method, item in methods.items():
+            # A fixed path (/sweeps/compare) is not the one with a name in its place.
+            names = [
+                name for (verb, at), name in called.items()
+                if verb == method.upper() and where.fullmatch(at) and (at in document["paths"]) <= (at == path)
+            ]  # fmt: skip
+            if len(names) != 1:
+                missing.append((method, path, names))
+                continue
+            schemas = [found.get("content", {}).get("application/json", {}).get("schema", {})
+                       for status, found in item["responses"].items() if status.startswith("2")]  # fmt: skip
+            expected = schemas[0].get("$ref", "").rsplit("/", 1)[-1]
+            returned = inspect.signature(getattr(Nullscope, names[0])).return_annotation
+            assert expected in ("", getattr(returned, "__name__", "")), (path, expected, returned)
+    assert missing == []
 
 
 def test_an_error_has_its_reason(nullscope: Nullscope) -> None:
