@@ -9,6 +9,7 @@ does.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from analysis.types import InputError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unigram:
     """Counts over d_vocab ids and what follows from them; ``source`` names the text that was counted."""
 
@@ -28,11 +29,11 @@ class Unigram:
     direction: Float[Tensor, " d_vocab"]
     source: str
 
-    @property
+    @cached_property
     def p_freq(self) -> Float[Tensor, " d_vocab"]:
         return self.log_p.exp()
 
-    @property
+    @cached_property
     def entropy(self) -> float:
         """Entropy of the unigram distribution, nats."""
         return float(-(self.p_freq * self.log_p).sum())

@@ -67,15 +67,16 @@ def summary(
 
 def _summary(logits: Tensor, target: Tensor, p_freq: Tensor | None) -> Summary:
     z = logits - logits.amax(-1, keepdim=True)
-    exp = z.exp()
-    total = exp.sum(-1)
-    log_z = total.log()
+    p = z.softmax(-1)
+    top1_prob = p.amax(-1)
+    log_z = -top1_prob.log()
     z_target = z.gather(-1, target.unsqueeze(-1))
+    entropy = log_z - torch.linalg.vecdot(p, z)
     return Summary(
-        entropy=log_z - torch.linalg.vecdot(exp, z) / total,
+        entropy=entropy,
         loss=log_z - z_target.squeeze(-1),
-        top1_prob=1 / total,
-        rank=(z > z_target).sum(-1),
+        top1_prob=top1_prob,
+        rank=torch.gt(z, z_target, out=p).sum(-1).long(),  # of floats: exact to 2^24, five times as fast as of booleans
         cross_entropy=None if p_freq is None else log_z - z @ p_freq,
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,47 +19,27 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.metrics import wide
-from analysis.readout import PostNorm, Readout, fold
+from analysis.plain import Hook as Hook
+from analysis.plain import Plain, close
+from analysis.readout import PostNorm, Readout, SelfCheck, fold
 from analysis.registry import ModelSpec
 from analysis.types import InputError, NeuronId, UnsupportedModelError
 from analysis.undisturbed import undisturbed
 from analysis.vocab import token_texts
 
-Hook = tuple[str, Callable[[Tensor], Tensor | None]]
-"""(hook name, function of the activation): the function returns a new tensor, or None to leave it as it is."""
-
 _PROBE_TOKENS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class SelfCheck:
-    """What loading verified, with the figures (METHODS section 1).
-
-    logits_error: largest difference of log-probabilities between the Readout and the model's own. write_error: largest
-    difference, relative to the largest entry, between the Readout's residual stream after changing last-layer
-    activations and a real hooked pass. rounding: what the model's own logits lose to its dtype, which no tolerance can
-    be below: eps times the largest logit (0.06 nats for a logit of 16 in bfloat16).
-    """
-
-    logits_error: float
-    write_error: float
-    tolerance: float
-    rounding: float = 0.0
-
-    @property
-    def holds(self) -> bool:
-        return self.logits_error <= max(self.tolerance, self.rounding) and self.write_error <= self.tolerance
 
 
 class Model:
     """A loaded causal language model with its Readout. Build it with `load` (or `from_pretrained_objects` in tests)."""
 
-    def __init__(self, spec: ModelSpec, bridge: Any, tokenizer: Any, *, weights_sha256: str) -> None:
+    def __init__(self, spec: ModelSpec, bridge: Any, plain: Plain, tokenizer: Any, *, weights_sha256: str) -> None:
         self.spec = spec
         self.key = spec.key
         self.weights_sha256 = weights_sha256
         self.tokenizer = tokenizer
         self._bridge = bridge
+        self._plain = plain
         config = bridge.cfg
         self.n_layers: int = config.n_layers
         self.n_heads: int = config.n_heads
@@ -79,6 +58,7 @@ class Model:
         self.architecture = type(bridge.original_model).__name__
         self.readout = self._fold()
         self.self_check = self._check_readout()
+        self._take_short_way()
 
     # tokens
 
@@ -163,12 +143,25 @@ class Model:
 
             return name, store
 
-        with self._hooked([*hooks, *map(keep, capture)]):
+        every = [*hooks, *map(keep, capture)]
+        if self._plain.covers(name for name, _ in every):
+            self._plain.run(tokens, every)
+            return captured
+        with self._hooked(every):
             undisturbed(lambda: self._bridge.original_model.base_model(input_ids=tokens, use_cache=False))
         missing = set(capture) - captured.keys()
         if missing:
             raise UnsupportedModelError(f"{self.architecture} never reaches the hooks {sorted(missing)}.")
         return captured
+
+    def _take_short_way(self) -> None:
+        """Let runs go without the bridge where they can; not where it computes differently (NeoX in float64), for clean
+        and hooked runs are compared."""
+        names = self._plain.locate(self._bridge.blocks)
+        tokens = self._probe()
+        expected = self.run(tokens, capture=[*names, "ln_final.hook_scale"])  # the last one only the bridge has
+        if not all(close(value, expected[name]) for name, value in self.run(tokens, capture=names).items()):
+            self._plain.sites.clear()
 
     @torch.inference_mode()
     def logits(
@@ -189,10 +182,13 @@ class Model:
     @torch.inference_mode()
     def generate(self, ids: Sequence[int], n_tokens: int) -> list[int]:
         """``ids`` continued greedily by ``n_tokens`` tokens (or up to n_ctx), with a key-value cache."""
+        return undisturbed(lambda: self._generate(ids, n_tokens))
+
+    def _generate(self, ids: Sequence[int], n_tokens: int) -> list[int]:
         out = list(ids)
         step, cache = self.tokens(ids), None
         for _ in range(min(n_tokens, self.n_ctx - len(ids))):
-            result = self._bridge.original_model(input_ids=step, past_key_values=cache, use_cache=True)
+            result = self._plain.model(input_ids=step, past_key_values=cache, use_cache=True)
             cache = result.past_key_values
             step = result.logits[:, -1:].argmax(-1)
             out.append(int(step))
@@ -292,10 +288,9 @@ class Model:
 
     def _check_readout(self) -> SelfCheck:
         """Refuse a model for which the Readout is not the model's own last layer."""
+        tokens = self._probe()
         generator = torch.Generator().manual_seed(0)
-        length = min(_PROBE_TOKENS, self.n_ctx)
-        tokens = torch.randint(self.n_tokens, (1, length), generator=generator).to(self.device)
-        change = torch.randn(length, self.d_mlp, generator=generator, dtype=torch.float64).to(self.device)
+        change = torch.randn(tokens.shape[1], self.d_mlp, generator=generator, dtype=torch.float64).to(self.device)
         change = change.to(self.readout.W_U.dtype)
         last = f"blocks.{self.last_layer}"
         resid, mlp_out, post = f"{last}.hook_resid_post", f"{last}.mlp.hook_out", f"{last}.mlp.hook_post"
@@ -325,6 +320,10 @@ class Model:
                 hint="Its numbers would be wrong, so it is refused. Another dtype helps where rounding is the cause.",
             )
         return check
+
+    def _probe(self) -> Int[Tensor, "1 pos"]:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(self.n_tokens, (1, min(_PROBE_TOKENS, self.n_ctx)), generator=generator).to(self.device)
 
     def _tolerance(self) -> float:
         """METHODS section 1; transformers computes RMS norms in float32 whatever the dtype."""
@@ -388,10 +387,11 @@ def from_objects(spec: ModelSpec, hf_model: Any, tokenizer: Any, *, weights_sha2
     # boot_transformers would load the tokenizer again from its source; only the module bridge is needed here.
     from transformer_lens.model_bridge.sources import build_bridge_from_module
 
+    plain = Plain(hf_model)
     try:
         bridge = build_bridge_from_module(hf_model, type(hf_model).__name__, hf_config=hf_model.config)
     except ValueError as error:
         raise UnsupportedModelError(
             f"TransformerLens knows no {type(hf_model).__name__}.", hint="Its hooks are needed to see the activations."
         ) from error
-    return Model(spec, bridge, tokenizer, weights_sha256=weights_sha256)
+    return Model(spec, bridge, plain, tokenizer, weights_sha256=weights_sha256)

@@ -219,10 +219,11 @@ def position_metrics(
     """Every per-position number from the last residual stream; logits are held for a chunk of positions at a time."""
     targets = torch.cat([token_ids[1:], token_ids[:1]])  # the last one is a placeholder, taken back below
     p_freq = None if unigram is None else unigram.p_freq.to(resid)
+    scale = readout.scale(resid)
     chunk = metrics.positions_per_chunk(readout.d_vocab)
     parts = [
-        metrics.summary(readout.logits(resid[start : start + chunk]), targets[start : start + chunk], p_freq)
-        for start in range(0, resid.shape[0], chunk)
+        metrics.summary(readout.logits(x, scale=s), target, p_freq)
+        for x, s, target in zip(*(torch.split(part, chunk) for part in (resid, scale, targets)), strict=True)
     ]
     loss, rank = (torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "rank"))
     loss[-1], rank[-1] = float("nan"), -1
@@ -230,7 +231,7 @@ def position_metrics(
     return PositionMetrics(
         entropy=torch.cat([part.entropy for part in parts]),
         loss=loss,
-        ln_scale=readout.scale(resid),
+        ln_scale=scale,
         top1_prob=torch.cat([part.top1_prob for part in parts]),
         rank=rank,
         kl_unigram=torch.cat(cross) - unigram.entropy if unigram is not None else None,

@@ -23,7 +23,11 @@ def logits(model: Model, tokens: Tensor) -> Tensor:
     return model.logits(tokens)
 
 
-@pytest.mark.parametrize("forward", [resid, logits])
+def generated(model: Model, tokens: Tensor) -> Tensor:
+    return torch.tensor(model.generate(tokens[0].tolist(), 3))
+
+
+@pytest.mark.parametrize("forward", [resid, logits, generated])
 def test_a_forward_pass_waits_for_another_threads_tracing(
     forward: Callable[[Model, Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
