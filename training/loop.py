@@ -16,6 +16,7 @@ import click
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.optim import Optimizer
 
 from training.loss import cross_entropy
 from training.model import GPT
@@ -36,16 +37,26 @@ class Run:
         self.rows = Rows.open(folder, recipe)
         self.model = GPT(recipe.shape).to(device)
         self.hidden = torch.compile(self.model) if compiled else self.model
-        self.optimisers = build_optimisers(self.model, recipe.rates)
+        self.optimisers: list[Optimizer] = []
         self.log = folder / "log.jsonl"
         if (folder / "checkpoint.pt").exists():
             self._resume()
+        else:
+            self._equip()
         self._trim_log()
+
+    def _equip(self) -> None:
+        """Fresh optimisers for the phase of the next step."""
+        recipe = self.recipe
+        self.optimisers = build_optimisers(self.model, recipe.rates, settling=recipe.settling(self.step))
 
     def _resume(self) -> None:
         state = torch.load(self.folder / "checkpoint.pt", map_location=self.device, weights_only=True)
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
+        self._equip()
+        if self.step == self.recipe.settle_step:
+            return  # what was saved belongs to the phase before
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
 
@@ -73,6 +84,8 @@ class Run:
     def advance(self) -> float:
         """One step; its loss in nats a token."""
         recipe = self.recipe
+        if self.step == recipe.settle_step:
+            self._settle()
         torch.manual_seed(recipe.seed * 10**9 + self.step)
         rows = torch.from_numpy(self.rows.step(self.step)).to(self.device)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16):
@@ -86,6 +99,13 @@ class Run:
         self.model.close_slots()
         self.step += 1
         return loss.item()
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """The second phase begins: from weights as a snapshot holds them, with fresh optimisers."""
+        for parameter in self.model.parameters():
+            parameter.copy_(parameter.half())
+        self._equip()
 
 
 @torch.no_grad()
@@ -134,16 +154,14 @@ def progress(run: Run) -> Iterator[str]:
 @click.command()
 @click.option("--run", "folder", type=click.Path(path_type=Path, exists=True), default=Path("training/runs/demo"))
 @click.option("--tokens", type=int, default=Recipe().tokens, help="Length of the run.")
-@click.option(
-    "--decay-tokens", type=int, default=Recipe().decay_tokens, help="Over how many of the last tokens the rate falls."
-)
+@click.option("--settle-from", type=int, default=Recipe().settle_from, help="Tokens after which the rate falls.")
 @click.option("--dropout", type=float, default=0.0)
 @click.option("--threads", type=int, default=1)
 @click.option("--compile/--no-compile", "compiled", default=False, help="Fuse the forward pass (needs a C++ compiler).")
-def main(folder: Path, tokens: int, decay_tokens: int, dropout: float, threads: int, compiled: bool) -> None:
+def main(folder: Path, tokens: int, settle_from: int, dropout: float, threads: int, compiled: bool) -> None:
     """Train, or go on training."""
     torch.set_num_threads(threads)
-    recipe = Recipe(tokens=tokens, decay_tokens=decay_tokens)
+    recipe = Recipe(tokens=tokens, settle_from=settle_from)
     recipe = replace(recipe, shape=replace(recipe.shape, dropout=dropout))
     run = Run(folder, recipe, device="cuda" if torch.cuda.is_available() else "cpu", compiled=compiled)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))

@@ -1,4 +1,5 @@
-"""Muon for the matrices of the blocks, AdamW for everything else and for the last MLP.
+"""Muon for the matrices of the blocks, AdamW for everything else and for the last MLP; once settling, MatrixAdam for
+the last MLP's output weights.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): momentum whose update is replaced by the
 nearest matrix with
@@ -13,8 +14,6 @@ from torch.optim import AdamW, Optimizer
 
 from training.model import GPT
 from training.recipe import Rates, Recipe
-
-LAST_MLP = 2  # AdamW's third group
 
 
 @torch.no_grad()
@@ -51,31 +50,69 @@ class Muon(Optimizer):
                 weight.add_(update.view_as(weight), alpha=-group["lr"] * gain)
 
 
-def build_optimisers(model: GPT, rates: Rates) -> list[Optimizer]:
-    """Muon and AdamW over all parameters; each group remembers its peak rate as `peak`."""
+class MatrixAdam(Optimizer):
+    """Adam with one second moment for a whole matrix, and decoupled weight decay.
+
+    A step keeps the proportions of the gradient: a neuron whose gradient is weak moves little, instead of by the rate.
+    """
+
+    def __init__(self, groups: list[dict[str, object]], *, betas: tuple[float, float], eps: float) -> None:
+        super().__init__(groups, {"betas": betas, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            first, second = group["betas"]
+            for weight in group["params"]:
+                state = self.state[weight]
+                if not state:
+                    state |= {
+                        "step": 0,
+                        "mean": torch.zeros_like(weight),
+                        "square": torch.zeros((), device=weight.device),
+                    }
+                state["step"] += 1
+                state["mean"].lerp_(weight.grad, 1 - first)
+                state["square"].lerp_(weight.grad.square().mean(), 1 - second)
+                size = (state["square"] / (1 - second ** state["step"])).sqrt() + group["eps"]
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(state["mean"] / (1 - first ** state["step"]) / size, alpha=-group["lr"])
+
+
+BETAS, EPS = (0.9, 0.97), 1e-8
+
+
+def build_optimisers(model: GPT, rates: Rates, *, settling: bool) -> list[Optimizer]:
+    """All parameters, each in one group; a group remembers its peak rate as `peak`."""
     last = model.blocks[-1]
-    last_mlp = [last.mlp_in.weight, last.mlp_out.weight]
     split = [block.qkv.weight for block in model.blocks]
     whole = [block.attn_out.weight for block in model.blocks]
     whole += [w for block in model.blocks[:-1] for w in (block.mlp_in.weight, block.mlp_out.weight)]
-    tables = [model.wte.weight, model.wpe.weight, model.unembed]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     muon = {"lr": rates.muon, "peak": rates.muon, "weight_decay": rates.muon_decay}
     adam = {"lr": rates.adam, "peak": rates.adam}
-    last_rates = {"lr": rates.last_mlp, "peak": rates.last_mlp, "weight_decay": rates.last_mlp_decay}
+    last_mlp = {"lr": rates.last_mlp, "peak": rates.last_mlp}
+    unembed_decay = rates.settle_unembed_decay if settling else rates.adam_decay
+    in_decay = rates.settle_in_decay if settling else rates.last_mlp_decay
+    last_out = {"params": [last.mlp_out.weight], **last_mlp}
     groups = [
-        {"params": tables, "weight_decay": rates.adam_decay, **adam},
+        {"params": [model.wte.weight, model.wpe.weight], "weight_decay": rates.adam_decay, **adam},
+        {"params": [model.unembed], "weight_decay": unembed_decay, **adam},
         {"params": vectors, "weight_decay": 0.0, **adam},
-        {"params": last_mlp, **last_rates},
+        {"params": [last.mlp_in.weight], "weight_decay": in_decay, **last_mlp},
     ]
-    return [
-        Muon([{"params": split, "parts": 3, **muon}, {"params": whole, **muon}], momentum=rates.muon_momentum),
-        AdamW(groups, betas=(0.9, 0.97), eps=1e-8, fused=True),
+    optimisers: list[Optimizer] = [
+        Muon([{"params": split, "parts": 3, **muon}, {"params": whole, **muon}], momentum=rates.muon_momentum)
     ]
+    if settling:
+        last_out["weight_decay"] = rates.settle_out_decay
+        optimisers.append(MatrixAdam([last_out], betas=BETAS, eps=EPS))
+    else:
+        groups.append({"weight_decay": rates.last_mlp_decay, **last_out})
+    return [*optimisers, AdamW(groups, betas=BETAS, eps=EPS, fused=True)]
 
 
 def set_rates(optimisers: list[Optimizer], recipe: Recipe, step: int) -> None:
-    """The learning rates of a step, and the weight decay of the last MLP."""
+    """The learning rates of a step."""
     for group in (group for optimiser in optimisers for group in optimiser.param_groups):
         group["lr"] = group["peak"] * recipe.rate_factor(step)
-    optimisers[1].param_groups[LAST_MLP]["weight_decay"] = recipe.last_mlp_decay(step)

@@ -23,27 +23,30 @@ class Rates:
     muon_decay: float = 0.1
     adam: float = 3e-3
     adam_decay: float = 0.1
-    # The last MLP is trained by AdamW, whose steps do not equalise the neurons' norms as Muon's do. A smaller step
-    # and a larger
-    # decay keep the norms that noise alone sustains, sqrt(rate / decay), low: neurons with a steady gradient stand out.
+    # The last MLP is trained by AdamW, whose steps do not equalise the neurons' norms as Muon's do.
     last_mlp: float = 2e-3
     last_mlp_decay: float = 0.3
-    # Over the last `firm_tokens` it shrinks by this much a step however small the rate has become: neurons that earn
-    # their
-    # norm hold it against the pull, the norm that noise built up in the others goes.
-    last_mlp_firm: float = 1.5e-3
+    # While the run settles. AdamW moves every weight by the rate, whatever its gradient, so that noise alone holds up
+    # a norm of sqrt(rate / 2 decay) a weight, in every neuron alike. One second moment for the whole of the last W_out
+    # makes a step proportional to its gradient: with a large decay the neurons keep the norm that they earn.
+    settle_out_decay: float = 1.0
+    settle_in_decay: float = 1.0
+    settle_unembed_decay: float = 0.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run. The learning rate warms up, stays, and falls linearly over the last `decay_tokens` (so a run can be
-    ended anywhere)."""
+    """One run in two phases: at a constant rate until the induction heads have formed, then settling.
+
+    The run settles with fresh optimisers from the snapshot written there (float16 weights, as anybody can take up who
+    has it) while the rate falls linearly to 2 %.
+    """
 
     seed: int = 0
-    tokens: int = 40_000_000
-    decay_tokens: int = 10_000_000
+    tokens: int = 36_986_112
+    settle_from: int = 16_990_208
     warmup_tokens: int = 400_000
-    firm_tokens: int = 7_232_000
+    settle_warmup_tokens: int = 100_000
     rows: int = 16  # rows a step
     repeats: float = 0.125  # share of rows that repeat a passage, so that induction heads form
     shape: Shape = field(default_factory=Shape)
@@ -58,16 +61,18 @@ class Recipe:
     def steps(self) -> int:
         return -(-self.tokens // self.tokens_a_step)
 
-    def rate_factor(self, step: int) -> float:
-        """Share of the peak learning rate at a step: warm-up, plateau, linear fall to 2 %."""
-        seen = step * self.tokens_a_step
-        rise = (seen + self.tokens_a_step) / self.warmup_tokens
-        fall = (self.tokens - seen) / self.decay_tokens
-        return max(0.02, min(1.0, rise, fall))
+    @property
+    def settle_step(self) -> int:
+        return self.settle_from // self.tokens_a_step
 
-    def last_mlp_decay(self, step: int) -> float:
-        """Weight decay of the last MLP at a step; times the rate of that step it is the share by which a weight
-        shrinks."""
-        if step * self.tokens_a_step < self.tokens - self.firm_tokens:
-            return self.rates.last_mlp_decay
-        return self.rates.last_mlp_firm / (self.rates.last_mlp * self.rate_factor(step))
+    def settling(self, step: int) -> bool:
+        return step >= self.settle_step
+
+    def rate_factor(self, step: int) -> float:
+        """Share of the peak learning rate at a step: warm-up and plateau; warm-up and linear fall to 2 %."""
+        if not self.settling(step):
+            return min(1.0, (step + 1) * self.tokens_a_step / self.warmup_tokens)
+        done = step - self.settle_step
+        rise = (done + 1) * self.tokens_a_step / self.settle_warmup_tokens
+        fall = 1 - done / (self.steps - self.settle_step)
+        return max(0.02, min(1.0, rise, fall))

@@ -11,8 +11,9 @@ from training.recipe import Recipe
 
 SMALL = Recipe(
     tokens=40 * 4 * 16,
-    decay_tokens=10 * 4 * 16,
+    settle_from=6 * 4 * 32,
     warmup_tokens=4 * 16,
+    settle_warmup_tokens=4 * 64,
     rows=4,
     shape=Shape(d_vocab=64, n_ctx=32, n_layers=2, n_heads=2, d_model=16, d_mlp=32, slots=3, dropout=0.1),
 )

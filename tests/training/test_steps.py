@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.loss import CHUNK, cross_entropy
-from training.optimiser import orthogonalise
+from training.model import GPT
+from training.optimiser import MatrixAdam, build_optimisers, orthogonalise
 from training.recipe import Corruption, Recipe
 from training.rows import Rows, corrupt, repeat
 
@@ -72,22 +73,42 @@ def test_a_step_depends_on_its_number_alone(run_folder: Path, recipe: Recipe) ->
     assert first.step(5).shape == (recipe.rows, recipe.shape.n_ctx + 1)
 
 
-def test_the_rate_rises_stays_and_falls() -> None:
+def test_the_rate_rises_and_stays_then_rises_and_falls() -> None:
     recipe = Recipe()
     factors = [recipe.rate_factor(step) for step in range(recipe.steps)]
-    peak = factors.index(1.0)
-    assert factors[:peak] == sorted(factors[:peak])
-    start = factors.index(next(f for f in factors[peak:] if f < 1))
-    assert set(factors[peak:start]) == {1.0}
-    assert factors[start:] == sorted(factors[start:], reverse=True)
-    assert factors[-1] < 0.03
+    first, settling = factors[: recipe.settle_step], factors[recipe.settle_step :]
+    assert first == sorted(first)
+    assert set(first[first.index(1.0) :]) == {1.0}
+    top = settling.index(max(settling))
+    assert settling[: top + 1] == sorted(settling[: top + 1])
+    assert settling[top:] == sorted(settling[top:], reverse=True)
+    assert max(settling) > 0.99
+    assert settling[-1] == 0.02
 
 
-def test_the_last_mlp_shrinks_by_a_fixed_share_at_the_end() -> None:
-    recipe = Recipe()
-    shares = [
-        recipe.last_mlp_decay(step) * recipe.rates.last_mlp * recipe.rate_factor(step) for step in range(recipe.steps)
+@pytest.mark.parametrize("settling", [False, True])
+def test_every_parameter_has_one_optimiser(settling: bool, recipe: Recipe) -> None:
+    model = GPT(recipe.shape)
+    held = [
+        p for o in build_optimisers(model, recipe.rates, settling=settling) for g in o.param_groups for p in g["params"]
     ]
-    start = recipe.steps - recipe.firm_tokens // recipe.tokens_a_step
-    assert shares[start:] == pytest.approx([recipe.rates.last_mlp_firm] * (recipe.steps - start))
-    assert shares[1000] == pytest.approx(recipe.rates.last_mlp * recipe.rates.last_mlp_decay)
+    assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
+
+
+def test_matrix_adam_keeps_the_proportions_of_the_gradient() -> None:
+    """Against Adam on a matrix whose gradient has one size: the same steps. A weak row moves in proportion."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(4, 3), [torch.randn(4, 3).sign() for _ in range(5)]
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    one = MatrixAdam([{"params": [ours], "lr": 0.1, "weight_decay": 0.2}], betas=(0.9, 0.97), eps=1e-8)
+    two = torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.2, betas=(0.9, 0.97), eps=1e-8)
+    for gradient in gradients:
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        one.step()
+        two.step()
+    torch.testing.assert_close(ours, theirs)
+    weak = torch.nn.Parameter(torch.zeros(2, 3))
+    optimiser = MatrixAdam([{"params": [weak], "lr": 0.1}], betas=(0.9, 0.97), eps=1e-8)
+    weak.grad = torch.tensor([[1.0], [1e-3]]).expand(2, 3).clone()
+    optimiser.step()
+    assert float(weak.detach()[0, 0] / weak.detach()[1, 0]) == pytest.approx(1e3, rel=1e-3)
