@@ -12,7 +12,7 @@ head, takes a real one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -111,6 +111,12 @@ def trace(
         {neuron: values[_post(neuron.layer)][:, neuron.index] for neuron in neurons},
         tuple(interventions),
     )
+
+
+def read_with(clean: Trace, readout: Readout, unigram: Unigram | None = None) -> Trace:
+    """The same run seen through another readout: what the "no LayerNorm" switch does."""
+    tokens = torch.tensor(clean.token_ids, device=clean.last.resid.device)
+    return replace(clean, metrics=position_metrics(readout, clean.last.resid, tokens, unigram))
 
 
 def intervene(

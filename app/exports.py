@@ -103,7 +103,12 @@ bridge = build_bridge_from_module(weights, type(weights).__name__, hf_config=wei
 tokens = torch.tensor([TOKENS])
 
 
+SCALE = {(answer.get("trace") or answer).get("ln_scale")!r}  # a constant final LN scale, or None: the model's own
+
+
 def measure(hooks=()):
+    if SCALE is not None:
+        hooks = [*hooks, ("ln_final.hook_scale", lambda scale, hook: torch.full_like(scale, SCALE))]
     with torch.inference_mode():
         logits = bridge.run_with_hooks(tokens, fwd_hooks=list(hooks), return_type="logits")[0].float()
     log_p = logits.log_softmax(-1)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, cast
 
 from jaxtyping import Float
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from analysis import effects as ablations
 from analysis import trace as tracing
+from analysis.effects import Engine
 from analysis.effects.temperature import temperature_share
+from analysis.readout import Readout
 from analysis.trace import Trace
 from analysis.types import Baseline, InputError, Intervention, NeuronId
 from app.present import core as shown
@@ -20,7 +23,7 @@ from app.present import effects_table as rows
 from app.present.plain import series
 from app.present.table import Columns, select
 from app.requests.canonical import canonical_request, content_hash
-from app.requests.core import EffectsRequest, PromptRequest, TraceRequest
+from app.requests.core import EffectsRequest, PromptRequest, SwitchedRequest, TraceRequest
 from app.requests.limits import check_known, check_prompt, check_tokens, check_trace
 from app.residency.resident import Resident
 from app.views.core import EffectsView, RunView, TokensView, TraceView
@@ -54,60 +57,88 @@ def count(resident: Resident, request: PromptRequest) -> TokensView:
     return TokensView(n_tokens=len(ids), max_tokens=resident.max_tokens, tokens=shown.tokens(resident.model, ids))
 
 
+@dataclass(frozen=True)
+class Run:
+    """A prompt run clean, with readout and engine that fit it. ln_scale: the constant, if the norm is switched off."""
+
+    ids: list[int]
+    trace: Trace
+    readout: Readout
+    engine: Engine
+    ln_scale: float | None
+
+
+def run(resident: Resident, request: SwitchedRequest, *, neurons: Sequence[str] = (), passes: int = 1) -> Run:
+    """The clean run of a prompt; `passes`: forward passes in all that the request will need."""
+    ids = prompt_ids(resident, request)
+    resident.admit(len(ids), rows=passes)
+    model, counts = resident.model, resident.unigram
+    clean = tracing.trace(model, ids, neurons=list(map(NeuronId.parse, neurons)), unigram=counts)
+    if request.ln_scale is None:
+        return Run(ids, clean, model.readout, resident.engine, None)
+    scale = float(clean.metrics.ln_scale.median()) if request.ln_scale == "median" else request.ln_scale
+    readout = model.readout.with_constant_scale(scale)
+    engine = resident.engine.without_layer_norm(scale)
+    return Run(ids, tracing.read_with(clean, readout, counts), readout, engine, scale)
+
+
 def trace(resident: Resident, request: TraceRequest) -> TraceView:
     """The prompt run clean and, where interventions are given, intervened."""
     check_trace(request, resident.limits)
-    ids = prompt_ids(resident, request)
-    resident.admit(len(ids), rows=2 if request.interventions else 1)
+    clean = run(resident, request, neurons=request.neurons, passes=2 if request.interventions else 1)
+    readout = clean.readout
     interventions = [shown.intervention(item) for item in request.interventions]
     needs_mean = any(item.mode == "mean" for item in interventions if isinstance(item, Intervention))
     means = resident.require_means() if needs_mean else None
-    clean = tracing.trace(
-        resident.model, ids, neurons=[NeuronId.parse(name) for name in request.neurons], unigram=resident.unigram
-    )
     changed = None
     if interventions:
-        changed = tracing.intervene(resident.model, clean, interventions, unigram=resident.unigram, means=means)
+        changed = tracing.intervene(
+            resident.model, clean.trace, interventions, unigram=resident.unigram, means=means, readout=readout
+        )
     return TraceView(
-        tokens=shown.tokens(resident.model, ids),
-        clean=_run(resident, clean, request.top_k),
-        intervened=None if changed is None else _run(resident, changed, request.top_k),
+        tokens=shown.tokens(resident.model, clean.ids),
+        clean=_shown(resident, readout, clean.trace, request.top_k),
+        intervened=None if changed is None else _shown(resident, readout, changed, request.top_k),
+        ln_scale=clean.ln_scale,
         provenance=shown.provenance(
             resident,
-            ids,
+            clean.ids,
             prepend_bos=request.prepend_bos,
             baseline=shown.baseline_name("mean", resident) if needs_mean else None,
-            request_sha256=request_hash("trace", resident, ids, request),
+            request_sha256=request_hash("trace", resident, clean.ids, request),
         ),
     )
 
 
-def _run(resident: Resident, trace: Trace, top_k: int) -> RunView:
-    top = tracing.top_tokens(resident.model.readout, trace.last.resid, top_k)
+def _shown(resident: Resident, readout: Readout, trace: Trace, top_k: int) -> RunView:
+    top = tracing.top_tokens(readout, trace.last.resid, top_k)
     return shown.run(resident.model, trace, top)
 
 
 def effects(resident: Resident, request: EffectsRequest) -> EffectsView:
     """Every last-layer neuron ablated by itself at one position: filtered, sorted, one page of rows."""
-    ids = prompt_ids(resident, request)
-    resident.admit(len(ids))
-    clean = tracing.trace(resident.model, ids, unigram=resident.unigram)
-    position = len(ids) - 1 if request.position is None else request.position
-    baseline = baseline_of(resident, request.baseline, clean)
+    clean = run(resident, request)
+    position = len(clean.ids) - 1 if request.position is None else request.position
     table = ablations.effects(
-        resident.engine, clean.last, ids, position, baseline=baseline, neurons=last_layer(resident, request.neurons)
+        clean.engine,
+        clean.trace.last,
+        clean.ids,
+        position,
+        baseline=baseline_of(resident, request.baseline, clean.trace),
+        neurons=last_layer(resident, request.neurons),
     )
-    total, picked, columns = _selected(resident, request, clean, table)
+    total, picked, columns = _selected(request, clean, table)
     return EffectsView(
         total=total,
         rows=[rows.row(columns, index, resident.model.last_layer) for index in picked],
-        clean=shown.position(resident.model, clean, position),
+        clean=shown.position(resident.model, clean.trace, position),
+        ln_scale=clean.ln_scale,
         provenance=shown.provenance(
             resident,
-            ids,
+            clean.ids,
             prepend_bos=request.prepend_bos,
             baseline=shown.baseline_name(request.baseline, resident),
-            request_sha256=request_hash("effects", resident, ids, request),
+            request_sha256=request_hash("effects", resident, clean.ids, request),
         ),
     )
 
@@ -134,13 +165,11 @@ def last_layer(resident: Resident, names: Sequence[str] | Literal["all"]) -> lis
     return sorted({neuron.index for neuron in neurons})
 
 
-def _selected(
-    resident: Resident, request: EffectsRequest, clean: Trace, table: ablations.Effects
-) -> tuple[int, list[int], Columns]:
+def _selected(request: EffectsRequest, clean: Run, table: ablations.Effects) -> tuple[int, list[int], Columns]:
     """(rows that pass, indices of this page, all columns). Temperatures are fitted for the rows that need one."""
     every = range(len(table.neurons))
     by_temperature = any("temperature" in name for name in (request.sort, *request.bounds))
-    columns = _columns(resident, clean, table, every if by_temperature else ())
+    columns = _columns(clean, table, every if by_temperature else ())
     total, picked = select(
         columns,
         bounds=request.bounds,
@@ -149,17 +178,17 @@ def _selected(
         offset=request.offset,
         limit=request.limit,
     )
-    return total, picked, columns if by_temperature else _columns(resident, clean, table, picked)
+    return total, picked, columns if by_temperature else _columns(clean, table, picked)
 
 
-def _columns(resident: Resident, clean: Trace, table: ablations.Effects, fitted: Sequence[int]) -> Columns:
+def _columns(clean: Run, table: ablations.Effects, fitted: Sequence[int]) -> Columns:
     """Columns with the temperature of the rows `fitted`, null in the others."""
     temperature: list[float | None] = [None] * len(table.neurons)
     share = list(temperature)
     if len(fitted):
         which = list(fitted)
         neurons = table.neurons[which].tolist()
-        fit = temperature_share(resident.engine, clean.last, table.position, neurons, table.delta[which])
+        fit = temperature_share(clean.engine, clean.trace.last, table.position, neurons, table.delta[which])
         for index, beta, explained in zip(which, series(fit.temperature), series(fit.share), strict=True):
             temperature[index], share[index] = beta, explained
     return rows.columns(table, temperature, share)

@@ -1,5 +1,7 @@
 """Heat map, joint sets, dose response and LN ledger: request -> view, on the device thread."""
 
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +14,15 @@ from analysis import effects as ablations
 from analysis import ledger as books
 from analysis import nullspace
 from analysis import trace as tracing
-from analysis.effects import Block, Condition, Engine
-from analysis.trace import Trace
+from analysis.effects import Block, Condition
 from analysis.types import InputError
-from app.answers.core import baseline_of, last_layer, prompt_ids, request_hash
+from app.answers import core
+from app.answers.core import Run, baseline_of, last_layer, prompt_ids, request_hash
 from app.present import core as core_shown
 from app.present import effects as shown
 from app.present.plain import number
 from app.requests.core import PromptRequest
-from app.requests.effects import DoseRequest, HeatmapRequest, JointRequest, LedgerRequest, SwitchedRequest
+from app.requests.effects import DoseRequest, HeatmapRequest, JointRequest, LedgerRequest
 from app.residency.resident import Resident
 from app.views.core import Provenance
 from app.views.effects import DoseView, HeatmapView, JointView, LedgerView, Marked
@@ -34,27 +36,7 @@ CONDITIONS: dict[str, tuple[Condition, ...]] = {
 }
 """What each part of a heat map is made of; few combinations, since each is compiled by itself."""
 
-
-@dataclass(frozen=True)
-class Run:
-    """A prompt run clean, with the engine that fits it. ln_scale: the constant scale, if the norm is switched off."""
-
-    ids: list[int]
-    trace: Trace
-    engine: Engine
-    ln_scale: float | None
-
-
-def _run(resident: Resident, request: SwitchedRequest) -> Run:
-    ids = prompt_ids(resident, request)
-    resident.admit(len(ids))
-    clean = tracing.trace(resident.model, ids, unigram=resident.unigram)
-    if request.ln_scale is None:
-        return Run(ids, clean, resident.engine, None)
-    scale = float(clean.metrics.ln_scale.median()) if request.ln_scale == "median" else request.ln_scale
-    engine = resident.engine.without_layer_norm(scale)
-    switched = tracing.trace(resident.model, ids, unigram=resident.unigram, readout=engine.readout)
-    return Run(ids, switched, engine, scale)
+SHOWN_EVERY = 0.25
 
 
 def _position(request: Any, ids: list[int]) -> int:
@@ -117,7 +99,7 @@ class HeatmapSoFar:
 
 def heatmap_parts(resident: Resident, request: HeatmapRequest) -> Iterator[HeatmapSoFar]:
     """The same object again after every block, each time with more in it."""
-    run = _run(resident, request)
+    run = core.run(resident, request)
     if resident.unigram is None and (request.part == "frequency_mediated" or request.metric == "d_kl_unigram"):
         raise InputError(
             f"{resident.key} has no token counts.", code="no_counts", hint="Choose another metric or part."
@@ -142,10 +124,22 @@ def heatmap_parts(resident: Resident, request: HeatmapRequest) -> Iterator[Heatm
         yield so_far
 
 
-def heatmap(resident: Resident, request: HeatmapRequest) -> Iterator[HeatmapSoFar | HeatmapView]:
-    """The whole heat map; the view comes last."""
+def heatmap(resident: Resident, request: HeatmapRequest) -> Iterator[HeatmapView | int]:
+    """The whole heat map: cells done, and the view as the last item."""
     for so_far in heatmap_parts(resident, request):
-        yield so_far
+        yield so_far.done
+    yield so_far.view()
+
+
+def heatmap_views(resident: Resident, request: HeatmapRequest) -> Iterator[HeatmapView | None]:
+    """What there is, every quarter of a second, and in the end the whole."""
+    shown = -math.inf
+    for so_far in heatmap_parts(resident, request):
+        if (now := time.monotonic()) - shown > SHOWN_EVERY:
+            shown = now
+            yield so_far.view()
+        else:
+            yield None
     yield so_far.view()
 
 
@@ -165,7 +159,7 @@ def _part(block: Block, request: HeatmapRequest) -> Float[Tensor, "pos n"]:
 
 def joint(resident: Resident, request: JointRequest) -> JointView:
     """A set together and one by one."""
-    run = _run(resident, request)
+    run = core.run(resident, request)
     position = _checked(_position(request, run.ids), run.ids)
     neurons = last_layer(resident, _once(request.neurons))
     assert neurons is not None
@@ -189,7 +183,7 @@ def _once(neurons: list[str]) -> list[str]:
 
 def dose(resident: Resident, request: DoseRequest) -> DoseView:
     """The set clamped from `low` to `high`."""
-    run = _run(resident, request)
+    run = core.run(resident, request)
     position = _checked(_position(request, run.ids), run.ids)
     neurons = last_layer(resident, _once(request.neurons))
     assert neurons is not None

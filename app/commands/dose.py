@@ -3,8 +3,7 @@
 import click
 
 from app.commands.door import opened
-from app.commands.effects import number_or_name
-from app.commands.options import prompt_body, prompt_options
+from app.commands.options import ln_option, prompt_body, prompt_options
 from app.commands.output import print_json, print_table
 
 COLUMNS = ("dose", "entropy", "frozen_entropy", "loss", "frozen_loss", "ln_scale", "top1_prob")
@@ -17,7 +16,7 @@ COLUMNS = ("dose", "entropy", "frozen_entropy", "loss", "frozen_loss", "ln_scale
 @click.option("--low", type=float, help="First dose; by default the lowest activation in the prompt.")
 @click.option("--high", type=float, help="Last dose; by default the highest.")
 @click.option("--steps", default=11, show_default=True)
-@click.option("--ln-scale", help="Switch LayerNorm off: hold its scale at this number, or at the prompt's 'median'.")
+@ln_option
 def command(
     text: str | None,
     token_ids: str | None,
@@ -30,7 +29,7 @@ def command(
     low: float | None,
     high: float | None,
     steps: int,
-    ln_scale: str | None,
+    ln_scale: float | str | None,
 ) -> None:
     """Clamp last-layer neurons at one token of TEXT; nats. frozen: with the LN scale at its clean value."""
     body = {
@@ -40,7 +39,7 @@ def command(
         "low": low,
         "high": high,
         "steps": steps,
-        "ln_scale": None if ln_scale is None else number_or_name(ln_scale),
+        "ln_scale": ln_scale,
     }
     with opened(model, url) as door:
         answer = door.model("dose", body)

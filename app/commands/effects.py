@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from app.commands.door import opened
-from app.commands.options import prompt_body, prompt_options
+from app.commands.options import ln_option, number_or_name, prompt_body, prompt_options
 from app.commands.output import print_json, print_table
 from app.commands.trace import check
 
@@ -38,6 +38,7 @@ COLUMNS = {
 @click.option("--limit", default=20, show_default=True)
 @click.option("--min", "minima", multiple=True, metavar="COLUMN=X", help="Keep rows with at least X; repeatable.")
 @click.option("--max", "maxima", multiple=True, metavar="COLUMN=X", help="Keep rows with at most X; repeatable.")
+@ln_option
 def command(
     text: str | None,
     token_ids: str | None,
@@ -69,13 +70,6 @@ def command(
         print_json(answer)
     else:
         print_effects(answer)
-
-
-def number_or_name(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def bounds(end: str, specs: tuple[str, ...]) -> dict[str, Any]:

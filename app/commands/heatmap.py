@@ -5,8 +5,7 @@ from typing import Any
 import click
 
 from app.commands.door import opened
-from app.commands.effects import number_or_name
-from app.commands.options import prompt_body, prompt_options
+from app.commands.options import ln_option, number_or_name, prompt_body, prompt_options
 from app.commands.output import print_json, print_table
 
 
@@ -18,7 +17,7 @@ from app.commands.output import print_json, print_table
 @click.option("--neuron", "-n", "neurons", multiple=True, metavar="L.I", help="Only this neuron; repeatable.")
 @click.option("--sort", default="max_abs", show_default=True, help="max_abs, mean_abs, mean or neuron.")
 @click.option("--limit", default=16, show_default=True, help="Rows shown.")
-@click.option("--ln-scale", help="Switch LayerNorm off: hold its scale at this number, or at the prompt's 'median'.")
+@ln_option
 def command(
     text: str | None,
     token_ids: str | None,
@@ -28,7 +27,7 @@ def command(
     as_json: bool,
     baseline: str,
     neurons: tuple[str, ...],
-    ln_scale: str | None,
+    ln_scale: float | str | None,
     **table: Any,
 ) -> None:
     """Every token of TEXT (- for standard input) by every last-layer neuron; changes in nats."""
@@ -36,7 +35,7 @@ def command(
         **prompt_body(text, token_ids, prepend_bos),
         "baseline": number_or_name(baseline),
         "neurons": list(neurons) or "all",
-        "ln_scale": None if ln_scale is None else number_or_name(ln_scale),
+        "ln_scale": ln_scale,
         **table,
     }
     with opened(model, url) as door:

@@ -3,8 +3,7 @@
 import click
 
 from app.commands.door import opened
-from app.commands.effects import number_or_name
-from app.commands.options import prompt_body, prompt_options
+from app.commands.options import ln_option, number_or_name, prompt_body, prompt_options
 from app.commands.output import print_json, print_table
 
 PARTS = ("total", "direct", "ln_mediated", "frequency_mediated")
@@ -16,7 +15,7 @@ METRICS = ("d_entropy", "d_loss", "d_kl_unigram")
 @click.option("--neuron", "-n", "neurons", multiple=True, required=True, metavar="L.I", help="One of the set.")
 @click.option("--position", "-p", type=int, help="Position to ablate and measure at; the last by default.")
 @click.option("--baseline", default="mean", show_default=True, help="mean, prompt_mean, zero or a number.")
-@click.option("--ln-scale", help="Switch LayerNorm off: hold its scale at this number, or at the prompt's 'median'.")
+@ln_option
 def command(
     text: str | None,
     token_ids: str | None,
@@ -27,7 +26,7 @@ def command(
     neurons: tuple[str, ...],
     position: int | None,
     baseline: str,
-    ln_scale: str | None,
+    ln_scale: float | str | None,
 ) -> None:
     """Ablate a set of last-layer neurons together at one token of TEXT, exactly; changes in nats."""
     body = {
@@ -35,7 +34,7 @@ def command(
         "neurons": list(neurons),
         "position": position,
         "baseline": number_or_name(baseline),
-        "ln_scale": None if ln_scale is None else number_or_name(ln_scale),
+        "ln_scale": ln_scale,
     }
     with opened(model, url) as door:
         answer = door.model("joint", body)

@@ -37,6 +37,21 @@ def prompt_options(function: Command) -> Command:
     return model_options(function)
 
 
+def ln_option(function: Command) -> Command:
+    return click.option(
+        "--ln-scale",
+        help="Switch LayerNorm off: hold its scale at this number, or at the prompt's 'median'.",
+        callback=lambda context, option, text: text and number_or_name(text),
+    )(function)
+
+
+def number_or_name(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def prompt_body(text: str | None, token_ids: str | None, prepend_bos: bool | None) -> dict[str, Any]:
     """The prompt's part of a request body. TEXT `-` reads standard input."""
     if text == "-":

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from app.commands.door import opened
-from app.commands.options import intervention_body, prompt_body, prompt_options
+from app.commands.options import intervention_body, ln_option, prompt_body, prompt_options
 from app.commands.output import print_json, print_table
 
 
@@ -14,6 +14,7 @@ from app.commands.output import print_json, print_table
 @click.option("--intervene", "-i", multiple=True, metavar="SPEC", help="3.17:zero, 3.17:clip=0..1@2-6, L3H2:bos.")
 @click.option("--neuron", "-n", "neurons", multiple=True, metavar="L.I", help="Show its activation; repeatable.")
 @click.option("--top-k", default=3, show_default=True, help="Next tokens to list at each position.")
+@ln_option
 def command(
     text: str | None,
     token_ids: str | None,
@@ -24,6 +25,7 @@ def command(
     intervene: tuple[str, ...],
     neurons: tuple[str, ...],
     top_k: int,
+    ln_scale: float | str | None,
 ) -> None:
     """Run TEXT (- for standard input): entropy, loss, LN scale, KL to the unigram distribution, in nats."""
     body = {
@@ -31,6 +33,7 @@ def command(
         "interventions": [intervention_body(spec) for spec in intervene],
         "neurons": list(neurons),
         "top_k": top_k,
+        "ln_scale": ln_scale,
     }
     check("TraceRequest", body)
     with opened(model, url) as door:

@@ -120,7 +120,17 @@ class PromptRequest(Strict):
         return self
 
 
-class TraceRequest(PromptRequest):
+class SwitchedRequest(PromptRequest):
+    """A prompt, and the "no LayerNorm" switch."""
+
+    ln_scale: Literal["median"] | Annotated[float, Field(ge=1e-6, le=1e6)] | None = Field(
+        None,
+        description="The final LN scale held at this constant for the whole run (median: this prompt's own median); "
+        "null: the model's norm. Without a norm to follow, total and direct effects coincide.",
+    )
+
+
+class TraceRequest(SwitchedRequest):
     """Run a prompt, clean and (where interventions are given) intervened."""
 
     interventions: list[AnyIntervention] = Field([], description="On neurons of any layer, and on attention heads.")
@@ -168,7 +178,7 @@ EFFECT_COLUMNS = (
 )
 
 
-class EffectsRequest(PromptRequest, Filtered):
+class EffectsRequest(SwitchedRequest, Filtered):
     """Ablate each last-layer neuron at one position, by itself, and measure there."""
 
     columns: ClassVar[tuple[str, ...]] = EFFECT_COLUMNS

@@ -4,22 +4,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.requests.core import Activation, BaselineName, NeuronName, Position, PromptRequest
+from app.requests.core import Activation, BaselineName, NeuronName, Position, PromptRequest, SwitchedRequest
 
 HeatMetric = Literal["d_entropy", "d_loss", "d_kl_unigram", "kl"]
 HeatPart = Literal["total", "direct", "ln_mediated", "ln_only", "frequency_mediated"]
 HeatSort = Literal["max_abs", "mean_abs", "mean", "neuron"]
 NeuronSet = Annotated[list[NeuronName], Field(min_length=1)]
-
-
-class SwitchedRequest(PromptRequest):
-    """A prompt, and the "no LayerNorm" switch."""
-
-    ln_scale: Literal["median"] | Annotated[float, Field(ge=1e-6, le=1e6)] | None = Field(
-        None,
-        description="The final LN scale held at this constant for the whole run (median: this prompt's own median); "
-        "null: the model's norm. Without a norm to follow, total and direct effects coincide.",
-    )
 
 
 class HeatmapRequest(SwitchedRequest):

@@ -50,6 +50,7 @@ class PinnedRun(BaseModel):
     text: str
     bos: Literal["", "yes", "no"] = ""
     do: str = ""
+    ln: str = ""
 
 
 class PromptState(BaseModel):
@@ -61,6 +62,7 @@ class PromptState(BaseModel):
     example: str | None = Field(None, max_length=40)
     text: str = ""
     bos: Literal["", "yes", "no"] = Field("", description="Prepend BOS; empty: what the model was trained with.")
+    ln: str = Field("", max_length=24, description="Empty: the model's norm; 'median' or a number: a constant scale.")
     pos: int | None = Field(None, ge=0, description="The selected token.")
     to: int | None = Field(None, ge=0, description="Last token of a selected range.")
     do: str = Field("", max_length=4000, description="Interventions, compactly.")
@@ -119,6 +121,14 @@ class PromptState(BaseModel):
         return {"": None, "yes": True, "no": False}[self.bos]
 
     @property
+    def ln_scale(self) -> float | str | None:
+        """The "no LayerNorm" switch as a request has it; what is neither 'median' nor a number is refused there."""
+        try:
+            return float(self.ln) if self.ln else None
+        except ValueError:
+            return self.ln
+
+    @property
     def interventions(self) -> list[tuple[bool, AnyIntervention]]:
         """(active, intervention) as written; InputError names what cannot be read."""
         return [parse_intervention(item) for item in self.do.split()]
@@ -135,6 +145,7 @@ class PromptState(BaseModel):
             TraceRequest,
             text=self.text,
             prepend_bos=self.prepend_bos,
+            ln_scale=self.ln_scale,
             interventions=[item for active, item in self.interventions if active],
             neurons=self.watched,
             top_k=TOP_K,
@@ -147,6 +158,7 @@ class PromptState(BaseModel):
             EffectsRequest,
             text=self.text,
             prepend_bos=self.prepend_bos,
+            ln_scale=self.ln_scale,
             position=position,
             baseline=self.baseline,
             neurons=[_neuron(name) for name in self.find.replace(",", " ").split()] or "all",
@@ -171,7 +183,7 @@ class PromptState(BaseModel):
         pin = self.pinned
         if pin is None:
             return None
-        return PromptState(model=pin.model, text=pin.text, bos=pin.bos, do=pin.do, watch=self.watch)
+        return PromptState(model=pin.model, text=pin.text, bos=pin.bos, do=pin.do, ln=pin.ln, watch=self.watch)
 
     # buttons
 
@@ -210,7 +222,7 @@ class PromptState(BaseModel):
             case "clear":
                 changes = {"do": "", "show": "clean"}
             case "pin":
-                pinned = PinnedRun(model=self.model, text=self.text, bos=self.bos, do=self.do)
+                pinned = PinnedRun(model=self.model, text=self.text, bos=self.bos, do=self.do, ln=self.ln)
                 changes = {"pin": pinned.model_dump_json()}
             case "unpin":
                 changes = {"pin": ""}

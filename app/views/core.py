@@ -153,6 +153,7 @@ class TraceView(View):
     tokens: list[Token]
     clean: RunView
     intervened: RunView | None
+    ln_scale: float | None = Field(None, description="The constant final LN scale; null: the model's own norm.")
     provenance: Provenance
     permalink: str | None = None
 
@@ -199,5 +200,6 @@ class EffectsView(View):
     total: int = Field(description="Rows that pass the filters.")
     rows: list[EffectRow]
     clean: PositionView
+    ln_scale: float | None = Field(None, description="The constant final LN scale; null: the model's own norm.")
     provenance: Provenance
     permalink: str | None = None

@@ -127,3 +127,32 @@ def test_impossible_requests_are_refused(client, what, body, code):
     response = client.post(f"{URL}/{what}", json={**PROMPT, **body})
     assert response.status_code == 422, response.text
     assert response.json()["error"]["code"] == code
+
+
+@pytest.mark.parametrize("scale", ["median", 1.5])
+def test_effects_without_layer_norm_are_direct_for_every_neuron(client, scale):
+    """Identity 8, and the scale that is held is the same at both questions."""
+    body = post(client, "effects", position=5, ln_scale=scale, limit=1000)
+    assert len(body["rows"]) == 40
+    for row in body["rows"]:
+        for metric in ("d_entropy", "d_loss", "d_kl_unigram"):
+            if row[metric]["total"] is not None:
+                assert row[metric]["total"] == pytest.approx(row[metric]["direct"], abs=2e-6)
+        assert row["ln_scale_after"] == row["ln_scale_before"] == pytest.approx(body["ln_scale"])
+    assert any(abs(row["d_entropy"]["total"]) > 1e-4 for row in body["rows"])
+    neuron, baseline = body["rows"][0]["neuron"], body["rows"][0]["baseline"]
+    at = [{"neuron": neuron, "mode": "value", "value": baseline, "positions": [5]}]
+    run = post(client, "trace", interventions=at, ln_scale=scale)
+    assert run["ln_scale"] == body["ln_scale"]
+    assert run["clean"]["ln_scale"] == pytest.approx([body["ln_scale"]] * 12)
+    change = run["intervened"]["entropy"][5] - run["clean"]["entropy"][5]
+    assert change == pytest.approx(body["rows"][0]["d_entropy"]["total"], abs=1e-5)
+    assert post(client, "trace")["ln_scale"] is None
+
+
+def test_without_layer_norm_a_whole_run_is_the_logits_divided_by_a_constant(client):
+    """The scale held at what it is at one token gives that token's own numbers, and others elsewhere."""
+    plain = post(client, "trace")["clean"]
+    held = post(client, "trace", ln_scale=plain["ln_scale"][3])["clean"]
+    assert held["entropy"][3] == pytest.approx(plain["entropy"][3], abs=1e-5)
+    assert held["entropy"][8] != pytest.approx(plain["entropy"][8], abs=1e-5)

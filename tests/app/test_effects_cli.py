@@ -18,6 +18,9 @@ TOKENS = ",".join(map(str, IDS))
 CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "heatmap": (["--part", "direct", "--limit", "3", "--ln-scale", "median"],
                 {"part": "direct", "limit": 3, "ln_scale": "median"}, "d_entropy, direct: 3 of 40 neurons"),
+    "trace": (["--ln-scale", "2.5", "--top-k", "1"], {"ln_scale": 2.5, "top_k": 1}, "tiny-gpt2"),
+    "effects": (["--ln-scale", "median", "-p", "4", "--limit", "3"],
+                {"ln_scale": "median", "position": 4, "limit": 3}, "3 of 40 neurons"),
     "joint": (["-n", "1.3", "-n", "1.9", "-p", "4", "--baseline", "0.5"],
               {"neurons": ["1.3", "1.9"], "position": 4, "baseline": 0.5}, "interaction"),
     "dose": (["-n", "1.3", "--low", "-1", "--high", "1", "--steps", "3"],

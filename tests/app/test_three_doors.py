@@ -29,6 +29,22 @@ def test_the_trace_of_the_page_is_the_trace_of_the_api(client: TestClient) -> No
         assert shown["intervened"][name] == told["intervened"][name]
 
 
+def test_the_switch_of_the_page_is_the_switch_of_the_api(client: TestClient) -> None:
+    shown = page(client, ln="median", pos=4, do="1.5:zero")
+    body = {"text": TEXT, "ln_scale": "median"}
+    told = client.post(f"{URL}/trace", json={**body, "interventions": [{"neuron": "1.5", "mode": "zero"}]}).json()
+    assert shown["trace"]["ln_scale"] == told["ln_scale"] > 0
+    assert shown["trace"]["intervened"]["entropy"] == told["intervened"]["entropy"]
+    table = client.post(f"{URL}/effects", json={**body, "position": 4, "limit": len(shown["effects"]["rows"])}).json()
+    assert shown["effects"]["rows"] == table["rows"]
+    html = client.post("/", data={"model": "tiny-gpt2", "text": TEXT, "ln": "2.5"}).text
+    assert "LayerNorm is off." in html
+    assert "off: scale held at 2.5" in html
+    refused = client.post("/", data={"model": "tiny-gpt2", "text": TEXT, "ln": "<b>"})
+    assert refused.status_code == 422
+    assert "<b>" not in refused.text
+
+
 def test_the_neuron_table_of_the_page_is_the_effects_of_the_api(client: TestClient) -> None:
     shown = page(client, pos=4, baseline="zero")["effects"]
     body = {"text": TEXT, "position": 4, "baseline": "zero", "limit": len(shown["rows"])}
