@@ -2,11 +2,13 @@
 
 One file each in the model's folder: `examples/<order>-<key>.json`. It holds what is asked (a text, the token to select,
 which neuron to intervene on), one sentence that says what to look at, the sentence's claim as data (`checks`), and the
-computed page. `nullscope examples` computes the pages again and refuses to write one whose claim does not hold; a test
-does the same with the committed files. Places in a text are named by its words: another tokenizer changes nothing.
+computed page. One more is of the induction page (`Finding`). `nullscope examples` computes the pages again and refuses
+to write one whose claim does not hold; a test does the same with the committed files. Places in a text are named by its
+words: another tokenizer changes nothing.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,16 +16,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from app.present import induction as present
 from app.requests.core import Order
+from app.requests.induction import InductionRequest
 from app.requests.prompt import PromptState
 from app.residency.host import ModelHost
 from app.views.core import TraceView
+from app.views.induction import InductionView
 from app.views.prompt import ExampleRef, PromptView
 
 BUNDLED = Path(__file__).parent.parent / "models" / "demo" / "examples"
+FINDING = BUNDLED.parent / "induction_page.json"
+TOP = 3  # neurons of the finding
 # The fields of the state that decide what is computed; all others only change how it is shown.
 COMPUTED = (
-    *("text", "bos", "pos", "to", "do", "watch", "pin"),
+    *("text", "bos", "ln", "pos", "to", "do", "watch", "pin"),
     *("baseline", "sort", "order", "offset", "limit", "find", "fcol", "fmin", "fmax"),
 )
 
@@ -142,6 +149,32 @@ def _first(trace: TraceView, text: str) -> int:
     return 0 if text.startswith(trace.tokens[0].text) else 1
 
 
+class Finding(BaseModel):
+    """The induction page's example: repeated passages, and the neurons that change most clipped. Its sentence is made
+    from its figures, so it says what was found, whatever that is."""
+
+    request: InductionRequest
+    view: InductionView
+
+    @property
+    def ref(self) -> ExampleRef:
+        claim = present.finding(self.view)
+        return ExampleRef(key="repeats", title="Repeats", claim=claim, page="/induction")
+
+
+@cache
+def finding(file: Path = FINDING) -> Finding | None:
+    return Finding.model_validate_json(file.read_text("utf-8")) if file.is_file() else None
+
+
+def found(ask: Callable[[InductionRequest], Any]) -> Finding:
+    """The finding as the API answers it (`ask`): first which neurons change most, then what clipping them does."""
+    first = InductionRequest(rows=32, limit=TOP)
+    top = [row["neuron"] for row in ask(first)["ranking"]]
+    request = InductionRequest(rows=32, neurons=top, clip=top, limit=100_000)
+    return Finding(request=request, view=InductionView.model_validate({**ask(request), "permalink": None}))
+
+
 @dataclass(frozen=True)
 class Shelf:
     """The examples of one folder, in order."""
@@ -167,7 +200,9 @@ def at_home(host: ModelHost, key: str) -> bool:
 
 def refs(*, home: bool) -> list[ExampleRef]:
     """Those offered: elsewhere without the ones that speak of a neuron of the bundled model."""
-    return [item.ref if home else item.elsewhere for item in shelf().items if home or item.pick is None]
+    offered = [item.ref if home else item.elsewhere for item in shelf().items if home or item.pick is None]
+    last = finding() if home else None
+    return [*offered, last.ref] if last else offered
 
 
 def filled(state: PromptState, *, first: bool, home: bool = True) -> tuple[PromptState, Example | None]:
@@ -205,7 +240,14 @@ def failures(example: Example, view: PromptView) -> list[str]:
 def write(example: Example, view: PromptView, file: Path) -> None:
     """The file with a newly computed page; six digits, more than a first look can see."""
     plain = json.loads(example.model_dump_json(exclude={"view"}, exclude_defaults=True))
-    plain["view"] = rounded(json.loads(view.model_dump_json()))
+    _write({**plain, "view": rounded(json.loads(view.model_dump_json()))}, file)
+
+
+def write_finding(new: Finding, file: Path = FINDING) -> None:
+    _write(rounded(json.loads(new.model_dump_json())), file)
+
+
+def _write(plain: dict[str, Any], file: Path) -> None:
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(plain, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
     temporary.replace(file)

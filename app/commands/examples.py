@@ -11,6 +11,13 @@ import click
 @click.option("--check", is_flag=True, help="Only say whether the claims hold; write nothing.")
 def command(check: bool) -> None:
     """Compute the worked examples of the bundled model again and write them where every claim holds."""
+    failed = write_pages(check)
+    write_finding(check)
+    sys.exit(1 if failed else 0)
+
+
+def write_pages(check: bool) -> int:
+    """The prompt page's; how many claims do not hold."""
     from app import examples
     from app.answers.examples import page
     from app.commands.door import refusing
@@ -36,4 +43,16 @@ def command(check: bool) -> None:
                     examples.write(example, view, file)
         finally:
             host.close()
-    sys.exit(1 if failed else 0)
+    return failed
+
+
+def write_finding(check: bool) -> None:
+    """The induction page's, through the API: with the labels of the atlas."""
+    from app import examples
+    from app.commands.door import opened
+
+    with opened("demo", None) as door:
+        new = examples.found(lambda request: door.model("induction", request.model_dump(mode="json")))
+    click.echo(f"{new.ref.key}: {new.ref.claim}")
+    if not check:
+        examples.write_finding(new)

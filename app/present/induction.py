@@ -105,6 +105,28 @@ def clip(found: Clipped, controls: Sequence[Control], repeated: Repeated) -> vie
     )
 
 
+def finding(view: views.InductionView) -> str:
+    """What clipping did to entropy on the repeats, beside random sets; the sentence follows from the figures alone."""
+    clip, entropy = view.clip, view.halves["entropy"]
+    assert clip is not None
+    ratio, others = clip.repeat_ratio or 0.0, [row.ratio for row in clip.controls if row.ratio is not None]
+    names = [rule.neuron for rule in clip.rules]
+    low, high = min(others), max(others)
+    verdict = f"as {len(others)} random sets of the same norms do ({low:.3f} to {high:.3f}): no more than chance"
+    if not low <= ratio <= high:
+        verdict = f"beyond all {len(others)} random sets of the same norms ({low:.3f} to {high:.3f}): there they " + (
+            "add to confidence, unlike the paper's entropy neurons, which hold it back"
+            if ratio > 1
+            else "hold confidence back, as the paper's entropy neurons do"
+        )
+    moves = "falls" if (entropy.second or 0.0) < (entropy.first or 0.0) else "rises"
+    return (
+        f"On the second copy of {view.repeat.rows} passages entropy {moves} from {entropy.first:.2f} to "
+        f"{entropy.second:.2f} nats. The {len(names)} neurons that change most there ({', '.join(names)}), clipped to "
+        f"their mean over the first copy, {'raise' if ratio > 1 else 'lower'} it by a factor of {ratio:.3f}, {verdict}."
+    )
+
+
 def points(found: Clipped, where: Sequence[int]) -> list[views.PointView]:
     """The repeats' tokens, evenly thinned to a number that a chart can show."""
     loss, change = found.clean.loss, found.total.loss - found.clean.loss

@@ -82,14 +82,12 @@ class InductionState(BaseModel):
         return self.model_dump()
 
     @classmethod
-    def of_saved(cls, options: dict[str, Any], query: dict[str, Any], **more: Any) -> Self:
-        """The page of a stored InductionRequest; `query` says what the panels show beside it."""
-        listed = ("neurons", "clip", "corrupt_at")
-        joined = {name: " ".join(map(str, options[name])) for name in listed}
-        plain = {name: options[name] for name in ("kind", "seed", "rows", "length", "copies", "separator", "corrupt")}
+    def of_request(cls, asked: requests.InductionRequest, query: dict[str, Any], **more: Any) -> Self:
+        """The page that asks this; `query` says what the panels show beside it."""
+        given = asked.model_dump(exclude={"limit"})
+        listed = {name: " ".join(map(str, given[name])) for name in ("neurons", "clip", "corrupt_at")}
         beside = {name: query[name] for name in BESIDE if name in query}
-        text, controls = options["text"] or "", options["controls"]
-        return cls.read({**plain, **joined, **beside, "text": text, "controls": controls, **more})
+        return cls.read({**given, "text": asked.text or "", **listed, **beside, **more})
 
     def address(self) -> str:
         """Where this page is found again: what differs from the defaults, and never one's own words."""

@@ -8,13 +8,14 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from analysis.types import NotFoundError, NullscopeError
-from app import pages
+from app import examples, pages
 from app.answers import induction as answers
 from app.deps import Caller, CallerDep
 from app.errors import failure_of
 from app.figures import induction as figures
 from app.figures import induction_panels as panels
 from app.present.induction import python
+from app.requests.induction import InductionRequest
 from app.requests.induction_state import InductionState
 from app.residency.resident import Resident
 from app.routes.footing import PAGE_PATIENCE, Ground
@@ -25,6 +26,7 @@ from app.views.core import ErrorBody
 from app.views.induction import AblationJobView, InductionView
 from app.views.induction_page import LabView, SavedView
 from app.views.permalinks import PermalinkView
+from app.views.prompt import ExampleRef
 
 router = APIRouter(include_in_schema=False)
 
@@ -134,7 +136,10 @@ def _job_page(request: Request, job: AblationJobView, state: dict[str, Any]) -> 
 @router.get("/induction")
 @router.get("/induction/{panel}")
 async def shown(request: Request, caller: CallerDep, panel: str = "") -> Response:
-    """By address: seed and settings, never a text."""
+    """By address: seed and settings, never a text. A worked example comes from its file, without waiting."""
+    ready = _example(caller, request.query_params.get("example")) if not panel else None
+    if ready is not None:
+        return _whole(request, caller, ready.request, ready.view, example=ready.ref)
     return await _show(request, caller, panel, dict(request.query_params))
 
 
@@ -185,18 +190,35 @@ async def _show(request: Request, caller: CallerDep, name: str, fields: dict[str
 
 def saved(request: Request, caller: Caller, kept: PermalinkView) -> Response:
     """A stored result as the page that it was asked on; the address says what the panels show."""
-    options = kept.request["options"]
-    state = InductionState.of_saved(options, dict(request.query_params), model=kept.model, saved=kept.hash)
-    found, panel = InductionView.model_validate(kept.result), PANELS[""]
-    view = LabView(
-        state=state.fields(),
-        models=tuple(caller.host.entries),
-        found=found,
-        saved=SavedView(verdict=kept.verdict, sentence=kept.sentence),
-        code=python(str(request.base_url), state.model, panel.call, state.induction()),
+    asked = InductionRequest.model_validate(kept.request["options"])
+    verdict = SavedView(hash=kept.hash, verdict=kept.verdict, sentence=kept.sentence)
+    return _whole(request, caller, asked, InductionView.model_validate(kept.result), saved=verdict)
+
+
+def _whole(
+    request: Request, caller: Caller, asked: InductionRequest, found: InductionView, **more: SavedView | ExampleRef
+) -> Response:
+    """The page around an answer that is there already."""
+    model, panel, kept = found.provenance.model, PANELS[""], more.get("saved")
+    state = InductionState.of_request(
+        asked, dict(request.query_params), model=model, saved=kept.hash if isinstance(kept, SavedView) else ""
     )
+    code = python(str(request.base_url), model, panel.call, asked)
+    models = tuple(caller.host.entries)
+    view = LabView(state=state.fields(), models=models, found=found, code=code, **more)
     drawn = {key: _drawn(draw, found) for key, draw in panel.figures.items()}
-    return pages.respond(request, view, template=panel.template, title=panel.title, model=kept.model, figures=drawn)
+    return pages.respond(request, view, template=panel.template, title=panel.title, model=model, figures=drawn)
+
+
+def _example(caller: Caller, key: str | None) -> examples.Finding | None:
+    """The worked example of this page, if it is asked for and is of the weights that are here."""
+    found = examples.finding()
+    if found is None or key != found.ref.key:
+        return None
+    entry = caller.host.entries.get(found.view.provenance.model)
+    here = {resident.model.weights_sha256 for _, resident in entry.replicas} if entry else set()
+    same = here <= {found.view.provenance.weights_sha256}
+    return found if same and examples.at_home(caller.host, found.view.provenance.model) else None
 
 
 def _panel(name: str) -> Panel:

@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import Field
+
 from app.views.core import ErrorBody, View
 from app.views.induction import AblationJobView
+from app.views.prompt import ExampleRef
 
 
 class SavedView(View):
     """Whether the numbers of a permalink are still those that were stored."""
 
+    hash: str
     verdict: str
     sentence: str
 
@@ -24,6 +28,7 @@ class LabView(View):
     problem: ErrorBody | None = None
     code: str | None = None
     saved: SavedView | None = None
+    example: ExampleRef | None = Field(None, description="The worked example that this is, computed beforehand.")
 
     def csv_rows(self) -> Iterator[dict[str, Any]]:
         """The table that the state names, else the answer's own."""

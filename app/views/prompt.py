@@ -61,6 +61,7 @@ class ExampleRef(View):
     key: str
     title: str
     claim: str
+    page: str = Field("/", description="The page that it is an example of.")
 
 
 class PinView(View):

@@ -1,16 +1,23 @@
 """The induction page: the API's numbers, panels that stand alone, addresses without texts, jobs."""
 
 import csv
+import html
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from app import examples
+from app.main import create_app
+from app.present.induction import finding
 from app.requests.induction_state import InductionState
+from app.residency.host import ModelHost
 from app.routes.induction_page import PANELS
+from app.settings import Settings
 
 TEXT = "The secret cat sat."
 API = "/api/v1/models/tiny-gpt2"
@@ -109,6 +116,41 @@ def test_every_answer_has_a_permalink_that_computes_it_again(
     assert "Open on the induction page" in plain.text
     assert client.get(answer["permalink"], params={"format": "csv"}).status_code == 200
     assert "<script" not in client.get(f"{answer['permalink']}/page.html").text
+
+
+def test_the_worked_example_needs_no_model(tmp_path: Path) -> None:
+    """The first page leads to it, and it is whole while the model has not been loaded."""
+    found = examples.finding()
+    assert found is not None
+    settings = Settings(data_dir=tmp_path, models=("demo",))
+    client = TestClient(create_app(settings, host=ModelHost(settings)))
+    first = client.get("/").text
+    assert "/induction?example=repeats" in first
+    page = client.get("/induction?example=repeats")
+    assert page.status_code == 200
+    assert "Computed beforehand" in page.text
+    assert found.ref.claim.split("(")[0] in html.unescape(page.text)
+    for name in ("curves", "ranking", "clip", "controls", "tokens"):
+        assert f'data-chart="{name}"' in page.text
+    answer = client.get("/induction?example=repeats&format=json").json()
+    assert answer["found"] == json.loads(found.view.model_dump_json())
+
+
+def test_elsewhere_the_example_is_the_page_as_ever(client: TestClient) -> None:
+    assert "example=repeats" not in client.get("/").text
+    assert "Computed beforehand" not in client.get("/induction?example=repeats").text
+
+
+def test_the_finding_says_what_its_figures_say() -> None:
+    found = examples.finding()
+    assert found is not None
+    assert found.view.clip is not None
+    for ratio, words in ((0.5, "hold confidence back, as"), (1.0, "no more than chance"), (2.0, "add to confidence")):
+        controls = [row.model_copy(update={"ratio": 0.9 + 0.01 * i}) for i, row in enumerate(found.view.clip.controls)]
+        clip = found.view.clip.model_copy(update={"repeat_ratio": ratio, "controls": controls})
+        claim = finding(found.view.model_copy(update={"clip": clip}))
+        assert words in claim
+        assert f"{'raise' if ratio > 1 else 'lower'} it by a factor of {ratio:.3f}" in claim
 
 
 def test_buttons_put_names_in_and_take_them_out() -> None:

@@ -6,6 +6,7 @@ python -m tests.demo.induction_found        writes models/demo/induction.json
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def sample_rows(model: Model, sample: Path) -> Repeated:
 
 
 @torch.inference_mode()
-def found() -> dict[str, Any]:
-    """Every figure, from the weights."""
+def found(neurons: Sequence[str] | None = None) -> dict[str, Any]:
+    """Every figure, from the weights. neurons: those to clip, in place of the first of the ranking."""
     spec = bundled()
     assert spec.sample is not None
     model = load(spec)
@@ -45,7 +46,9 @@ def found() -> dict[str, Any]:
     changed = differences(model.readout, measured.activations, repeated)
     spectrum = nullspace.spectrum(model.readout)
     rho = nullspace.rho(model.write_rows(model.last_layer), spectrum.basis(spectrum.k))
-    top = changed.weighted.abs().argsort(descending=True)[:TOP].tolist()
+    order = changed.weighted.abs().argsort(descending=True).tolist()
+    top = order[:TOP] if neurons is None else [NeuronId.parse(name).index for name in neurons]
+    following = next(index for index in order if index not in top)
     scores = complete(heads.head_scores(model, heads.score_rows(model))).scores["induction"]
     best = scores.flatten().argsort(descending=True)[:TOP].tolist()
     return {
@@ -64,6 +67,10 @@ def found() -> dict[str, Any]:
             {"neuron": f"{model.last_layer}.{i}", "weighted": float(changed.weighted[i]), "rho": float(rho[i])}
             for i in top
         ],
+        "following": {
+            "neuron": f"{model.last_layer}.{following}",
+            "weighted": float(changed.weighted[following]),
+        },
         "clips": [_clip(model, measured, repeated, [i]) for i in top] + [_clip(model, measured, repeated, top)],
     }
 
