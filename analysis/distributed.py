@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -202,6 +202,58 @@ class _Actor:
 
     def pid(self) -> int:
         return os.getpid()
+
+
+class LostError(ExecutorError):
+    """A process of the cluster died, or did not answer in time."""
+
+    code = "worker_lost"
+
+
+class Elsewhere:
+    """An object in a process of a Ray cluster: made there by ``make()``, asked by the names of its methods.
+
+    A process that dies is started again and makes its object anew; what it was asked then is asked once more, so
+    methods must bear that. on_gpu: whether it takes a GPU for itself; None: if the cluster has one.
+    """
+
+    def __init__(self, make: Callable[[], object], *, address: str, on_gpu: bool | None = None) -> None:
+        self._ray = ray = _ray(address, None)
+        if on_gpu is None:
+            on_gpu = ray.cluster_resources().get("GPU", 0) > 0
+        held = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_restarts=-1, max_task_retries=2)(_Held)
+        self._actor = held.remote(make)
+
+    def ask(self, name: str, *args: Any, seconds: float | None) -> Any:
+        """``object.name(*args)`` there. LostError when the process cannot be kept alive or takes too long."""
+        exceptions = self._ray.exceptions
+        reference = self._actor.ask.remote(name, args)
+        try:
+            found, error = self._ray.get(reference, timeout=seconds)
+        except exceptions.GetTimeoutError:
+            self._ray.cancel(reference)
+            raise LostError(f"It did not answer within {seconds:g} s.") from None
+        except exceptions.RayActorError as lost:
+            raise LostError(f"It could not be kept alive: {lost}"[:300]) from None
+        if error is not None:
+            raise error
+        return found
+
+    def close(self) -> None:
+        self._ray.kill(self._actor)
+
+
+class _Held:
+    """The process that holds an object. Errors come back as they are, not as Ray wraps them."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self.held = make()
+
+    def ask(self, name: str, args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+        try:
+            return getattr(self.held, name)(*args), None
+        except Exception as error:
+            return None, error.with_traceback(None)
 
 
 def _ray(address: str, n: int | None) -> Any:

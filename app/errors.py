@@ -45,7 +45,7 @@ class ConflictError(NullscopeError):
 class BusyError(NullscopeError):
     """Too much at once. 429, and the answer says when to try again."""
 
-    def __init__(self, message: str, *, retry_after: float, code: str = "busy", hint: str | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float = 1.0, code: str = "busy", hint: str | None = None) -> None:
         super().__init__(message, code=code, hint=hint)
         self.retry_after = retry_after
 
@@ -53,7 +53,11 @@ class BusyError(NullscopeError):
 class UnavailableError(NullscopeError):
     """Not now: a model still loading, memory taken, out of time. 503."""
 
-    def __init__(self, message: str, *, code: str, retry_after: float | None = None, hint: str | None = None) -> None:
+    code = "unavailable"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, retry_after: float | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, code=code, hint=hint)
         self.retry_after = retry_after
 

@@ -61,6 +61,16 @@ class Settings(Limits, BaseSettings):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Precision of the resident weights; metrics are float32 or wider in any case."
     )
+    engine: Literal["local", "ray"] = Field(
+        "local", description="Where the models are: in this process, or in workers on a Ray cluster."
+    )
+    ray_address: str = Field(
+        "auto",
+        description="The cluster: auto (this machine's), HOST:6379, ray://HOST:10001, or local to start one here.",
+    )
+    ray_workers: int = Field(
+        1, ge=1, le=64, description="Workers on the cluster; each holds every model, on one device."
+    )
     threads: int = Field(0, ge=0, description="Threads of torch inside one operation; 0 leaves torch's own choice.")
     allow_download: bool = Field(True, description="Whether a hub model that is not on this machine may be downloaded.")
     reference_text: Path | None = Field(

@@ -10,8 +10,9 @@ import shutil
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from analysis.labels import Evidence
 from analysis.store import MANIFEST, RunFolder
 from analysis.sweep import Result, SweepConfig
 from analysis.sweep.executor import InProcess
-from analysis.sweep.run import partial, read, run, start
+from analysis.sweep.run import partial as merged_so_far
+from analysis.sweep.run import read, run, start
 from analysis.sweep.worker import Worker
 from analysis.types import NotFoundError, NotReadyError
 from app.db import Job
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 BUNDLED = "bundled-"
 SAMPLE = "sample"
 CACHED_RESULTS = 4
+STAGES = {"baselines": "first pass: mean activations", "effects": "second pass: effects"}
 PARTIAL_SHARDS = 8  # a partial result is merged after every eighth of the shards
 
 
@@ -103,9 +106,9 @@ class Sweeps:
         path.with_name(f".{corpus_id}.name").write_text(name[:200], encoding="utf-8")
         return Corpus(corpus_id, name[:200], n_documents, n_characters)
 
-    def texts(self, model: str, corpus_id: str) -> Iterator[str]:
-        """The documents of an upload, or of the model's sample text."""
-        return corpus.documents(self._text_file(model, corpus_id), limits=self._limits())
+    def texts(self, model: str, corpus_id: str) -> Callable[[], Iterator[str]]:
+        """What reads the documents of an upload, or of the model's sample text, here or in a worker elsewhere."""
+        return partial(corpus.documents, self._text_file(model, corpus_id), limits=self._limits())
 
     def _text_file(self, model: str, corpus_id: str) -> Path:
         if corpus_id == SAMPLE:
@@ -145,26 +148,29 @@ class Sweeps:
         self.host.wait(model)
         folder = RunFolder(self.settings.data_dir / "sweeps" / sweep_id)
         sweep = SweepConfig.from_json(config["sweep"])
-        resident = self._resident(model)
         texts = self.texts(model, config["corpus"])
-        for step in start(folder, resident.model, resident.unigram, sweep, texts, config["source"]):
+        if self.host.cluster:
+            whole = partial(elsewhere, folder=folder, sweep=sweep, texts=texts, source=config["source"])
+            yield from self.host.slices(model, whole, who="sweeps", kind="sweep")
+            return
+        resident = self._resident(model)
+        for step in start(folder, resident.model, resident.unigram, sweep, texts(), config["source"]):
             yield Step("reading the text", step.documents)
         yield Step("preparing the kernels")
         worker = Worker.build(resident.model, resident.unigram, sweep.settled(resident.model))
         executor = InProcess(worker)
         merged = 0
-        names = {"baselines": "first pass: mean activations", "effects": "second pass: effects"}
         for step in self.host.slices(
             model, lambda here: run(folder, here.model, here.unigram, executor), who="sweeps", kind="sweep"
         ):
-            yield Step(names.get(step.stage, step.stage), step.shards_done, step.shards_total, step.tokens)
+            yield Step(STAGES.get(step.stage, step.stage), step.shards_done, step.shards_total, step.tokens)
             if step.stage == "effects" and step.shards_done - merged >= max(1, step.shards_total // PARTIAL_SHARDS):
                 merged = step.shards_done
                 self._merge_partial(sweep_id, folder, resident)
         self._partials.pop(sweep_id, None)
 
     def _merge_partial(self, sweep_id: str, folder: RunFolder, resident: Resident) -> None:
-        if (found := partial(folder, resident.model, resident.unigram)) is not None:
+        if (found := merged_so_far(folder, resident.model, resident.unigram)) is not None:
             self._partials[sweep_id] = found
 
     def _resident(self, model: str) -> Resident:
@@ -271,3 +277,15 @@ def evidence_of(result: Result) -> dict[str, Evidence]:
 
 def _itself(resident: Resident) -> Resident:
     return resident
+
+
+def elsewhere(
+    resident: Resident, folder: RunFolder, sweep: SweepConfig, texts: Callable[[], Iterator[str]], source: str
+) -> Iterator[Step]:
+    """A whole sweep beside a model on a cluster, which sees this data folder; no partial results."""
+    model, unigram = resident.model, resident.unigram
+    for read_so_far in start(folder, model, unigram, sweep, texts(), source):
+        yield Step("reading the text", read_so_far.documents)
+    yield Step("preparing the kernels")
+    for step in run(folder, model, unigram, InProcess(Worker.build(model, unigram, sweep.settled(model)))):
+        yield Step(STAGES.get(step.stage, step.stage), step.shards_done, step.shards_total, step.tokens)

@@ -15,6 +15,7 @@ from app.requests.core import HeadInterventionRequest, InterventionRequest, Span
 from app.residency.facts import Facts, read_facts
 from app.residency.host import Entry, ModelHost
 from app.residency.hub import HubModels
+from app.residency.placed import Placed
 from app.residency.published import PUBLISHED
 from app.residency.resident import Resident
 from app.settings import Settings
@@ -181,7 +182,7 @@ def describe_model(
     state: Literal["available", "absent", "waiting", "loading", "loaded", "failed"],
     facts: Facts | None,
     settings: Settings,
-    resident: Resident | None = None,
+    resident: Placed | None = None,
     **more: Any,
 ) -> ModelRow:
     model = resident.model if resident else None

@@ -117,14 +117,10 @@ class Atlases:
 
     def _read_or_compute(self, key: str, job: AtlasJob) -> Atlas:
         self._host.wait(key)
-        path = self._host.submit(key, self._file, who=HOUSE, kind="atlas").result()
+        path = self._host.submit(key, file_of, self._host.settings.data_dir, who=HOUSE, kind="atlas").result()
         job.state, job.stage, job.started = "computing", "reading", time.monotonic()
         if (kept := numerics.load(path)) is not None:
             return kept
-
-        def steps(resident: Resident) -> Any:
-            return numerics.compute(resident.model, resident.unigram)
-
         for step in self._host.slices(key, steps, kind="atlas"):
             job.done, job.total, job.stage = step.done, step.total, step.stage
             if step.result is not None:
@@ -134,6 +130,21 @@ class Atlases:
                 raise NotReadyError("The server is shutting down.", code="shutting_down")
         raise AssertionError("the last step has the result")
 
-    def _file(self, resident: Resident) -> Path:
-        folder = self._host.settings.data_dir / "atlas"
-        return folder / f"{numerics.cache_key(resident.model, resident.unigram)}.safetensors"
+    def __reduce__(self) -> Any:
+        """In a worker elsewhere nothing is kept between requests."""
+        return Unkept, ()
+
+
+class Unkept:
+    """What `Atlases.kept` is in another process."""
+
+    def kept(self, name: tuple[Any, ...], build: Callable[[], Any], *, most: int = 24) -> Any:
+        return build()
+
+
+def file_of(resident: Resident, data_dir: Path) -> Path:
+    return data_dir / "atlas" / f"{numerics.cache_key(resident.model, resident.unigram)}.safetensors"
+
+
+def steps(resident: Resident) -> Any:
+    return numerics.compute(resident.model, resident.unigram)

@@ -71,10 +71,19 @@ def _first(config: dict[str, Any], *names: str, default: int | None = None) -> i
 
 
 def _parameters(file: Path) -> int:
-    """Numbers in a safetensors file, from its header: 8 bytes of length, then JSON of name -> dtype, shape, offsets."""
+    """Numbers in a safetensors file, from its header: 8 bytes of length, then JSON of name -> dtype, shape, offsets.
+
+    ValueError naming the file and the remedy when it is not whole.
+    """
+    size, again = file.stat().st_size, "Copy or download it again."
     with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        if length > MAX_HEADER_BYTES:
-            raise ValueError(f"{file.name} is not a safetensors file")
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < length <= min(MAX_HEADER_BYTES, size - 8):
+            raise ValueError(f"{file.name} is not a whole safetensors file ({size} bytes). {again}")
         header = json.loads(stream.read(length))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+    whole = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
+    if size < whole:
+        raise ValueError(f"{file.name} is cut off: {size} of {whole} bytes are there. {again}")
+    return sum(math.prod(entry["shape"]) for entry in tensors)

@@ -15,23 +15,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 
-from analysis import frequency, reference
 from analysis import model as models
-from analysis.model import Model
+from analysis.reference import ReferenceMeans
 from analysis.registry import ModelSpec, resolve
 from analysis.types import InputError, NotFoundError, NullscopeError
 from app.errors import UnavailableError
-from app.residency import means
+from app.residency import local, means
 from app.residency.facts import Facts, read_facts
 from app.residency.hub import HubClient, HubModels
+from app.residency.local import Loader
 from app.residency.memory import Memory
+from app.residency.placed import Placed
 from app.residency.published import PUBLISHED
 from app.residency.queue import Lane
+from app.residency.remote import Cluster, Loading
 from app.residency.resident import MeansStatus, Resident
 from app.residency.worker import Ticket, Worker, free_memory
 from app.settings import Settings
@@ -39,7 +42,6 @@ from app.settings import Settings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Loader = Callable[..., Model]
 State = Literal["waiting", "loading", "loaded", "failed"]
 ANYONE = "anyone"
 HOUSE = "nullscope"  # the program's own background work
@@ -55,7 +57,7 @@ class Entry:
     error: str | None = None
     facts: Facts | None = None
     revision: str | None = None
-    replicas: list[tuple[Worker, Resident]] = field(default_factory=list)
+    replicas: list[tuple[Worker, Placed]] = field(default_factory=list)
     means: MeansStatus = field(default_factory=MeansStatus)
     settled: threading.Event = field(default_factory=threading.Event)  # loaded or failed
     means_settled: threading.Event = field(default_factory=threading.Event)  # there, or never to come
@@ -78,9 +80,10 @@ class ModelHost:
         self.entries: dict[str, Entry] = {}
         for name in settings.models:
             self._add(resolve(name))
+        self.cluster = Cluster(settings) if settings.engine == "ray" else None
         self.workers = {
             device: Worker(device, queue_size=settings.queue_size, per_person=settings.queue_per_person)
-            for device in devices(settings.device)
+            for device in (self.cluster.names if self.cluster else devices(settings.device))
         }
         self.memory = {device: Memory(device, settings.memory_bytes) for device in self.workers}
         self._loader = loader
@@ -114,6 +117,8 @@ class ModelHost:
         for worker in self.workers.values():
             worker.close()
         self._background.shutdown(wait=True, cancel_futures=True)
+        if self.cluster:
+            self.cluster.close()
 
     @property
     def ready(self) -> bool:
@@ -155,6 +160,8 @@ class ModelHost:
         for worker, _ in entry.replicas:
             self.memory[worker.device].models.pop(key, None)
         entry.replicas.clear()
+        if self.cluster:
+            self._background.submit(self.cluster.forget, key)
         free_memory()
 
     # running
@@ -214,33 +221,22 @@ class ModelHost:
         self, key: str, make: Callable[[Resident], Iterator[T]], *, who: str = HOUSE, kind: str = "batch"
     ) -> Iterator[T]:
         """Long work from a thread of its own: each `next` of the iterator is one ticket of the batch lane."""
-        replica = self._replica(key)
+        worker, placed = self._replica(key)
 
-        def on_device(function: Callable[[Resident], Any]) -> Any:
-            return self._on(replica, function, (), who, kind, "batch").future.result()
+        def on_device(work: Callable[[], Any]) -> Any:
+            return worker.submit(work, who=who, kind=kind, lane="batch").future.result()
 
-        steps = on_device(make)
-        while (item := on_device(lambda _: next(steps, _END))) is not _END:
+        steps = on_device(lambda: placed.iterate(make))
+        while (item := on_device(lambda: next(steps, _END))) is not _END:
             yield item
 
     def _submit(
         self, key: str, function: Callable[..., Any], args: tuple[Any, ...], who: str, kind: str, lane: Lane
     ) -> Ticket:
-        return self._on(self._replica(key), function, args, who, kind, lane)
+        worker, placed = self._replica(key)
+        return worker.submit(lambda: placed.call(function, *args), who=who, kind=kind, lane=lane)
 
-    @staticmethod
-    def _on(
-        replica: tuple[Worker, Resident],
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        who: str,
-        kind: str,
-        lane: Lane,
-    ) -> Ticket:
-        worker, resident = replica
-        return worker.submit(lambda: function(resident, *args), who=who, kind=kind, lane=lane)
-
-    def _replica(self, key: str) -> tuple[Worker, Resident]:
+    def _replica(self, key: str) -> tuple[Worker, Placed]:
         """The replica on the device with the least to do."""
         entry = self.entry(key)
         if entry.state == "failed":
@@ -288,21 +284,30 @@ class ModelHost:
             snapshot = self.hub.fetch(entry.spec)
             folder, entry.revision = snapshot.folder, snapshot.commit
         entry.facts = read_facts(folder)
-        needed = entry.facts.bytes_needed(self.settings.dtype)
-        replicas = []
+        replicas: list[tuple[Worker, Placed]] = []
         for device, worker in self.workers.items():
             if self._closing.is_set():
                 raise UnavailableError("The server is shutting down.", code="shutting_down")
-            memory = self.memory[device]
-            memory.admit(needed, f"Loading {entry.spec.key}")
-            model = self._loader(entry.spec, folder=folder, device=device, dtype=getattr(torch, self.settings.dtype))
-            memory.models[entry.spec.key] = needed
-            resident = Resident(model, self._counts(model), entry.means, self.settings, memory, entry.revision)
-            memory.models[entry.spec.key] += resident.engine.bytes
-            replicas.append((worker, resident))
-        if (found := means.stored(self.settings, replicas[0][1].model, folder)) is not None:
-            entry.means.value, entry.means.state = found, "ready"
+            replicas.append((worker, self._placed(entry, folder, device)))
         entry.replicas = replicas
+
+    def _placed(self, entry: Entry, folder: Path, device: str) -> Placed:
+        """One replica. On a cluster, loading is the worker's business: its memory is not this machine's."""
+        counts = self._counts(entry.spec)
+        if self.cluster:
+            return self.cluster.place(device, Loading(entry.spec, folder, counts, entry.revision), entry.means)
+        assert entry.facts is not None
+        return local.build(
+            self.settings,
+            entry.spec,
+            folder,
+            self.memory[device],
+            entry.means,
+            needed=entry.facts.bytes_needed(self.settings.dtype),
+            counts=counts,
+            revision=entry.revision,
+            loader=self._loader,
+        )
 
     def _admit_download(self, entry: Entry) -> None:
         """Gigabytes that could not be loaded afterwards are not fetched."""
@@ -312,25 +317,24 @@ class ModelHost:
             for memory in self.memory.values():
                 memory.admit(needed, f"Loading {entry.spec.key}")
 
-    def _counts(self, model: Model) -> frequency.Unigram | None:
-        """Token counts: those the operator named, the model's own, or those in the data folder."""
+    def _counts(self, spec: ModelSpec) -> Path | None:
+        """File of token counts: the one the operator named, the model's own, or the one in the data folder."""
         pairs = (entry.rpartition("=") for entry in self.settings.counts)
         named = {key or self.default_key: file for key, _, file in pairs}
-        own = self.settings.data_dir / "unigrams" / f"{model.key}.npy"
-        path = Path(named[model.key]) if model.key in named else model.spec.counts or (own if own.is_file() else None)
-        return None if path is None else frequency.load_counts(path, d_vocab=model.d_vocab)
+        own = self.settings.data_dir / "unigrams" / f"{spec.key}.npy"
+        return Path(named[spec.key]) if spec.key in named else spec.counts or (own if own.is_file() else None)
 
     def _compute_means(self, entry: Entry) -> None:
         """Average the activations over the reference text, a row a slice, and keep the result for the next start."""
         status = entry.means
         try:
-            for step in self.slices(entry.spec.key, lambda resident: self._steps(resident.model), kind="means"):
+            for step in self.slices(entry.spec.key, partial(means.steps, settings=self.settings), kind="means"):
                 status.state, status.done, status.total = "computing", step.done, step.total
                 if step.result is not None:
-                    status.value, status.state = step.result, "ready"
+                    self._share(entry, step.result)
                 if self._closing.is_set():
                     return
-        except _NoTextError:
+        except means.NoTextError:
             status.state = "none"
         except Exception as error:
             if not self._closing.is_set():
@@ -339,20 +343,12 @@ class ModelHost:
         finally:
             entry.means_settled.set()
 
-    def _steps(self, model: Model) -> Iterator[reference.Progress]:
-        text = means.text_file(self.settings, model)
-        if text is None:
-            raise _NoTextError
-        for step in reference.compute(model, means.rows(self.settings, model, text), source=text.name):
-            if step.result is not None:
-                target = means.cache_file(self.settings.data_dir, model, means.digest(self.settings, text))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                reference.save(step.result, target)
-            yield step
-
-
-class _NoTextError(Exception):
-    """There is no text to compute means over."""
+    @staticmethod
+    def _share(entry: Entry, found: ReferenceMeans) -> None:
+        """Every replica has the means, then everybody sees that they are ready."""
+        for worker, placed in entry.replicas:
+            worker.submit(partial(placed.take_means, found), who=HOUSE, kind="means", lane="batch").future.result()
+        entry.means.value, entry.means.state = found, "ready"
 
 
 def devices(setting: str) -> list[str]:

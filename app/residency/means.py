@@ -5,7 +5,7 @@ Text, in this order: the operator's `reference_text`, the model's own sample, th
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from analysis import reference
@@ -13,6 +13,7 @@ from analysis.model import Model
 from analysis.reference import ReferenceMeans
 from analysis.registry import bundled
 from analysis.types import InputError
+from app.residency.resident import Resident
 from app.settings import Settings
 
 BESIDE_MODEL = "reference_means.safetensors"
@@ -71,3 +72,25 @@ def rows(settings: Settings, model: Model, text: Path) -> Sequence[Sequence[int]
             kept.append(row)
             n_tokens += len(row)
     return kept
+
+
+class NoTextError(Exception):
+    """There is no text to compute means over."""
+
+
+def steps(resident: Resident, settings: Settings) -> Iterator[reference.Progress]:
+    """Average the activations over the text, a row a step; the last step has the result, which is kept by then."""
+    model = resident.model
+    if (text := text_file(settings, model)) is None:
+        raise NoTextError
+    for step in reference.compute(model, rows(settings, model, text), source=text.name):
+        if step.result is not None:
+            keep(settings, model, text, step.result)
+        yield step
+
+
+def keep(settings: Settings, model: Model, text: Path, found: ReferenceMeans) -> None:
+    """For the next start."""
+    file = cache_file(settings.data_dir, model, digest(settings, text))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    reference.save(found, file)

@@ -1,6 +1,6 @@
 """A model in memory with everything that belongs to it: what a function on the device thread receives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -50,6 +50,16 @@ class Resident:
     @property
     def key(self) -> str:
         return self.model.key
+
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        """As a replica elsewhere does it; see `app.residency.placed`."""
+        return function(self, *args)
+
+    def iterate(self, make: Callable[..., Iterator[T]]) -> Iterator[T]:
+        return make(self)
+
+    def take_means(self, means: ReferenceMeans) -> None:
+        """Every replica of this process reads the same status already."""
 
     @property
     def limits(self) -> Limits:

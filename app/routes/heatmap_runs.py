@@ -4,10 +4,11 @@ import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 
 from analysis.types import NotFoundError
 from app.answers import kept
-from app.answers.effects import HeatmapSoFar, heatmap_parts
+from app.answers.effects import heatmap_views
 from app.deps import Caller
 from app.requests.effects import HeatmapRequest
 from app.residency.host import ModelHost
@@ -24,7 +25,7 @@ class Run:
     key: str
     request: HeatmapRequest
     python: str
-    so_far: HeatmapSoFar | None = None
+    so_far: HeatmapView | None = None
     error: BaseException | None = None
     finished: bool = False
     dropped: threading.Event = field(default_factory=threading.Event)
@@ -68,18 +69,15 @@ class HeatmapRuns:
         run = self.run(name)
         if run.error is not None:
             raise run.error
-        if (so_far := run.so_far) is None:
+        if (view := run.so_far) is None:
             return None
-        view = await caller.run(run.key, lambda resident: so_far.view(), kind="heatmap")
         return await caller.keep(kept.of_answer(HEATMAP, run.request, view), view) if finished else view
 
     def _work(self, run: Run, person: str) -> None:
         try:
-            steps = self._host.slices(
-                run.key, lambda resident: heatmap_parts(resident, run.request), who=person, kind="heatmap"
-            )
-            for so_far in steps:
-                run.so_far = so_far
+            steps = self._host.slices(run.key, partial(heatmap_views, request=run.request), who=person, kind="heatmap")
+            for view in steps:
+                run.so_far = view or run.so_far
                 if run.dropped.is_set():
                     break
         except Exception as error:

@@ -69,10 +69,8 @@ class Desk:
 
     async def estimate(self, body: SweepRequest) -> views.EstimateView:
         key = body.model or self.caller.host.default_key
-        length = await asyncio.to_thread(lambda: sum(map(len, self.sweeps.texts(key, body.corpus))))
-        return await self.caller.run(
-            key, answers.estimate, body.config(), lambda: self.sweeps.texts(key, body.corpus), length
-        )
+        length = await asyncio.to_thread(lambda: sum(map(len, self.sweeps.texts(key, body.corpus)())))
+        return await self.caller.run(key, answers.estimate, body.config(), self.sweeps.texts(key, body.corpus), length)
 
     def _source(self, key: str, corpus_id: str) -> str:
         if corpus_id == SAMPLE:
@@ -126,7 +124,7 @@ class Desk:
 
 def _check(resident: Any, config: Any, texts: Any) -> None:
     """Refuse what cannot become a sweep, before it is queued."""
-    answers.probe_rows(resident, config.settled(resident.model), texts)
+    answers.probe_rows(resident, config.settled(resident.model), texts())
 
 
 def desk_of(request: Request) -> Desk:

@@ -40,7 +40,7 @@ def test_a_folder_that_makes_no_sense_is_a_clear_error(model_folder: Path, tmp_p
         read_facts(folder)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").write_bytes(b"\xff" * 64)
-    with pytest.raises(ValueError, match="not a safetensors file"):
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
         read_facts(folder)
 
 
