@@ -19,6 +19,7 @@ import zlib
 from array import array
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +72,23 @@ def documents(path: Path, *, limits: ReadLimits = ReadLimits()) -> Iterator[str]
             raise InputError(f"{file.name} cannot be read: {error}", code="bad_corpus") from None
 
 
-def hub_documents(name: str, *, split: str = "train", column: str = "text") -> Iterator[str]:
+def hub_documents(name: str, *, config: str | None = None, split: str = "train", column: str = "text") -> Iterator[str]:
     """A dataset of the Hugging Face hub, streamed. Needs the network and the `datasets` package."""
     try:
         from datasets import load_dataset
     except ImportError:
         raise InputError("Reading hub datasets needs the package `datasets`.", hint="pip install datasets") from None
     try:
-        for record in load_dataset(name, split=split, streaming=True):
-            yield str(record[column])
+        for record in load_dataset(name, config, split=split, streaming=True):
+            if record[column]:
+                yield str(record[column])
     except InputError:
         raise
     except Exception as error:  # the library raises whatever its transport, parser or builder raised
         raise InputError(
             f"The dataset {name!r} ({split}, column {column!r}) cannot be read: {type(error).__name__}: {error}"[:300],
             code="bad_corpus",
-            hint="Check its name and that this machine reaches the hub.",
+            hint="Check its name, config, split and column, and that this machine reaches the hub.",
         ) from None
 
 
@@ -243,8 +245,7 @@ def prepare(texts: Iterable[str], model: Any, rule: RowRule, folder: Path) -> It
     n_documents = 0
     with every.open("wb") as file:
         for text in texts:
-            raw = text.encode()
-            digest.update(len(raw).to_bytes(8, "little") + raw)
+            _add(digest, text)
             for row in cut(model.encode(text, prepend_bos=False), rule):
                 file.write(np.asarray(row, dtype="<i4").tobytes())
                 lengths.append(len(row))
@@ -263,6 +264,19 @@ def prepare(texts: Iterable[str], model: Any, rule: RowRule, folder: Path) -> It
     _copy(every, folder, _offsets(np.frombuffer(lengths, dtype=np.intc)), chosen)
     every.unlink()
     yield Prepared(n_documents, len(lengths), len(chosen), digest.hexdigest())
+
+
+def content_sha256(texts: Iterable[str], max_documents: int | None) -> str:
+    """The hash that `prepare` finds for the same documents."""
+    digest = hashlib.sha256()
+    for text in islice(texts, max_documents):
+        _add(digest, text)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, text: str) -> None:
+    raw = text.encode()
+    digest.update(len(raw).to_bytes(8, "little") + raw)
 
 
 def cut(ids: list[int], rule: RowRule) -> Iterator[list[int]]:

@@ -56,7 +56,8 @@ def start(
     """
     config = config.settled(model)
     if (folder.path / MANIFEST).exists():
-        _same_run(folder, model, unigram, config)
+        text = {"source": source, "sha256": corpus.content_sha256(texts, config.max_documents)}
+        _same_run(folder, model, unigram, config, text)
         return
     existed = folder.path.exists()
     rule = RowRule(
@@ -117,16 +118,19 @@ def _identity(model: Model, unigram: Unigram | None) -> dict[str, Any]:
     }
 
 
-def _same_run(folder: RunFolder, model: Model, unigram: Unigram | None, config: SweepConfig) -> None:
+def _same_run(
+    folder: RunFolder, model: Model, unigram: Unigram | None, config: SweepConfig, text: dict[str, str]
+) -> None:
     present = folder.manifest()
-    folder.create({**present, "config": config.as_json(), "config_sha256": config.sha256, **_identity(model, unigram)})
+    asked = {"config": config.as_json(), "config_sha256": config.sha256, "corpus": present["corpus"] | text}
+    folder.create({**present, **asked, **_identity(model, unigram)})
 
 
 def run(folder: RunFolder, model: Model, unigram: Unigram | None, executor: Executor) -> Iterator[Progress]:
     """Do what is left of a started run; the last Progress carries the result."""
     folder.tidy()
     config = config_of(folder)
-    _same_run(folder, model, unigram, config)
+    _same_run(folder, model, unigram, config, {})
     if (result := read(folder)) is not None:
         yield Progress("done", result=result)
         return

@@ -1,5 +1,6 @@
 """What the sweep pages and API ask of a resident model, on the device thread."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from analysis.trace import trace
 from analysis.types import InputError, NeuronId, NotFoundError
 from app.present import sweep as shown
 from app.present.sweep_figures import figure as made
-from app.present.sweep_ground import Ground
+from app.present.sweep_ground import Dropout, Ground
 from app.requests.sweep import CalibrationQuery, FigureQuery
 from app.residency.resident import Resident
 from app.views import sweep as views
@@ -151,14 +152,16 @@ def ground(model: Model, atlas: Atlas, result: Result, sweep_id: str, query: Fig
         chance=nullspace.chance(model.d_model, k, len(result.neurons), trivial=atlas.spectrum.trivial).maximum,
         singular=atlas.spectrum.S.numpy(),
         cosines=cosines,
-        dropout=dropout_spectrum(folder),
+        dropout=dropout_runs(folder),
     )
 
 
-def dropout_spectrum(folder: Path | None) -> np.ndarray | None:
-    """Singular values of the same recipe trained with dropout, where a model ships them (float64, one a dimension)."""
+def dropout_runs(folder: Path | None) -> Dropout | None:
+    """What `dropout_spectrum.npy` and `dropout_spectrum.json` say, where a model ships them."""
     file = None if folder is None else folder / "dropout_spectrum.npy"
-    return np.load(file, allow_pickle=False) if file is not None and file.is_file() else None
+    if file is None or not file.is_file():
+        return None
+    return Dropout(np.load(file, allow_pickle=False), json.loads(file.with_suffix(".json").read_text())["tokens"])
 
 
 def figures(

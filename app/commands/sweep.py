@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from app.commands.door import refusing
+from app.commands.output import print_json
 
 
 @click.group("sweep")
@@ -46,7 +47,10 @@ def _executor_options(function: Any) -> Any:
 
 @command.command("run")
 @_folder
-@click.option("--corpus", help="Text: .jsonl, .txt, a folder, or hub:DATASET; the model's sample text by default.")
+@click.option(
+    "--corpus",
+    help="Text: .jsonl, .txt, a folder, hub:DATASET?config=..&split=train&column=text; the model's sample by default.",
+)
 @click.option("--neurons", help="Names such as 3.17,3.42; every last-layer neuron by default.")
 @click.option("--rows", type=click.IntRange(1), help="A seeded sample of that many rows; all by default.")
 @click.option("--length", type=click.IntRange(2), help="Tokens in a row; n_ctx, 256 at most, by default.")
@@ -98,27 +102,23 @@ def resume(folder: Path, model: str, device: str, dtype: str, executor: str, wor
 
 @command.command("status")
 @_folder
-def status(folder: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def status(folder: Path, as_json: bool) -> None:
     """How far the sweep in FOLDER is."""
     with refusing():
         from analysis.store import RunFolder
-        from analysis.sweep.config import SweepConfig
+        from analysis.sweep.run import config_of
 
         run_folder = RunFolder(folder)
-        manifest = run_folder.manifest()
-        config = SweepConfig.from_json(manifest["config"])
-        shards = -(-manifest["corpus"]["rows"] // config.shard_rows)
-        click.echo(
-            f"{manifest['model']} over {manifest['corpus']['source']}: {manifest['corpus']['rows']} rows, "
-            f"{shards} shards"
-        )
-        if run_folder.result() is not None:
-            click.echo("finished")
-        else:
-            click.echo(
-                f"baselines {run_folder.count('baselines')} of {shards}, effects {run_folder.count('effects')} "
-                f"of {shards}"
-            )
+        manifest, finished = run_folder.manifest(), run_folder.result() is not None
+    text = manifest["corpus"]
+    shards = -(-text["rows"] // config_of(run_folder).shard_rows)
+    done = {stage: run_folder.count(stage) for stage in ("baselines", "effects")}
+    if as_json:
+        print_json({"finished": finished, "shards": shards, **done, "manifest": manifest})
+        return
+    click.echo(f"{manifest['model']} over {text['source']}: {text['rows']} rows, {shards} shards")
+    click.echo("finished" if finished else ", ".join(f"{stage} {n} of {shards}" for stage, n in done.items()))
 
 
 @command.command("export")
@@ -128,6 +128,7 @@ def export(folder: Path, out: Path) -> None:
     """The table of a finished sweep in FOLDER, one line a neuron."""
     with refusing():
         result = _result(folder)
+        out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".parquet":
             out.write_bytes(result.files()["neurons.parquet"])
         elif out.suffix == ".csv":
@@ -183,12 +184,24 @@ def _start(folder: Path, loaded: tuple[Any, Any], config: Any, corpus: str | Non
     if corpus is None and model.spec.sample is None:
         raise NotFoundError(f"{model.key} has no sample text.", hint="Name one with --corpus.")
     if corpus is not None and corpus.startswith("hub:"):
-        documents, source = texts.hub_documents(corpus.removeprefix("hub:")), corpus
+        documents, source = _hub(corpus), corpus
     else:
         path = Path(corpus) if corpus else model.spec.sample
         documents, source = texts.documents(path), path.name if corpus else f"sample text of {model.key}"
     for _ in start(RunFolder(folder), model, counts, config, documents, source):
         pass
+
+
+def _hub(address: str) -> Any:
+    from urllib.parse import parse_qsl
+
+    from analysis.corpus import hub_documents
+
+    name, _, query = address.removeprefix("hub:").partition("?")
+    given = dict(parse_qsl(query))
+    if given.keys() - {"config", "split", "column"}:
+        raise click.UsageError("A dataset is named hub:DATASET?config=..&split=..&column=..")
+    return hub_documents(name, **given)
 
 
 def _work(

@@ -238,7 +238,10 @@ def _by_loss(g: Ground) -> dict[str, Any]:
 
 
 def _dropout(g: Ground) -> dict[str, Any]:
-    runs = {"this model": g.singular} | ({} if g.dropout is None else {"trained with dropout 0.1": g.dropout})
+    runs, note = {"this model": g.singular}, "No run with dropout lies beside this model: only its own is drawn."
+    if g.dropout is not None:
+        runs = dict(zip(("without dropout", "with dropout"), g.dropout.spectra, strict=True))
+        note = f"One recipe, trained twice on the same {g.dropout.tokens:,} tokens; the shipped model saw more."
     rows = [
         Point(series=name, label=f"σ {i}", x=i, y=number(value))
         for name, values in runs.items()
@@ -246,17 +249,16 @@ def _dropout(g: Ground) -> dict[str, Any]:
     ]
     return {
         "title": "The spectrum of W_U with and without dropout",
-        "caption": "The singular values of the folded unembedding. Dropout during training makes writing into a "
-        "null space "
-        "expensive, so the tail need not fall as far.",
+        "caption": "The singular values of the folded unembedding. Where the curve falls at its end, the model keeps a "
+        "null space: "
+        "directions that move no logit, into which entropy neurons write. Dropout strikes every direction alike, so a "
+        "signal kept in few of them is less safe.",
         "kind": "lines",
         "x": "singular vector",
         "y": "singular value",
         "y_log": True,
         "rows": [row for row in rows if row.y is not None and row.y > 1e-6],
-        "notes": []
-        if g.dropout is not None
-        else ["No run with dropout lies beside this model; only its own is drawn."],
+        "notes": [note],
     }
 
 

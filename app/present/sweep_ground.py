@@ -23,11 +23,19 @@ from app.views.sweep import Point
 Array = np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """The spectra of W_U, (2, d_model), of one recipe trained without and with dropout on as many tokens."""
+
+    spectra: Array
+    tokens: int
+
+
 @dataclass(frozen=True)
 class Ground:
     """What figures are drawn from. chance: the largest rho among random directions. weights: norm, logit_var, rho,
     frequency_alignment of the sweep's neurons;
-    singular: of W_U; cosines(place): of one neuron with each singular vector; dropout: the appendix run's spectrum."""
+    singular: of W_U; cosines(place): of one neuron with each singular vector; dropout: the appendix runs."""
 
     sweep: str
     model: str
@@ -38,7 +46,7 @@ class Ground:
     chance: float
     singular: Array
     cosines: Callable[[int], Array]
-    dropout: Array | None = None
+    dropout: Dropout | None = None
 
     def column(self, name: str) -> Array:
         """A column of the sweep, or of the weights; all NaN where there is none."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -91,6 +92,27 @@ def test_figures_show_the_sweeps_own_numbers(client: TestClient, done: dict[str,
     order = [row["neuron"] for row in mediated]
     beyond = [name for name in order if rho[name] >= min(rho[m] for m in marked)]
     assert set(marked) <= set(beyond)
+
+
+def test_figure_6_compares_runs_of_equal_length(client: TestClient, done: dict[str, Any], model_folder: Path) -> None:
+    url = f"/api/v1/sweeps/{done['id']}/figures/6"
+    alone = client.get(url).json()
+    assert {point["series"] for point in alone["rows"]} == {"this model"}
+    assert "No run with dropout" in alone["notes"][0]
+    spectra, about = model_folder / "dropout_spectrum.npy", model_folder / "dropout_spectrum.json"
+    np.save(spectra, np.stack([np.linspace(3, 0.1, 16), np.linspace(2, 1, 16)]))
+    about.write_text('{"tokens": 1500}')
+    try:
+        view = client.get(url).json()
+    finally:
+        spectra.unlink()
+        about.unlink()
+    curves = {
+        name: [p["y"] for p in view["rows"] if p["series"] == name] for name in ("without dropout", "with dropout")
+    }
+    assert curves["without dropout"] == pytest.approx(np.linspace(3, 0.1, 16).tolist())
+    assert curves["with dropout"] == pytest.approx(np.linspace(2, 1, 16).tolist())
+    assert "same 1,500 tokens" in view["notes"][0]
 
 
 def test_one_neuron_with_its_examples(client: TestClient, done: dict[str, Any]) -> None:

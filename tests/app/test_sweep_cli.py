@@ -1,0 +1,162 @@
+"""`nullscope sweep`: a run folder without a server, with the server's bytes; every subcommand and what it refuses."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from starlette.testclient import TestClient
+
+from app.cli import main
+from tests.app.test_sweep_api import SMALL, data_dir, finished, started
+
+FLAGS = ["--rows", "2", "--length", "24", "--shard-rows", "1", "--bootstrap", "20", "--sample-tokens", "16"]
+SHARDS = 2
+
+
+def sweep(*args: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, ["sweep", *map(str, args)], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="module")
+def done(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    result = sweep("run", folder, "--model", model_folder, "--backend", "eager", *FLAGS)
+    assert "tokens x 40 neurons" in result.stdout
+    assert "effects 2 of 2 shards" in result.stderr
+    return folder
+
+
+@pytest.fixture
+def run(done: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return shutil.copytree(done, tmp_path / "run")
+
+
+def unfinish(run: Path, shard: int) -> None:
+    """As if it had been killed before that shard of effects was written."""
+    (run / "result.json").unlink()
+    next((run / "effects").glob(f"{shard:05d}.*")).unlink()
+
+
+def test_a_server_gives_the_same_bytes(client: TestClient, done: Path) -> None:
+    sweep_id = finished(client, started(client))["id"]
+    assert files(data_dir(client) / "sweeps" / sweep_id) == files(done)
+
+
+def test_status(run: Path) -> None:
+    assert sweep("status", run).stdout.splitlines()[1] == "finished"
+    unfinish(run, 1)
+    lines = sweep("status", run).stdout.splitlines()
+    assert lines == ["tiny-gpt2 over sample text of tiny-gpt2: 2 rows, 2 shards", "baselines 2 of 2, effects 1 of 2"]
+    found = json.loads(sweep("status", run, "--json").stdout)
+    assert (found["finished"], found["shards"], found["effects"]) == (False, SHARDS, 1)
+    assert found["manifest"]["config"]["length"] == SMALL["length"]
+
+
+def test_resume_does_what_is_left(run: Path, done: Path, model_folder: Path) -> None:
+    unfinish(run, 0)
+    result = sweep("resume", run, "--model", model_folder)
+    assert "baselines 2 of 2" in result.stderr
+    assert "effects 1 of 2" in result.stderr
+    assert files(run) == files(done)
+    assert "tokens x 40 neurons" in sweep("resume", run, "--model", model_folder).stdout  # nothing is left to do
+
+
+def test_another_config_or_text_is_refused(run: Path, done: Path, model_folder: Path, tmp_path: Path) -> None:
+    again = ("run", run, "--model", model_folder, "--backend", "eager", *FLAGS)
+    assert "differs in: config" in sweep(*again, "--seed", "1", code=2).stderr
+    (tmp_path / "other.txt").write_text("Another text, long enough for a row.")
+    assert "differs in: corpus" in sweep(*again, "--corpus", tmp_path / "other.txt", code=2).stderr
+    sweep(*again)
+    assert files(run) == files(done)
+
+
+def test_export(run: Path, tmp_path: Path) -> None:
+    table, lines = tmp_path / "new" / "table.parquet", tmp_path / "table.csv"
+    assert "40 neurons" in sweep("export", run, "--out", table).stdout
+    sweep("export", run, "--out", lines)
+    expected = pq.read_table(table)
+    found = list(csv.DictReader(lines.open()))
+    assert [row["neuron"] for row in found] == [f"1.{index}" for index in range(40)]
+    for name in ("total.abs_entropy", "ln_fraction", "total.abs_loss.low"):
+        values = expected.column(name).to_pylist()
+        assert [float(row[name]) if row[name] else None for row in found] == [
+            None if value != value else value for value in values
+        ]
+
+
+def test_figures_are_the_servers(client: TestClient, run: Path, model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "figures"
+    said = sweep("figures", run, "--out", out, "--model", model_folder).stdout
+    assert len(said.splitlines()) == 16
+    assert len(list(out.glob("figure-*.csv"))) == len(list(out.glob("figure-*.html"))) == 16
+    sweep_id = finished(client, started(client))["id"]
+    asked = client.get(f"/api/v1/sweeps/{sweep_id}/figures/2e").json()["rows"]
+    found = list(csv.DictReader((out / "figure-2e.csv").open()))
+    assert [row["label"] for row in found] == [point["label"] for point in asked]
+    assert [float(row["x"]) for row in found] == [point["x"] for point in asked]
+
+
+def test_what_cannot_be_done_is_said(run: Path, done: Path, model_folder: Path, tmp_path: Path) -> None:
+    unfinish(run, 0)
+    text = tmp_path / "text.csv"
+    text.write_text("a,b")
+    begin = ("run", tmp_path / "new", "--model", model_folder)
+    for args, said in (
+        (("export", run, "--out", tmp_path / "a.csv"), "is not finished"),
+        (("figures", run, "--out", tmp_path / "a", "--model", model_folder), "nullscope sweep resume"),
+        (("export", done, "--out", tmp_path / "a.xlsx"), "must end in .csv or .parquet"),
+        (("status", tmp_path / "none"), "There is no manifest.json"),
+        (("resume", tmp_path / "none", "--model", model_folder), "There is no manifest.json"),
+        ((*begin, "--corpus", tmp_path / "none.txt"), "There is no file"),
+        ((*begin, "--corpus", text), "no kind of text"),
+        ((*begin, "--neurons", "1.400"), "1.400"),
+        ((*begin, "--baseline", "median"), "no baseline"),
+        ((*begin, "--corpus", "hub:x?splt=train"), "hub:DATASET"),
+        (("run", tmp_path / "new", "--model", "no-such-model"), "no-such-model"),
+    ):
+        assert said in sweep(*args, code=2).stderr, args
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_dataset_of_the_hub_is_streamed(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the hub: only what is wanted is read, and the run names where it came from."""
+    asked, given = [], []
+
+    def load_dataset(*args: Any, **options: Any) -> Any:
+        asked.append((args, options))
+        for n in range(1000):
+            given.append(n)
+            yield {"body": f"Record {n} is long enough for one row of tokens.", "text": None}
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    run = tmp_path / "run"
+    corpus = "hub:someone/books?config=small&split=test&column=body"
+    flags = ["--max-documents", "3", "--neurons", "1.3", *FLAGS]
+    sweep("run", run, "--model", model_folder, "--corpus", corpus, "--backend", "eager", *flags)
+    assert asked == [(("someone/books", "small"), {"split": "test", "streaming": True})]
+    assert len(given) == 3
+    manifest = json.loads(sweep("status", run, "--json").stdout)["manifest"]
+    assert (manifest["corpus"]["source"], manifest["corpus"]["documents"]) == (corpus, 3)
+
+
+def test_a_hub_that_does_not_answer(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(*args: Any, **options: Any) -> Any:
+        raise ConnectionError("Couldn't reach 'someone/books' on the Hub")
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    said = sweep("run", tmp_path / "run", "--model", model_folder, "--corpus", "hub:someone/books", code=2).stderr
+    assert "'someone/books'" in said
+    assert "this machine reaches the hub" in said
+    assert not (tmp_path / "run").exists()
