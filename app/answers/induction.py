@@ -128,7 +128,8 @@ def head_ablation(resident: Resident, request: HeadAblationRequest) -> Answer:
     check_neurons(resident, neurons)
     measured = yield from measure(model, repeat.tokens, neurons=neurons, stage="clean run")
     second = range(model.n_ctx)[repeat.copy(1)]
-    queries = list(second[:: -(-len(second) // request.queries)])
+    n_queries = min(request.queries, len(second))
+    queries = [second[index * len(second) // n_queries] for index in range(n_queries)]
     study = yield from head_study.study_heads(
         model, measured, queries, chosen, mode=request.mode, n_random=request.random, seed=request.seed
     )

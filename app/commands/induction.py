@@ -22,16 +22,22 @@ METRICS = ("entropy", "loss", "ln_scale", "top1_prob", "kl_unigram")
 @click.option("--length", type=int, help="Tokens of one copy; the paper's 99 or what fits.")
 @click.option("--copies", default=2, show_default=True, help="2 to 8.")
 @click.option("--separator", default="", help="Text between two copies.")
-@click.option("--corrupt", default=0, show_default=True, help="Tokens of the second copy to replace.")
+@click.option("--corrupt", default=0, show_default=True, help="How many tokens of the second copy to replace.")
+@click.option("--corrupt-at", multiple=True, type=int, metavar="N", help="Which ones instead, from 0; repeatable.")
 @click.option("--neuron", "-n", "neurons", multiple=True, metavar="L.I", help="Show its activation; repeatable.")
 @click.option("--clip", multiple=True, metavar="L.I", help="Clip these last-layer neurons together; repeatable.")
 @click.option("--controls", default=20, show_default=True, help="Norm-matched random sets beside the clipped one.")
 @click.option("--limit", default=10, show_default=True, help="Rows of the ranking.")
+@click.option("--curves", is_flag=True, help="Print every curve by position too.")
 @click.option("--heads", "scores", is_flag=True, help="Induction scores of every attention head instead.")
+@click.option("--pattern", metavar="L.H", help="With --heads: where this head looks.")
 @click.option("--who", metavar="L.I", help="Split this neuron's pre-activation over heads, MLPs, embedding instead.")
 @click.option("--ablate", multiple=True, metavar="L.H", help="Take these heads out and read --neuron instead.")
 @click.option("--mode", type=click.Choice(["bos", "mean", "zero"]), default="bos", show_default=True)
+@click.option("--queries", default=32, show_default=True, help="With --ablate: queries of the second copy.")
+@click.option("--random", default=3, show_default=True, help="With --ablate: random heads, and sets of as many.")
 @click.option("--natural-repeats", is_flag=True, help="6-grams that occur twice in the sample text instead.")
+@click.option("--passages", default=64, show_default=True, help="With --natural-repeats: at most so many.")
 def command(model: str | None, url: str | None, as_json: bool, **options: Any) -> None:
     """What happens to confidence when TEXT (or the sample text, or random ids) is repeated; nats."""
     question, body = asked(options)
@@ -39,8 +45,10 @@ def command(model: str | None, url: str | None, as_json: bool, **options: Any) -
         answer = door.model(question, body)
     if as_json:
         print_json(answer)
-    else:
-        PRINTED[question](answer)
+        return
+    PRINTED[question](answer)
+    if options["curves"] and question == "induction":
+        print_curves(answer)
 
 
 def asked(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -50,6 +58,7 @@ def asked(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
     rows = {} if options["rows"] is None else {"rows": options["rows"]}
     repeat = {name: options[name] for name in ("seed", "length", "copies", "separator", "corrupt")} | rows
+    repeat["corrupt_at"] = list(options["corrupt_at"])
     repeat["kind"] = "text" if options["text"] is not None else options["kind"]
     if options["text"] is not None:
         repeat["text"] = sys.stdin.read() if options["text"] == "-" else options["text"]
@@ -57,16 +66,22 @@ def asked(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     request: type[Strict]
     if options["scores"]:
         question, request = "heads", requests.HeadsRequest
-        body: dict[str, Any] = {"seed": options["seed"], "length": options["length"], **rows}
+        body: dict[str, Any] = {
+            "seed": options["seed"],
+            "length": options["length"],
+            "pattern": options["pattern"],
+            **rows,
+        }
     elif options["who"] is not None:
         question, request = "induction/attribution", requests.AttributionRequest
         body = {**repeat, "neuron": options["who"]}
     elif options["ablate"]:
         question, request = "induction/ablation", requests.HeadAblationRequest
-        body = {**repeat, "heads": list(options["ablate"]), "neurons": neurons, "mode": options["mode"]}
+        body = {**repeat, "heads": list(options["ablate"]), "neurons": neurons}
+        body |= {name: options[name] for name in ("mode", "queries", "random")}
     elif options["natural_repeats"]:
         question, request = "induction/natural", requests.NaturalRequest
-        body = {"clip": clip}
+        body = {"clip": clip, "passages": options["passages"]}
     else:
         question, request = "induction", requests.InductionRequest
         body = {**repeat, "neurons": neurons, "clip": clip, **{k: options[k] for k in ("controls", "limit")}}
@@ -91,6 +106,16 @@ def halves(answer: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return sorted(found.items(), key=lambda item: METRICS.index(item[0]) if item[0] in METRICS else len(METRICS))
 
 
+def print_curves(answer: dict[str, Any]) -> None:
+    """Mean over rows at each position; --json has the bands."""
+    found = {**answer["curves"], **answer["activations"]}
+    if answer["clip"]:
+        found |= {name: answer["clip"][name] for name in ("ratio", "ratio_frozen", "loss_change")}
+    click.echo("")
+    positions = range(answer["repeat"]["n_positions"])
+    print_table(["pos", *found], ([t, *(curve["mean"][t] for curve in found.values())] for t in positions))
+
+
 def print_clip(clip: dict[str, Any]) -> None:
     click.echo("\nclipped: " + ", ".join(f"{r['neuron']} {r['direction']} {r['m']:.4g}" for r in clip["rules"]))
     print_table(
@@ -110,12 +135,25 @@ def print_heads(answer: dict[str, Any]) -> None:
     rows = sorted(answer["rows"], key=lambda row: -row["induction"])
     print_table(columns, ([row[name] for name in columns] for row in rows))
     print_note(answer["note"])
+    if answer["pattern"]:
+        print_pattern(answer["pattern"])
     click.echo(f"{answer['n_rows']} rows of {answer['length']} random ids twice; threshold {answer['threshold']}")
+
+
+def print_pattern(pattern: dict[str, Any]) -> None:
+    """Where the head looks most, query by query."""
+    from app.visible import visible
+
+    texts = [visible(token["text"]) for token in pattern["tokens"]]
+    best = [(query, max(range(len(row)), key=row.__getitem__), row) for query, row in enumerate(pattern["attention"])]
+    click.echo(f"\nhead {pattern['head']} on the first row: the key it attends to most")
+    columns = ["query", "token", "key", "key's token", "attention"]
+    print_table(columns, ([query, texts[query], key, texts[key], row[key]] for query, key, row in best))
 
 
 def print_attribution(answer: dict[str, Any]) -> None:
     print_layout(answer["repeat"])
-    columns = ["component", "first", "second", "change"]
+    columns = ["component", "first", "second", "change", "on_repeats"]
     print_table(columns, ([row[name] for name in columns] for row in answer["rows"]))
     click.echo(f"parts sum to the pre-activation of {answer['neuron']} within {answer['residual']:.1e}")
 
@@ -141,8 +179,14 @@ def print_natural(answer: dict[str, Any]) -> None:
     print_table(columns, rows)
     click.echo(f"{len(answer['passages'])} passages in {answer['searched']} rows of {answer['source']}")
     if answer["clean"]:
-        first, second = (answer["clean"][name]["entropy"]["mean"] for name in ("first", "second"))
-        print_table(["offset", "H first", "H second"], zip(range(7), first, second, strict=True))
+        found = {
+            f"{name} {run}": curve["mean"]
+            for run in ("first", "second")
+            for name, curve in answer["clean"][run].items()
+        }
+        if answer["clipped"]:
+            found |= {f"{name} clipped": curve["mean"] for name, curve in answer["clipped"]["second"].items()}
+        print_table(["offset", *found], ([k, *(values[k] for values in found.values())] for k in range(7)))
 
 
 def print_layout(repeat: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ METRICS = {
     "kl_unigram": ("KL to unigram", "nats"),
 }
 FIRST, FROZEN = theme.SERIES[0], theme.SERIES[3]
-MOST_LABELLED = 7
+MOST_LABELLED = 3
 
 
 def curves(view: InductionView) -> go.Figure:
@@ -32,9 +32,8 @@ def curves(view: InductionView) -> go.Figure:
 
 
 def overlay(view: InductionView) -> go.Figure:
-    """Entropy, loss and the chosen activations over the offset in a copy, one line a copy."""
-    found = {name: view.curves[name] for name in ("entropy", "loss")}
-    found |= {f"activation {name}": curve for name, curve in view.activations.items()}
+    """Every metric and the chosen activations over the offset in a copy, one line a copy."""
+    found = view.curves | {f"activation {name}": curve for name, curve in view.activations.items()}
     rows = []
     for name, curve in found.items():
         traces: list[go.Scatter] = []
@@ -135,7 +134,7 @@ def clip(view: InductionView) -> go.Figure:
     loss = banded(x, found.loss_change, slice(first, None), theme.INTERVENED, "clipped")
     loss += banded(x, found.loss_change_frozen, slice(first, None), FROZEN, "LN scale frozen", band=False, dash="dot")
     rows = [(("H_post / H", None), ratio), (("Δ loss", "nats"), loss)]
-    return stacked(rows, x="Position", marks=view.repeat.starts[1:], legend=True, height=190)
+    return stacked(rows, x="Position", marks=view.repeat.starts[1:], legend=True, height=280)
 
 
 def clip_tokens(view: InductionView) -> go.Figure:

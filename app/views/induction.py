@@ -224,6 +224,11 @@ class AttributionView(View):
     provenance: Provenance
     permalink: str | None = None
 
+    @property
+    def heads(self) -> list[PartRow]:
+        """The rows that are heads, layer.head."""
+        return [row for row in self.rows if "." in row.component]
+
     def csv_rows(self) -> Rows:
         return _rows(self.rows, "by_position")
 
