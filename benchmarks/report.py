@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
-NAMES = ("kernels", "click", "trace", "memory", "sweep", "cuda")
+NAMES = ("kernels", "click", "trace", "batching", "memory", "sweep", "cuda")
 
 
 def main() -> None:
