@@ -16,7 +16,7 @@ from app.errors import failure_of
 from app.figures import effects as figures
 from app.requests.core import EffectsRequest
 from app.requests.effects_page import EffectsState
-from app.routes.heatmap_runs import HeatmapRuns
+from app.routes.heatmap_runs import HeatmapRuns, Run
 from app.views.core import ErrorBody
 from app.views.effects_page import EffectsPageView
 
@@ -55,6 +55,7 @@ async def progress(name: str, request: Request, caller: CallerDep) -> Response:
         models=list(caller.host.entries),
         heatmap=shown,
         run=None if finished else name,
+        opens=_opens(run),
         python=run.python,
     )
     return _respond(request, view)
@@ -138,8 +139,16 @@ async def _heatmap(request: Request, caller: Caller, key: str, state: EffectsSta
     return {
         "heatmap": await runs.view(caller, name, finished=finished),
         "run": None if finished else name,
+        "opens": _opens(run),
         "python": run.python,
     }
+
+
+def _opens(run: Run) -> dict[str, str]:
+    """The prompt page of a heat map's text; a cell adds its token and its neuron."""
+    asked = run.request
+    ln = "" if asked.ln_scale is None else str(asked.ln_scale)
+    return {"text": asked.text or "", "model": run.key, "baseline": str(asked.baseline), "ln": ln}
 
 
 async def _suggested(caller: Caller, key: str, state: EffectsState) -> list[str]:
@@ -148,6 +157,7 @@ async def _suggested(caller: Caller, key: str, state: EffectsState) -> list[str]
         "text": state.text,
         "position": state.position,
         "baseline": state.joint(["0.0"]).baseline,
+        "ln_scale": state.heatmap().ln_scale,
         "limit": SUGGESTED,
     }
     table = await caller.answer(key, core_answers.effects, EffectsRequest.model_validate(body))

@@ -2,20 +2,33 @@
 
 from typing import cast
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from app.answers import effects as answers
 from app.deps import CallerDep
 from app.requests import effects as requests
+from app.routes.in_lines import NDJSON, in_lines, wants_lines
 from app.routes.in_steps import in_steps
 from app.views import effects as views
 
 router = APIRouter(prefix="/api/v1/models/{key}", tags=["effects"])
 
 
-@router.post("/heatmap")
-async def heatmap(key: str, body: requests.HeatmapRequest, caller: CallerDep) -> views.HeatmapView:
-    """Every token by every last-layer neuron, each ablated by itself; the first rows by a column."""
+@router.post(
+    "/heatmap",
+    response_model=views.HeatmapView,
+    responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
+)
+async def heatmap(
+    key: str, body: requests.HeatmapRequest, caller: CallerDep, request: Request
+) -> Response | views.HeatmapView:
+    """Every token by every last-layer neuron, each ablated by itself; the first rows by a column.
+
+    With `Accept: application/x-ndjson` it comes as it is computed: a heat map a line, some four a second, each with
+    more cells than the one before it (`done` of `cells`); the last line is the whole.
+    """
+    if wants_lines(request):
+        return await in_lines(caller, key, answers.heatmap_views, body)
     return cast(views.HeatmapView, await in_steps(caller, key, answers.heatmap, body))
 
 

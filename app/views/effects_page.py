@@ -13,6 +13,7 @@ class EffectsPageView(View):
     models: list[str]
     heatmap: HeatmapView | None = None
     run: str | None = Field(None, description="Name of the heat map while it is being computed.")
+    opens: dict[str, str] = Field({}, description="What a cell of the heat map opens: fields of the prompt page.")
     joint: JointView | None = None
     dose: DoseView | None = None
     ledger: LedgerView | None = None

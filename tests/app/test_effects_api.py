@@ -1,5 +1,6 @@
 """Heat map, joint sets, doses and ledger over the API: the same numbers as the table of effects and the trace."""
 
+import json
 from typing import Any
 
 import pytest
@@ -156,3 +157,30 @@ def test_without_layer_norm_a_whole_run_is_the_logits_divided_by_a_constant(clie
     held = post(client, "trace", ln_scale=plain["ln_scale"][3])["clean"]
     assert held["entropy"][3] == pytest.approx(plain["entropy"][3], abs=1e-5)
     assert held["entropy"][8] != pytest.approx(plain["entropy"][8], abs=1e-5)
+
+
+def lines(client: TestClient, **body: Any) -> list[dict[str, Any]]:
+    response = client.post(f"{URL}/heatmap", json={**PROMPT, **body}, headers={"Accept": "application/x-ndjson"})
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("application/x-ndjson")
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def test_a_heat_map_comes_in_lines_to_whom_asks_for_them(client):
+    """The first line has the tokens and no cell yet, the last is the answer that a plain request gets."""
+    found = lines(client, part="direct", limit=5)
+    assert len(found) >= 2
+    assert found[0]["done"] == 0
+    assert all(value is None for row in found[0]["rows"] for value in row["values"])
+    assert [view["done"] for view in found] == sorted(view["done"] for view in found)
+    whole = post(client, "heatmap", part="direct", limit=5)
+    assert {**found[-1], "permalink": None} == {**whole, "permalink": None}
+    assert whole["done"] == whole["cells"]
+
+
+def test_a_refused_heat_map_has_its_status_in_lines_too(client):
+    response = client.post(
+        f"{URL}/heatmap", json={**PROMPT, "neurons": ["0.3"]}, headers={"Accept": "application/x-ndjson"}
+    )
+    assert response.status_code == 422
+    assert response.json()["error"]["code"] == "not_last_layer"
