@@ -49,27 +49,27 @@ class ReadLimits:
 # documents
 
 
-def documents(path: Path, *, limits: ReadLimits = ReadLimits()) -> Iterator[str]:
+def documents(path: Path, *, limits: ReadLimits = ReadLimits(), name: str | None = None) -> Iterator[str]:
     """The documents of a file, or of every known file below a folder in the order of their names; none is empty.
 
-    InputError where a file is missing, binary, not UTF-8, not JSONL, truncated, or larger than ``limits``.
+    name: what errors call the file; its own by default. InputError where a file is missing, binary, not UTF-8, not JSONL, truncated, or larger than ``limits``.
     """
     budget = _Budget(limits.total)
-    for file in _files(path):
-        read = _jsonl if ".jsonl" in file.suffixes else _pieces
+    for file in _files(path, name or path.name):
+        read, called = _jsonl if ".jsonl" in file.suffixes else _pieces, name or file.name
         try:
             with _opened(file) as lines:
-                for text in read(file.name, lines, limits, budget):
+                for text in read(called, lines, limits, budget):
                     if text.strip():
                         yield text
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{file.name} is not UTF-8 text (byte 0x{error.object[error.start]:02x}).",
+                f"{called} is not UTF-8 text (byte 0x{error.object[error.start]:02x}).",
                 code="bad_encoding",
                 hint="Save it as UTF-8.",
             ) from None
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{file.name} cannot be read: {error}", code="bad_corpus") from None
+            raise InputError(f"{called} cannot be read: {error}", code="bad_corpus") from None
 
 
 def hub_documents(name: str, *, config: str | None = None, split: str = "train", column: str = "text") -> Iterator[str]:
@@ -116,22 +116,20 @@ class _Budget:
         return text
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, name: str) -> list[Path]:
     if path.is_dir():
         found = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name.endswith(SUFFIXES)]
         if not found:
-            raise InputError(
-                f"No text lies in {path.name}.", code="empty_corpus", hint=f"Known: {', '.join(SUFFIXES)}."
-            )
+            raise InputError(f"No text lies in {name}.", code="empty_corpus", hint=f"Known: {', '.join(SUFFIXES)}.")
         return found
     if not path.name.endswith(SUFFIXES):
         raise InputError(
-            f"{path.name[-60:]!r} is no kind of text known here.",
+            f"{name[-60:]!r} is no kind of text known here.",
             code="bad_corpus",
             hint=f"Known: {', '.join(SUFFIXES)}.",
         )
     if not path.is_file():
-        raise InputError(f"There is no file {path.name}.", code="no_such_corpus")
+        raise InputError(f"There is no file {name}.", code="no_such_corpus")
     return [path]
 
 

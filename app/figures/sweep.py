@@ -186,7 +186,7 @@ def comparison(view: CompareView, root: str = "") -> go.Figure:
     same = go.Scatter(
         x=ends, y=ends, mode="lines", line={"color": theme.QUIET, "dash": "dot"}, name="equal", hoverinfo="skip"
     )
-    return theme.chart(points, same, x=theme.axis(f"a: {view.column}"), y=theme.axis(f"b: {view.column}"), height=400)
+    return theme.chart(points, same, x=theme.axis(f"a: {view.label}"), y=theme.axis(f"b: {view.label}"), height=400)
 
 
 def reliability(view: CalibrationView) -> go.Figure:

@@ -96,10 +96,10 @@ class Sweeps:
                 for block in content:
                     file.write(block)
             n_documents = n_characters = 0
-            for text in corpus.documents(path, limits=self._limits()):
+            for text in corpus.documents(path, limits=self._limits(), name=name[:200]):
                 n_documents, n_characters = n_documents + 1, n_characters + len(text)
             if n_documents == 0:
-                raise corpus.empty(path.name)
+                raise corpus.empty(name[:200])
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -197,6 +197,33 @@ def neuron(
     )
 
 
+_WORDS = {
+    "abs_loss": "mean |Δ loss|, nats",
+    "loss": "mean Δ loss, nats",
+    "abs_entropy": "mean |ΔH|, nats",
+    "entropy": "mean ΔH, nats",
+    "abs_kl_unigram": "mean |Δ KL(P_freq ‖ P)|, nats",
+    "kl_unigram": "mean Δ KL(P_freq ‖ P), nats",
+    "reciprocal_rank": "mean Δ 1/(rank + 1)",
+    "top1_changes": "share of changed predictions",
+    "total": "",
+    "direct": "LN frozen: ",
+    "frequency": "frequency frozen: ",
+    "ln_fraction": "LN-mediated fraction",
+    "frequency_fraction": "frequency-mediated fraction",
+    "std": "standard deviation",
+    "low": "smallest",
+    "high": "largest",
+}
+
+
+def label(column: str) -> str:
+    """What a column of the table is: `direct.abs_loss` -> LN frozen: mean |Δ loss|, nats."""
+    group, _, measure = column.rpartition(".")
+    prefix = f"{group}: " if group == "activation" else _WORDS.get(group, "")
+    return prefix + _WORDS.get(measure, measure)
+
+
 def compare(
     sweeps: Sweeps, a: str, b: str, one: Result, other: Result, name: str, offset: int, limit: int
 ) -> views.CompareView:
@@ -217,7 +244,8 @@ def compare(
         a=ref(sweeps, a),
         b=ref(sweeps, b),
         column=name,
-        columns=list(SWEEP_COLUMNS[1:]),
+        label=label(name),
+        columns={column: label(column) for column in SWEEP_COLUMNS[1:]},
         choices=every(sweeps),
         correlation=spearman([(r.a, r.b) for r in rows if r.a is not None and r.b is not None]),
         total=len(rows),

@@ -59,8 +59,7 @@ async def receive(request: Request, desk: DeskDep) -> Response:
     if not isinstance(file, UploadFile) or not file.filename:
         raise InputError("No file was chosen.", code="no_file", hint="Choose a .jsonl or .txt file.")
     found = await desk.receive(Path(file.filename).name, await file.read())
-    root = request.scope.get("root_path", "").rstrip("/")
-    return RedirectResponse(f"{root}/sweeps?corpus={found.id}#start", 303)
+    return pages.redirect(request, f"/sweeps?corpus={found.id}#start")
 
 
 @router.post("/sweeps/estimate")
@@ -73,7 +72,7 @@ async def estimate(request: Request, form: Annotated[SweepForm, Form()], desk: D
 @router.post("/sweeps")
 async def start(request: Request, form: Annotated[SweepForm, Form()], desk: DeskDep) -> Response:
     """Start it and go to its page."""
-    return _to(request, f"/sweeps/{await desk.start(form.request())}")
+    return pages.redirect(request, f"/sweeps/{await desk.start(form.request())}")
 
 
 def _to(request: Request, path: str) -> Response:

@@ -232,7 +232,8 @@ class CompareView(View):
     a: SweepRef
     b: SweepRef
     column: str
-    columns: list[str]
+    label: str = Field(description="What the column is, in words.")
+    columns: dict[str, str] = Field(description="Every column that can be compared, and what it is.")
     choices: list[SweepRef]
     correlation: float | None = Field(description="Spearman's, over the neurons of both.")
     total: int

@@ -146,7 +146,9 @@ def test_compare(client: TestClient, done: dict[str, Any]) -> None:
     row = view["rows"][0]
     assert row["difference"] == pytest.approx(row["b"] - row["a"])
     assert view["total"] == 40
-    assert client.get("/sweeps/compare", params=query).status_code == 200
+    page = client.get("/sweeps/compare", params=query)
+    assert page.status_code == 200
+    assert "mean |Δ loss|, nats" in page.text
     assert client.get("/api/v1/sweeps/compare", params={**query, "b": "none"}).status_code == 404
 
 
@@ -163,6 +165,9 @@ def test_pages(client: TestClient, done: dict[str, Any]) -> None:
         f"/sweeps/{done['id']}?sort=neuron&order=asc", headers={"HX-Request": "true", "HX-Target": "section#neurons"}
     )
     assert fragment.text.lstrip().startswith('<section class="panel" id="neurons"')
+    results = client.get(f"/sweeps/{done['id']}", headers={"HX-Request": "true", "HX-Target": "div#results"})
+    assert results.text.lstrip().startswith('<div id="results">')  # finished: it asks no more
+    assert 'data-chart="overview"' in results.text
     assert client.get("/sweeps/none").status_code == 404
 
 
@@ -272,6 +277,18 @@ def test_the_page_takes_an_upload(alone: TestClient) -> None:
     page = alone.get(answer.headers["location"])
     assert "mine.txt" in page.text
     assert alone.post("/sweeps/text", data={}).status_code == 422
+
+
+def test_in_a_browser_an_upload_goes_on_or_says_beside_itself_what_is_wrong(alone: TestClient) -> None:
+    htmx = {"HX-Request": "true", "HX-Target": "div#upload-error"}
+    good = alone.post("/sweeps/text", files={"file": ("mine.txt", b"A text that is long enough.")}, headers=htmx)
+    assert good.headers["HX-Redirect"].startswith("/sweeps?corpus=")
+    bad = alone.post("/sweeps/text", files={"file": ("mine.txt", b"\xdcbung")}, headers=htmx)
+    assert bad.status_code == 422
+    assert bad.text.startswith('<div class="error"')
+    assert "mine.txt is not UTF-8 text" in bad.text
+    wrong = alone.post("/sweeps", data={"neurons": "7.1"}, headers={**htmx, "HX-Target": "div#estimate"})
+    assert wrong.text.startswith('<div class="error"')
 
 
 def test_nothing_left_after_filtering_is_said_before_anything_is_queued(alone: TestClient) -> None:
