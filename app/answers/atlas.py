@@ -1,9 +1,10 @@
 """Neurons by their weights, on the device thread: the table, one neuron, the spectrum, token frequency."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,9 +56,12 @@ class Ground:
         return nullspace.rho(self.model.write_rows(layer), basis).cpu()
 
     def neurons(self, layer: int | None, k: int) -> shown.Neurons:
-        """One layer of the table, or all, for one k; kept for the next request."""
+        """One layer of the table, or all, for one k; kept for the next request.
+
+        What is kept holds the evidence, so that its id names it as long as the entry lives.
+        """
         layers = range(self.model.n_layers) if layer is None else [self.layer(layer)]
-        name = (self.model.weights_sha256, self.model.key, layer, k, id(self.evidence), len(self.evidence))
+        name = (self.model.weights_sha256, self.model.key, layer, k, id(self.evidence))
         return self.kept.kept(name, lambda: self._neurons(layers, k), most=6)  # type: ignore[no-any-return]
 
     def _neurons(self, layers: Any, k: int) -> shown.Neurons:
@@ -103,17 +107,16 @@ def neurons(resident: Resident, on: "Footing", query: NeuronsQuery) -> views.Neu
         k=k,
         knee=here.atlas.spectrum.knee,
         chance=shown.chance_view(here.chance(k)),
-        rows=[shown.row(here.model, here.atlas, found, wanted[index], here.evidence) for index in picked],
+        rows=[shown.row(here.model, here.atlas, found, wanted[index]) for index in picked],
         provenance=shown.source(resident, k=k),
     )
 
 
-def _wanted(here: Ground, found: shown.Neurons, query: NeuronsQuery) -> tuple[Mapping[str, Any], Any]:
+def _wanted(here: Ground, found: shown.Neurons, query: NeuronsQuery) -> tuple[Mapping[str, np.ndarray], Sequence[int]]:
     """Columns of the neurons that the query names or whose label it asks for, and their indices."""
-    n = len(found.columns["neuron"])
     if not query.named and query.label is None:
-        return found.columns, range(n)
-    wanted = list(range(n))
+        return found.columns, range(len(found))
+    wanted = list(range(len(found)))
     if query.named:
         ids = sorted({here.model.check_neuron(NeuronId.parse(name)) for name in query.named})
         places = {layer: place for place, layer in enumerate(found.layers)}
@@ -121,8 +124,7 @@ def _wanted(here: Ground, found: shown.Neurons, query: NeuronsQuery) -> tuple[Ma
     if query.label is not None:
         carriers = set(found.carriers(query.label))
         wanted = [index for index in wanted if index in carriers]
-    columns = {name: [values[index] for index in wanted] for name, values in found.columns.items()}
-    return columns, wanted
+    return {name: values[wanted] for name, values in found.columns.items()}, wanted
 
 
 def neuron(resident: Resident, on: "Footing", name: str, query: NeuronQuery) -> views.NeuronView:
@@ -145,7 +147,7 @@ def neuron(resident: Resident, on: "Footing", name: str, query: NeuronQuery) -> 
         d_mlp=model.d_mlp,
         previous=previous,
         next=following,
-        weights=shown.row(model, here.atlas, found, which.index, here.evidence),
+        weights=shown.row(model, here.atlas, found, which.index),
         percentiles=_percentiles(found, which.index),
         known=KNOWN.get(model.key, {}).get(str(which)),
         k=k,
@@ -167,11 +169,9 @@ def _percentiles(found: shown.Neurons, index: int) -> dict[str, float | None]:
     """Share of the layer's neurons with a smaller value."""
     shares: dict[str, float | None] = {}
     for name, values in found.columns.items():
-        own = values[index]
-        if name in ("neuron", "layer"):
-            continue
-        known = [value for value in values if value is not None]
-        shares[name] = None if own is None else sum(value < own for value in known) / max(len(known), 1)
+        if name not in ("neuron", "layer"):
+            known = values[~np.isnan(values)]
+            shares[name] = None if np.isnan(values[index]) else float((known < values[index]).mean())
     return shares
 
 

@@ -38,15 +38,21 @@ def page(
         layer=layer,
         state=state.model_dump(),
         counts={name: len(found.carriers(name)) for name in LABELS},
-        points=points(here, found, state, k) if "map" in parts else None,
+        points=_kept_points(here, found, state, k) if "map" in parts else None,
         table=answers.neurons(resident, on, query),
     )
 
 
+def _kept_points(here: Ground, found: shown.Neurons, state: AtlasState, k: int) -> views.Points:
+    """`points`, kept for the next request with the same axes: sorting and paging change the table alone."""
+    name = ("points", id(found), state.x, state.y, state.color, state.size)
+    _, made = here.kept.kept(name, lambda: (found, points(here, found, state, k)))  # found: its id stays its own
+    return made  # type: ignore[no-any-return]
+
+
 def points(here: Ground, found: shown.Neurons, state: AtlasState, k: int) -> views.Points:
     """Every neuron of the shown layers, whatever the table filters; labels and names where they have one."""
-    columns, n = found.columns, len(found.columns["neuron"])
-    names = [found.name(index) for index in range(n)]
+    names = found.names
     carried: dict[int, list[str]] = {}
     for label in LABELS:
         for index in found.carriers(label):
@@ -55,10 +61,10 @@ def points(here: Ground, found: shown.Neurons, state: AtlasState, k: int) -> vie
     controls = control_columns(here, k)
     return views.Points(
         neuron=names,
-        x=list(columns[state.x]),
-        y=list(columns[state.y]),
-        color=list(columns[state.color]),
-        size=list(columns[state.size]) if state.size else None,
+        x=series(found.columns[state.x]),
+        y=series(found.columns[state.y]),
+        color=series(found.columns[state.color]),
+        size=series(found.columns[state.size]) if state.size else None,
         labels={names[index]: ",".join(carries) for index, carries in carried.items()},
         known={name: what for name, what in known.items() if int(name.partition(".")[0]) in found.layers},
         control_x=list(controls.get(state.x, [])) if state.y in controls else [],

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,7 +70,7 @@ def tracked(resident: Resident, on: Footing) -> list[str]:
     here, last = on(resident), resident.model.last_layer
     found = here.neurons(last, here.atlas.spectrum.k)
     rank = found.columns["norm_over_logit_var"]
-    order = sorted(range(len(rank)), key=lambda index: -(rank[index] or 0))
+    order = np.argsort(-np.nan_to_num(rank), kind="stable").tolist()
     carriers = set(found.carriers("entropy"))
     labelled = [index for index in order if index in carriers]
     return [f"{last}.{index}" for index in (labelled or order)[:TRACKED]]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from app.figures import theme
 from app.views.atlas import AtlasView, Points
@@ -41,22 +40,22 @@ WEBGL_FROM = 5_000
 BINS = 48
 
 
-def neuron_map(view: AtlasView) -> go.Figure:
+def neuron_map(view: AtlasView) -> theme.PlainFigure:
     """The scatter with its marginal histograms."""
     points, state = view.points, view.state
     assert points is not None
     x, y = _array(points.x), _array(points.y)
     log_x, log_y = _log(state["x"], x), _log(state["y"], y)
-    scatter = go.Scattergl if len(x) > WEBGL_FROM else go.Scatter
-    traces: list[Any] = []
+    kind = "scattergl" if len(x) > WEBGL_FROM else "scatter"
+    traces: list[dict[str, Any]] = []
     if points.control_x:
-        traces.append(_controls(points, scatter))
-    traces.append(_neurons(points, state, x, y, scatter))
-    traces += _labelled(points, x, y, scatter)
+        traces.append(_controls(points, kind))
+    traces.append(_neurons(points, state, x, y, kind))
+    traces += _labelled(points, x, y, kind)
     if points.known:
         traces.append(_known(points, x, y))
     traces += [_marginal(x, log_x, along="x"), _marginal(y, log_y, along="y")]
-    return theme.chart(
+    return theme.plain_chart(
         *traces,
         x=theme.axis(
             TITLES[state["x"]],
@@ -99,7 +98,7 @@ def ticks(values: np.ndarray) -> str | int:
     return "D1" if decades < 1 else "D2" if decades < 4 else 1
 
 
-def _neurons(points: Points, state: dict[str, Any], x: np.ndarray, y: np.ndarray, scatter: Any) -> Any:
+def _neurons(points: Points, state: dict[str, Any], x: np.ndarray, y: np.ndarray, kind: str) -> dict[str, Any]:
     colour = _array(points.color)
     column = state["color"]
     known = colour[np.isfinite(colour)]
@@ -114,7 +113,7 @@ def _neurons(points: Points, state: dict[str, Any], x: np.ndarray, y: np.ndarray
         "color": colour,
         "size": 5 if points.size is None else _sizes(_array(points.size)),
         "opacity": 0.85,
-        "line": {"width": 0 if scatter is go.Scattergl else 0.5, "color": theme.QUIET},
+        "line": {"width": 0 if kind == "scattergl" else 0.5, "color": theme.QUIET},
         "colorbar": {
             "title": {"text": ("log10 " if log_colour else "") + TITLES[column], "side": "right", "font": {"size": 11}},
             "thickness": 10,
@@ -126,7 +125,8 @@ def _neurons(points: Points, state: dict[str, Any], x: np.ndarray, y: np.ndarray
         **scale,
     }
     shown = f"{TITLES[state['x']]} %{{x:.4g}}<br>{TITLES[state['y']]} %{{y:.4g}}<br>{TITLES[column]} "
-    return scatter(
+    return dict(
+        type=kind,
         x=x,
         y=y,
         customdata=points.neuron,
@@ -148,8 +148,9 @@ def _sizes(values: np.ndarray) -> np.ndarray:
     return sizes
 
 
-def _controls(points: Points, scatter: Any) -> Any:
-    return scatter(
+def _controls(points: Points, kind: str) -> dict[str, Any]:
+    return dict(
+        type=kind,
         x=_array(points.control_x),
         y=_array(points.control_y),
         mode="markers",
@@ -157,14 +158,14 @@ def _controls(points: Points, scatter: Any) -> Any:
             "size": 3,
             "color": theme.QUIET,
             "opacity": 0.45,
-            "symbol": "cross-thin-open" if scatter is go.Scatter else "cross",
+            "symbol": "cross" if kind == "scattergl" else "cross-thin-open",
         },
         name="random directions, same norms",
         hovertemplate="a random direction<extra></extra>",
     )
 
 
-def _labelled(points: Points, x: np.ndarray, y: np.ndarray, scatter: Any) -> list[Any]:
+def _labelled(points: Points, x: np.ndarray, y: np.ndarray, kind: str) -> list[dict[str, Any]]:
     """A ring around each labelled neuron, one colour a label."""
     place = {name: index for index, name in enumerate(points.neuron)}
     traces = []
@@ -174,7 +175,8 @@ def _labelled(points: Points, x: np.ndarray, y: np.ndarray, scatter: Any) -> lis
             continue
         where = [place[name] for name in names]
         traces.append(
-            scatter(
+            dict(
+                type=kind,
                 x=x[where],
                 y=y[where],
                 customdata=names,
@@ -193,11 +195,12 @@ def _labelled(points: Points, x: np.ndarray, y: np.ndarray, scatter: Any) -> lis
     return traces
 
 
-def _known(points: Points, x: np.ndarray, y: np.ndarray) -> Any:
+def _known(points: Points, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     place = {name: index for index, name in enumerate(points.neuron)}
     names = [name for name in points.known if name in place]
     where = [place[name] for name in names]
-    return go.Scatter(
+    return dict(
+        type="scatter",
         x=x[where],
         y=y[where],
         customdata=names,
@@ -211,14 +214,15 @@ def _known(points: Points, x: np.ndarray, y: np.ndarray) -> Any:
     )
 
 
-def _marginal(values: np.ndarray, log: bool, *, along: str) -> Any:
+def _marginal(values: np.ndarray, log: bool, *, along: str) -> dict[str, Any]:
     known = values[np.isfinite(values)]
     bins = np.geomspace(known.min(), known.max(), BINS + 1) if log and known.size else BINS
     counts, edges = np.histogram(known, bins) if known.size else (np.zeros(1), np.zeros(2))
     steps, counts = edges.astype(np.float32), np.append(counts, 0).astype(np.float32)
     look = {"showlegend": False, "mode": "lines", "hoverinfo": "skip"}
     if along == "x":
-        return go.Scatter(
+        return dict(
+            type="scatter",
             x=steps,
             y=counts,
             xaxis="x",
@@ -227,7 +231,8 @@ def _marginal(values: np.ndarray, log: bool, *, along: str) -> Any:
             line={"shape": "hv", "width": 1, "color": theme.QUIET},
             **look,
         )
-    return go.Scatter(
+    return dict(
+        type="scatter",
         x=counts,
         y=steps,
         xaxis="x2",

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,8 +12,9 @@ from analysis.atlas import Atlas, code_version
 from analysis.labels import Evidence, Label
 from analysis.model import Model
 from analysis.nullspace import Chance
+from analysis.types import NeuronId
 from app.present.core import folding, versions
-from app.present.plain import number, series
+from app.present.plain import number
 from app.residency.resident import Resident
 from app.views.atlas import (
     EVIDENCE,
@@ -32,16 +34,20 @@ QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q99": 0.99, "
 
 @dataclass(frozen=True)
 class Neurons:
-    """Some layers of the table for one k: aligned columns, and each layer's labels."""
+    """Some layers of the table for one k: aligned columns (NaN where undefined), and each layer's labels."""
 
     layers: Sequence[int]
     d_mlp: int
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, np.ndarray]
     labels: Sequence[Sequence[Label]]
+    evidence: Mapping[str, Evidence]
 
-    def name(self, index: int) -> str:
-        layer, neuron = divmod(index, self.d_mlp)
-        return f"{self.layers[layer]}.{neuron}"
+    def __len__(self) -> int:
+        return len(self.layers) * self.d_mlp
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [f"{layer}.{index}" for layer in self.layers for index in range(self.d_mlp)]
 
     def carriers(self, label: str) -> list[int]:
         """Indices of the neurons that carry a label, in order."""
@@ -61,34 +67,46 @@ def neurons(
     evidence: Mapping[str, Evidence],
 ) -> Neurons:
     """rho: (len(layers), d_mlp)."""
-    table, d_mlp = atlas.table, atlas.table.d_mlp
-    which = list(layers)
+    table, d_mlp, which = atlas.table, atlas.table.d_mlp, list(layers)
     n = len(which) * d_mlp
-    columns: dict[str, Sequence[Any]] = {
-        "neuron": range(n),
-        "layer": [layer for layer in which for _ in range(d_mlp)],
-        "rho": series(rho.flatten()),
-        "norm_over_logit_var": series((table.norm[which] / table.logit_var[which]).flatten()),
+    columns = {
+        "neuron": np.arange(n),
+        "layer": np.repeat(which, d_mlp),
+        "rho": finite(rho),
+        "norm_over_logit_var": finite(table.norm[which] / table.logit_var[which]),
     }
     for name in (*TABLE, *GATED):
         values = getattr(table, name)
-        columns[name] = [None] * n if values is None else series(values[which].flatten())
-    for name in EVIDENCE:
-        columns[name] = [None] * n
-        if evidence:
-            found = (evidence.get(f"{layer}.{index}") for layer in which for index in range(d_mlp))
-            columns[name] = [None if item is None else number_or_none(getattr(item, name)) for item in found]
-    return Neurons(which, d_mlp, columns, labels)
+        columns[name] = np.full(n, np.nan) if values is None else finite(values[which])
+    return Neurons(which, d_mlp, columns | _evidence_columns(which, d_mlp, evidence), labels, evidence)
+
+
+def finite(values: Tensor) -> np.ndarray:
+    """Flat float64, NaN in place of infinity."""
+    flat = values.double().flatten().cpu().numpy()
+    return np.where(np.isfinite(flat), flat, np.nan)
+
+
+def _evidence_columns(layers: list[int], d_mlp: int, evidence: Mapping[str, Evidence]) -> dict[str, np.ndarray]:
+    columns = {name: np.full(len(layers) * d_mlp, np.nan) for name in EVIDENCE}
+    for key, found in evidence.items():
+        neuron = NeuronId.parse(key)
+        if neuron.layer in layers and neuron.index < d_mlp:
+            at = layers.index(neuron.layer) * d_mlp + neuron.index
+            for name, column in columns.items():
+                value = number_or_none(getattr(found, name))
+                column[at] = np.nan if value is None else value
+    return columns
 
 
 def number_or_none(value: float | None) -> float | None:
     return None if value is None else number(value)
 
 
-def row(model: Model, atlas: Atlas, shown: Neurons, index: int, evidence: Mapping[str, Evidence]) -> NeuronRow:
+def row(model: Model, atlas: Atlas, shown: Neurons, index: int) -> NeuronRow:
     place, neuron = divmod(index, shown.d_mlp)
-    layer, name = shown.layers[place], shown.name(index)
-    columns = {key: shown.columns[key][index] for key in ("norm_over_logit_var", "rho", *TABLE, *GATED)}
+    layer, name = shown.layers[place], shown.names[index]
+    columns = {key: number(shown.columns[key][index]) for key in ("norm_over_logit_var", "rho", *TABLE, *GATED)}
     table = atlas.table
     return NeuronRow(
         neuron=name,
@@ -96,7 +114,7 @@ def row(model: Model, atlas: Atlas, shown: Neurons, index: int, evidence: Mappin
         raised=effect_tokens(model, table.raised[layer, neuron], table.raised_by[layer, neuron]),
         lowered=effect_tokens(model, table.lowered[layer, neuron], table.lowered_by[layer, neuron]),
         labels=[label_view(label, neuron) for label in shown.labels[place]],
-        sweep=evidence_view(evidence.get(name)),
+        sweep=evidence_view(shown.evidence.get(name)),
         **columns,
     )
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from app.requests.core import Order
 
 Value = float | int | bool | None
-Columns = Mapping[str, Sequence[Value]]
+Columns = Mapping[str, Sequence[Value] | np.ndarray]
 
 
 def select(
@@ -13,20 +15,20 @@ def select(
 ) -> tuple[int, list[int]]:
     """(rows that pass the bounds, indices of the page asked for). Nulls pass no bound and sort last; ties by index.
 
-    bounds: `min_<column>` and `max_<column>`. Index order is the neurons' own, so ties are broken by neuron.
+    bounds: `min_<column>` and `max_<column>`. Index order is the neurons' own, so ties are broken by neuron. A null is
+    None or NaN.
     """
-    kept = range(len(columns[sort]))
-    passing = [i for i in kept if all(_passes(columns[key[4:]][i], key[:3], limit_) for key, limit_ in bounds.items())]
-    known = [i for i in passing if columns[sort][i] is not None]
-    known.sort(key=lambda i: _rank(columns[sort][i], order))  # stable, so ties stay in order
-    nulls = [i for i in passing if columns[sort][i] is None]
-    return len(passing), (known + nulls)[offset : offset + limit]
+    ranked = _values(columns, sort)
+    passing = np.ones(len(ranked), dtype=bool)
+    for key, bound in bounds.items():
+        values = _values(columns, key[4:])
+        passing &= values >= bound if key.startswith("min") else values <= bound
+    kept = passing.nonzero()[0]
+    rank = ranked[kept]
+    rank = rank if order == "asc" else -np.abs(rank) if order == "abs_desc" else -rank
+    page = rank.argsort(kind="stable")[offset : offset + limit]  # numpy sorts NaN last
+    return len(kept), kept[page].tolist()
 
 
-def _passes(value: Value, end: str, bound: float) -> bool:
-    return value is not None and (value >= bound if end == "min" else value <= bound)
-
-
-def _rank(value: Value, order: Order) -> float:
-    assert value is not None
-    return value if order == "asc" else -abs(value) if order == "abs_desc" else -value
+def _values(columns: Columns, name: str) -> np.ndarray:
+    return np.asarray(columns[name], dtype=np.float64)
