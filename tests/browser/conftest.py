@@ -18,7 +18,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
 # How long a test waits before it calls a thing absent; on a busy machine a page may take seconds.
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=60_000)
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -98,7 +98,7 @@ def open_page(browser: Browser, server: str) -> Iterator[object]:
 
     def go(path: str = "/", **options: object) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(120_000)
         watched = Watched(context.new_page(), server)
         opened.append(watched)
         watched.page.goto(server + path)
