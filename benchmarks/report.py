@@ -1,4 +1,7 @@
-"""Runs every benchmark and writes its tables into docs/performance.md, between the markers that bear its name."""
+"""Runs every benchmark and writes its tables into docs/performance.md, between the markers that bear its name.
+
+One that fails or takes too long leaves its old tables, and the others go on; the exit code says so in the end.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,50 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
-NAMES = ("kernels", "click", "trace", "batching", "memory", "sweep", "cuda")
+NAMES = ("kernels", "click", "trace", "batching", "memory", "atlas", "sweep", "cuda")
+LIMIT = 300
+"""Seconds for one benchmark."""
 
 
 def main() -> None:
     """Name some benchmarks to run only these."""
-    results = []
+    results, failed = [], []
     for name in sys.argv[1:] or NAMES:
-        print(f"== {name}", flush=True)
-        done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{name}"], stdout=subprocess.PIPE, text=True, check=True
-        )
-        *shown, last = done.stdout.strip().splitlines()
-        print("\n".join(shown), flush=True)
-        result = json.loads(last)
-        results.append(result)
-        write(name, "\n".join(shown), result)
-    print(json.dumps({"benchmark": "all", "results": results}))
+        print(f"\n== {name}", flush=True)
+        started = time.monotonic()
+        try:
+            results.append(run(name))
+        except (subprocess.SubprocessError, ValueError) as error:
+            print(f"{name} failed: {error}", flush=True)
+            failed.append(name)
+        print(f"({time.monotonic() - started:.0f} s)", flush=True)
+    print(json.dumps({"benchmark": "all", "failed": failed, "results": results}))
+    sys.exit(bool(failed))
 
 
-def write(name: str, shown: str, result: dict[str, object]) -> None:
-    """Put one benchmark's output in its place."""
+def run(name: str) -> dict[str, Any]:
+    """One benchmark in a process of its own: its JSON line, after its tables were written."""
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=LIMIT)
+    *shown, last = done.stdout.strip().splitlines() or [""]
+    print(done.stdout.strip(), flush=True)
+    result: dict[str, Any] = json.loads(last)
+    write(name, "\n".join(shown), result)
+    return result
+
+
+def write(name: str, shown: str, result: dict[str, Any]) -> None:
+    """Put one benchmark's output in its place. ValueError where there is none."""
     text = DOCUMENT.read_text()
     opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
     where = re.compile(re.escape(opening) + ".*?" + re.escape(closing), re.DOTALL)
     if not where.search(text):
-        raise SystemExit(f"{DOCUMENT.name} has no markers for {name}.")
+        raise ValueError(f"{DOCUMENT.name} has no markers for {name}")
     source = f"`python -m benchmarks.{name}` on {result['cpu']} ({result['capability']}), torch {result['torch']}."
     DOCUMENT.write_text(where.sub(lambda _: f"{opening}\n{source}\n\n{shown.strip()}\n{closing}", text))
 

@@ -183,15 +183,20 @@ def _selected(request: EffectsRequest, clean: Run, table: ablations.Effects) -> 
 
 def _columns(clean: Run, table: ablations.Effects, fitted: Sequence[int]) -> Columns:
     """Columns with the temperature of the rows `fitted`, null in the others."""
-    temperature: list[float | None] = [None] * len(table.neurons)
-    share = list(temperature)
+    nothing: list[float | None] = [None] * len(table.neurons)
+    found = {name: list(nothing) for name in ("temperature", "share", "left")}
     if len(fitted):
         which = list(fitted)
         neurons = table.neurons[which].tolist()
         fit = temperature_share(clean.engine, clean.trace.last, table.position, neurons, table.delta[which])
-        for index, beta, explained in zip(which, series(fit.temperature), series(fit.share), strict=True):
-            temperature[index], share[index] = beta, explained
-    return rows.columns(table, temperature, share)
+        for name, values in (
+            ("temperature", fit.temperature),
+            ("share", fit.share),
+            ("left", (1 - fit.share) * fit.kl),
+        ):
+            for index, value in zip(which, series(values), strict=True):
+                found[name][index] = value
+    return rows.columns(table, **found)
 
 
 def request_hash(kind: str, resident: Resident, ids: list[int], request: BaseModel) -> str:

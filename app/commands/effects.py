@@ -24,6 +24,8 @@ COLUMNS = {
     "top1 changes": ("top1_changes",),
     "temperature": ("temperature",),
     "share": ("temperature_share",),
+    "KL": ("kl",),
+    "KL left": ("temperature_kl",),
 }
 
 

@@ -14,8 +14,8 @@ METRICS = ("d_entropy", "d_loss", "d_kl_unigram")
 Series = list[float | None]
 
 
-def columns(effects: Effects, temperature: Sequence[float | None], share: Sequence[float | None]) -> Columns:
-    """Every column that a row has, under the names that requests use."""
+def columns(effects: Effects, temperature: Series, share: Series, left: Series) -> Columns:
+    """Every column that a row has, under the names that requests use. left: the KL that the temperature leaves."""
     found: dict[str, Sequence[float | int | bool | None]] = {
         "neuron": effects.neurons.tolist(),
         "activation": series(effects.activation),
@@ -25,6 +25,8 @@ def columns(effects: Effects, temperature: Sequence[float | None], share: Sequen
         "top1_changes": effects.top1_changes.tolist(),
         "temperature": temperature,
         "temperature_share": share,
+        "kl": series(effects.kl),
+        "temperature_kl": left,
     }
     for metric in METRICS:
         for part in PARTS:

@@ -92,9 +92,12 @@ def compare(stored: dict[str, Any], now: dict[str, Any], loose: frozenset[str] =
 def differences(
     before: Any, after: Any, path: str = "", *, apart: frozenset[str] = ORIGIN
 ) -> Iterator[tuple[str, Any, Any]]:
-    """(path, before, after) wherever two JSON values are not equal, the keys `apart` left out."""
+    """(path, before, after) wherever two JSON values are not equal, the keys `apart` left out.
+
+    Keys that only `after` has are what a newer version answers besides.
+    """
     if isinstance(before, dict) and isinstance(after, dict):
-        for key in (before.keys() | after.keys()) - apart:
+        for key in before.keys() - apart:
             yield from differences(before.get(key), after.get(key), f"{path}.{key}" if path else key, apart=apart)
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for index, (one, other) in enumerate(zip(before, after, strict=True)):

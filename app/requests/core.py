@@ -175,6 +175,8 @@ EFFECT_COLUMNS = (
     "top1_changes",
     "temperature",
     "temperature_share",
+    "kl",
+    "temperature_kl",
 )
 
 

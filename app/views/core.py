@@ -179,7 +179,9 @@ class EffectRow(View):
     ln_scale_after: float
     top1_changes: bool
     temperature: float | None = Field(description="1/beta of the rescaling that explains most of the change.")
-    temperature_share: float | None
+    temperature_share: float | None = Field(description="How much of the change it explains: 1 - temperature_kl / kl.")
+    kl: float | None = Field(None, description="KL(P || P') of the total effect.")
+    temperature_kl: float | None = Field(None, description="KL(softmax(beta z) || P'): what that rescaling leaves.")
 
 
 class PositionView(View):

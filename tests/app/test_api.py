@@ -287,6 +287,9 @@ def test_temperatures_are_the_same_whether_or_not_they_are_sorted_by(client: Tes
     for row in effects(client, **body, sort="temperature_share", order="desc")["rows"]:
         assert row["temperature"] == pytest.approx(plain[row["neuron"]]["temperature"], rel=1e-6)
         assert row["temperature_share"] is None or row["temperature_share"] <= 1 + 1e-9
+        if row["temperature_share"] is not None:
+            assert row["temperature_kl"] == pytest.approx((1 - row["temperature_share"]) * row["kl"], abs=2e-5)
+            assert row["temperature_kl"] >= -1e-12
 
 
 def test_baselines(client: TestClient) -> None:
