@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app import examples
+from app.commands.options import intervention_body
 from app.main import create_app
 from app.present.induction import finding
 from app.requests.induction_state import InductionState
@@ -270,3 +271,38 @@ def test_copy_as_python_is_the_request(client: TestClient) -> None:
     again = client.post(f"{API}/induction", json=body["body"]).json()
     assert {**again, "permalink": None} == view["found"]
     assert json.dumps(body["body"]).count("seed") == 1
+
+
+@pytest.mark.parametrize("mode", ["bos", "mean", "zero"])
+@pytest.mark.parametrize(("where", "positions"), [("", None), ("@3,5", [3, 5]), ("@2-4", {"start": 2, "stop": 5})])
+def test_a_head_is_a_chip_of_the_prompt_page(client: TestClient, mode: str, where: str, positions: Any) -> None:
+    """Added like a neuron, paused, removed; the numbers are the API's, and the shell writes it in the same words."""
+    item = {"head": "1.2", "mode": mode, "positions": positions}
+    written = f"L1H2:{mode}{where}"
+    assert intervention_body(written) == {key: value for key, value in item.items() if value is not None}
+    added = {"text": TEXT, "act": "add", "neuron": "L1H2", "mode": mode, "where": where[1:], "do": "1.5:zero"}
+    page = client.post("/?format=json", data=added).json()
+    assert page["state"]["do"] == f"1.5:zero {written}"
+    body = {"text": TEXT, "interventions": [{"neuron": "1.5", "mode": "zero"}, item], "top_k": 12}
+    trace = client.post(f"{API}/trace", json=body).json()
+    assert page["trace"]["intervened"] == trace["intervened"]
+    assert trace["intervened"]["entropy"] != trace["clean"]["entropy"]
+    shown = client.post("/", data=added).text
+    assert "Pause L1H2" in shown
+    assert "/induction?pattern=1.2" in shown
+    paused = client.post("/?format=json", data={"text": TEXT, "do": written, "act": "pause:0"}).json()
+    assert (paused["state"]["do"], paused["trace"]["intervened"]) == (f"!{written}", None)
+    dropped = client.post("/?format=json", data={"text": TEXT, "do": written, "act": "drop:0"}).json()
+    assert (dropped["state"]["do"], dropped["chips"]) == ("", [])
+
+
+def test_a_head_that_there_is_not_or_a_mode_of_neurons_is_refused(client: TestClient) -> None:
+    for do, words in (
+        ("L9H0:bos", "no head 9.0"),
+        ("L1H2:value=1", "head"),
+        ("1.5:bos", "mode"),
+        ("LH2:bos", "not an"),
+    ):
+        answer = client.post("/", data={"text": TEXT, "do": do})
+        assert answer.status_code == 422, do
+        assert words in answer.text
