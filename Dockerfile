@@ -16,7 +16,8 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 RUN mkdir analysis app && touch analysis/__init__.py app/__init__.py \
  && if [ "$TORCH" = cpu ] && [ -n "$TORCH_INDEX" ]; then pip install -c constraints.txt torch --index-url "$TORCH_INDEX"; fi \
- && pip install -c constraints.txt '.[postgres]' && pip uninstall -y nullscope
+ && pip install -c constraints.txt '.[postgres]'
+# (The empty packages stay behind those of /srv/nullscope, which come first; their metadata knows the version.)
 
 FROM python:${PYTHON}-slim
 RUN useradd --system --uid 10001 --home-dir /data nullscope && install -d -o nullscope /data

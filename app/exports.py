@@ -80,7 +80,7 @@ def _interventions(stored: Result) -> list[dict[str, Any]]:
 def _title(stored: Result) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in stored.versions.items())
     return (
-        f"# Nullscope: {stored.kind} on `{stored.model}`\n\n"
+        f"# Nullscope: {stored.kind} on `{stored.model.replace('`', chr(39))}`\n\n"
         f"Request `{stored.hash}`. Weights sha256 `{stored.weights_sha256}`. Made with {versions}.\n\n"
         "Entropy and loss in nats. Set `NULLSCOPE_MODEL` (or `MODEL` below) to the model's folder or hub name."
     )

@@ -26,6 +26,7 @@ from analysis.sweep.run import run, start
 from analysis.sweep.worker import Worker
 from tests import tiny
 from tests.analysis.test_sweep import TEXTS
+from tests.ray_cluster import local_cluster
 
 CONFIG = SweepConfig(length=24, shard_rows=1, bootstrap=20, sample_tokens=20, examples=3, bins=8, backend="eager")
 
@@ -114,27 +115,11 @@ def test_local_processes_with_one_killed(
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
-def test_ray_with_an_actor_killed(
-    tmp_path: Path, worker: Worker, recipe: Recipe, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ray
-
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    root = str(Path(__file__).resolve().parents[2])
-    ray.init(
-        num_cpus=2,
-        object_store_memory=100_000_000,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}},
-    )
-    try:
+def test_ray_with_an_actor_killed(tmp_path: Path, worker: Worker, recipe: Recipe, expected: dict[str, bytes]) -> None:
+    with local_cluster(2):
         executor = KillOne(OnRay(recipe, n=2), _ray_worker)
         assert swept(tmp_path, worker, executor) == expected
         assert executor.killed
-    finally:
-        ray.shutdown()
 
 
 def _ray_worker() -> int:

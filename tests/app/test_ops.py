@@ -1,7 +1,9 @@
 """Operation: metrics, readiness, path prefix, doctor, users, backup; nothing private in a log."""
 
+import html
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,16 +49,19 @@ def test_it_works_under_a_path_prefix(make_settings: Callable[..., Settings], st
     prefix = "/user/x/proxy/8000"
     with TestClient(create_app(make_settings(root_path=prefix))) as client:
         client.app.state.host.wait("tiny-gpt2")  # type: ignore[attr-defined]
-        at = "" if strips else prefix
-        for path in ("/", "/lab", "/models", "/atlas", "/selfcheck"):
+        client.app.state.host.entry("tiny-gpt2").means_settled.wait()  # type: ignore[attr-defined]
+        at, found = "" if strips else prefix, set()
+        for path in ("/", "/lab", "/models", "/atlas", "/selfcheck", "/jobs", "/sweeps", "/induction"):
             page = client.post(at + path, data={"text": "x"}) if path == "/" else client.get(at + path)
             assert page.status_code == 200, path
-            links = [
-                part.split('"', 1)[0] for mark in ('href="', 'src="', 'action="') for part in page.text.split(mark)[1:]
-            ]
-            ours = [link for link in links if link.startswith("/")]
-            assert ours
-            assert [link for link in ours if not link.startswith(prefix)] == [], path
+            found |= set(re.findall(r'(href|src|action|hx-get|hx-post|data-plotly-src)="(/[^"]*)"', page.text))
+        assert [link for _, link in found if not link.startswith(prefix + "/")] == []
+        followed = {html.unescape(link).partition("#")[0] for kind, link in found if kind not in ("action", "hx-post")}
+        assert len(followed) > 20
+        for link in sorted(followed):  # every asset and every link leads somewhere
+            answer = client.get(at + link.removeprefix(prefix))
+            # The worked examples are the bundled model's, too long for this one.
+            assert answer.status_code == 200 or "limit_tokens" in answer.text, link
         answer = client.post(f"{at}/api/v1/models/tiny-gpt2/trace", json={"text": "x"}).json()
         assert answer["permalink"].startswith(prefix + "/r/")
         assert client.get(at + answer["permalink"].removeprefix(prefix)).status_code == 200

@@ -6,6 +6,7 @@ One local cluster with one worker serves every test here.
 import importlib.util
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
+from tests.ray_cluster import local_cluster
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 URL = "/api/v1/models/tiny-gpt2"
+PATIENCE = 600.0  # seconds after which something is taken to hang
 TEXT = "The cat sat on the mat."
 QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("tokens", {"text": TEXT}),
@@ -35,21 +38,8 @@ TABLES = ("/neurons?limit=5", "/neurons/1.5", "/spectrum", "/frequency", "/check
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    import ray
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        root = str(Path(__file__).resolve().parents[2])
-        ray.init(
-            num_cpus=1,
-            object_store_memory=100_000_000,
-            include_dashboard=False,
-            log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}},
-        )
+    with local_cluster(1):
         yield
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +47,11 @@ def far(cluster: None, model_folder: Path, tmp_path_factory: pytest.TempPathFact
     """The same app as `client`, its model on the cluster."""
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("far"), models=(str(model_folder),), device="cpu", effects_backend="eager",
-        max_tokens=40, max_top_k=20, engine="ray", token="a-secret-of-the-web",  # type: ignore[arg-type]
+        max_tokens=40, max_top_k=20, engine="ray", request_seconds=PATIENCE, token="a-secret-of-the-web",  # type: ignore[arg-type]
     )  # fmt: skip
     with TestClient(create_app(settings), headers={"authorization": "Bearer a-secret-of-the-web"}) as opened:
         entry = opened.app.state.host.entry("tiny-gpt2")  # type: ignore[attr-defined]
-        assert entry.means_settled.wait(300)
+        assert entry.means_settled.wait(PATIENCE)
         assert entry.error is None
         yield opened
 
@@ -103,7 +93,7 @@ def test_a_lost_worker_costs_at_most_a_request(far: TestClient) -> None:
     body = {"text": TEXT, "limit": 7}
     before = far.post(f"{URL}/effects", json=body).json()
     process = far.app.state.host.entry("tiny-gpt2").replicas[0][1].process  # type: ignore[attr-defined]
-    pid = process.ask("pid", seconds=60.0)
+    pid = process.ask("pid", seconds=PATIENCE)
     assert pid != os.getpid()
     os.kill(pid, signal.SIGKILL)
     during = far.post(f"{URL}/effects", json=body)
@@ -112,7 +102,7 @@ def test_a_lost_worker_costs_at_most_a_request(far: TestClient) -> None:
         assert int(during.headers["retry-after"]) >= 1
     else:
         assert during.json() == before
-    assert process.ask("pid", seconds=120.0) != pid
+    assert process.ask("pid", seconds=PATIENCE) != pid
     assert far.post(f"{URL}/effects", json=body).json() == before  # the means are there again too
 
 
@@ -123,7 +113,7 @@ def test_an_iteration_whose_worker_is_lost_ends_with_a_clear_error(far: TestClie
     process = host.entry("tiny-gpt2").replicas[0][1].process
     items = host.slices("tiny-gpt2", counting)
     assert next(items) == 0
-    os.kill(process.ask("pid", seconds=60.0), signal.SIGKILL)
+    os.kill(process.ask("pid", seconds=PATIENCE), signal.SIGKILL)
     with pytest.raises(UnavailableError) as lost:
         list(items)
     assert lost.value.code == "worker_lost"
@@ -132,3 +122,18 @@ def test_an_iteration_whose_worker_is_lost_ends_with_a_clear_error(far: TestClie
 
 def counting(resident: Any) -> Iterator[int]:
     yield from range(3)
+
+
+def test_a_sweep_runs_beside_the_model_and_gives_the_same_rows(client: TestClient, far: TestClient) -> None:
+    body = {"shard_rows": 1, "length": 12, "bootstrap": 20, "sample_tokens": 16}
+    rows = []
+    for one in (client, far):
+        name = one.post("/api/v1/sweeps", json=body).json()["id"]
+        for _ in range(30_000):
+            view = one.get(f"/api/v1/sweeps/{name}").json()
+            if view["state"] not in ("queued", "running"):
+                break
+            threading.Event().wait(0.02)  # asking is all that one can do
+        assert view["state"] == "finished", view["progress"]
+        rows.append(view["rows"])
+    assert rows[0] == rows[1]

@@ -108,3 +108,48 @@ def test_a_body_nested_without_end_is_refused(closed: tuple[TestClient, dict[str
     for path in ("/api/v1/models/tiny-gpt2/trace", "/api/v1/notes", "/api/v1/import"):
         for body in (b"[" * 100_000, b'{"a":' * 100_000, b"[" * 5000 + b"]" * 5000):
             assert client.post(path, content=body, headers=headers).status_code in (400, 422), path
+
+
+def test_another_site_can_change_nothing(closed: tuple[TestClient, dict[str, str]]) -> None:
+    """Every route that changes something, as a page elsewhere would send it with the browser's cookie."""
+    client, people = closed
+    client.post("/login", data={"key": people["admin"]})
+    assert client.get("/lab").status_code == 200  # the cookie is there
+    tried = 0
+    for method, path in operations(client):
+        if method in ("GET", "OPTIONS"):
+            continue
+        tried += 1
+        for headers in ({"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, {"origin": "http://evil"}):
+            answer = client.request(method, path, headers={**headers, "accept": "application/json"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, "cross_origin"), (method, path)
+    assert tried > 30
+    client.cookies.clear()
+
+
+def test_a_session_that_somebody_else_planted_opens_nothing(closed: tuple[TestClient, dict[str, str]]) -> None:
+    """Fixation: the login gives a new secret, and the planted one is worth nothing before or after."""
+    client, people = closed
+    planted = "a" * 43
+    client.cookies.set("nullscope_session", planted)
+    assert client.get("/api/v1/results").status_code == 401
+    answer = client.post("/login", data={"key": people["run"]}, follow_redirects=False)
+    fresh = answer.cookies["nullscope_session"]
+    assert fresh != planted
+    client.cookies.clear()
+    for secret, status in ((planted, 401), (fresh, 200)):
+        assert client.get("/api/v1/results", headers={"cookie": f"nullscope_session={secret}"}).status_code == status
+
+
+def test_headers_that_a_proxy_would_send_change_nobody(closed: tuple[TestClient, dict[str, str]]) -> None:
+    client, people = closed
+    forged = {
+        "x-forwarded-user": "admin", "x-forwarded-for": "127.0.0.1", "x-real-ip": "127.0.0.1",
+        "forwarded": "for=127.0.0.1",
+        "x-forwarded-host": "localhost", "x-forwarded-proto": "https", "x-original-url": "/healthz",
+        "x-rewrite-url": "/healthz", "x-http-method-override": "GET", "remote-user": "admin",
+    }  # fmt: skip
+    assert client.get("/api/v1/results", headers=forged).status_code == 401
+    viewer = {**forged, "authorization": f"Bearer {people['view']}"}
+    refused = client.post("/api/v1/models/tiny-gpt2/trace", json={"text": "x"}, headers=viewer)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "role")
