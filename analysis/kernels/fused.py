@@ -87,7 +87,8 @@ def _reduce(  # type: ignore[no-untyped-def]
         if HAS_BASES:
             u += coefficient_0[:, None] * tl.load(bases + base_start + lane, mask=valid, other=0.0)[None, :]
             if B == 2:
-                second = bases + n_pos.to(tl.int64) * vocab + base_start
+                # An argument that is 1 is a constant to the compiler and has no `to`: widen the position instead.
+                second = bases + (pos.to(tl.int64) + n_pos) * vocab
                 u += coefficient_1[:, None] * tl.load(second + lane, mask=valid, other=0.0)[None, :]
         if HAS_ROW:
             both = inside[:, None] & valid[None, :]
