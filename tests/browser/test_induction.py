@@ -103,6 +103,49 @@ def test_without_javascript_the_panels_are_pages(open_page: Open) -> None:
 
 def test_a_passage_opens_in_the_prompt_page(open_page: Open) -> None:
     page = open_page("/induction?rows=2")
-    page.get_by_text("The passages").click()
+    page.locator("summary", has_text="The passages").click()
     page.get_by_role("button", name="Open in the prompt page").first.click()
     expect(page.locator("#strip")).to_be_visible()
+
+
+def test_a_head_is_taken_out_of_a_prompt(open_page: Open, tmp_path: Path) -> None:
+    """The same text twice on the prompt page: without the head that copies, the second copy is read with less
+    confidence; the clean run stays beside it, and pausing the chip brings it back."""
+    page = open_page("/")
+    page.fill("#text", f"{TEXT}. {TEXT}.")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#strip")).to_contain_text("barges")
+    page.get_by_text("Add a neuron or head").click()
+    page.fill("[name=neuron]", "L3H3")
+    page.select_option("[name=mode]", "bos")
+    page.click("#add")
+    chip = page.locator(".chip", has_text="L3H3")
+    expect(chip).to_contain_text("reads BOS only")
+    changes = [trace["y"] for trace in drawn(page, "changes")]
+    assert any(abs(value) > 1e-3 for series in changes for value in series if value is not None)
+    picture = tmp_path / "prompt.png"
+    page.screenshot(path=picture)
+    assert picture.stat().st_size > 20_000
+    chip.get_by_role("button", name="Pause L3H3").click()
+    expect(page.locator(".chip.paused", has_text="L3H3")).to_be_visible()
+    expect(page.locator('[data-chart="changes"]')).to_have_count(0)
+    page.get_by_role("button", name="Remove L3H3").click()
+    expect(page.locator(".chip", has_text="L3H3")).to_have_count(0)
+
+
+def test_the_worked_example_is_there_without_waiting(open_page: Open) -> None:
+    page = open_page("/")
+    page.get_by_role("link", name="Repeats").click()
+    expect(page.locator(".claim")).to_contain_text("random sets of the same norms")
+    names = [trace["name"] for trace in drawn(page, "clip")]
+    assert "clipped" in names
+
+
+def test_the_address_of_ones_own_text(open_page: Open) -> None:
+    page = open_page("/induction")
+    repeat(page)
+    page.wait_for_url("**/r/*")
+    mine = drawn(page, "curves")
+    theirs = open_page("/" + page.url.split("/", 3)[3])
+    expect(theirs.locator(".claim")).to_contain_text("Recomputed: the same numbers")
+    assert drawn(theirs, "curves") == mine
