@@ -28,7 +28,18 @@ from analysis.nullspace import Spectrum
 from analysis.readout import Readout
 from analysis.weights import Vocabulary
 
-__all__ = ["Atlas", "Controls", "Evidence", "NeuronTable", "Progress", "cache_key", "compute", "load", "save"]
+__all__ = [
+    "Atlas",
+    "Controls",
+    "Evidence",
+    "NeuronTable",
+    "Progress",
+    "cache_key",
+    "compute",
+    "load",
+    "save",
+    "working_bytes",
+]
 
 Step = TypeVar("Step")
 
@@ -167,6 +178,14 @@ def compute(model: Model, unigram: Unigram | None = None) -> Iterator[Progress]:
         layers.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     table = NeuronTable(**{name: torch.stack([layer[name] for layer in layers]) for name in layers[0]})
     yield Progress(total, total, "done", Atlas(table, centred, uncentred, controls))
+
+
+def working_bytes(model: Model) -> int:
+    """What `compute` takes beside the model, at most: a dozen d_model² in float64 (the triangle, its SVD), the random
+    controls, the rows of a layer, the table itself twice."""
+    d, m = model.d_model, model.d_mlp
+    table = 2 * 8 * model.n_layers * m * (len(fields(NeuronTable)) + 4 * weights.EXTREMES)
+    return 8 * (16 * d * d + 5 * CONTROLS * d) + 3 * 8 * m * d + table + (64 << 20)
 
 
 def _inferred(steps: Iterator[Step]) -> Iterator[Step]:

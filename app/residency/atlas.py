@@ -147,4 +147,5 @@ def file_of(resident: Resident, data_dir: Path) -> Path:
 
 
 def steps(resident: Resident) -> Any:
+    resident.memory.admit(numerics.working_bytes(resident.model), f"The atlas of {resident.key}")
     return numerics.compute(resident.model, resident.unigram)
