@@ -52,7 +52,8 @@ class ReadLimits:
 def documents(path: Path, *, limits: ReadLimits = ReadLimits(), name: str | None = None) -> Iterator[str]:
     """The documents of a file, or of every known file below a folder in the order of their names; none is empty.
 
-    name: what errors call the file; its own by default. InputError where a file is missing, binary, not UTF-8, not JSONL, truncated, or larger than ``limits``.
+    name: what errors call the file; its own by default. InputError where a file is missing, binary, not UTF-8, not
+    JSONL, truncated, or larger than ``limits``.
     """
     budget = _Budget(limits.total)
     for file in _files(path, name or path.name):

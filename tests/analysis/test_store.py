@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import select
 import signal
 import subprocess
 import time
@@ -62,11 +63,34 @@ def forked(work: Callable[[], None]) -> int:
     return child
 
 
-def killed_while(folder: RunFolder, model: Model, seconds: float) -> None:
-    child = forked(lambda: advance(folder, model))
+def heard(reader: int) -> bool:
+    """Wait for the child's next byte; False when it has ended."""
+    assert select.select([reader], [], [], 120)[0], "the child neither wrote nor ended"
+    return bool(os.read(reader, 1))
+
+
+def killed_after(folder: RunFolder, model: Model, syncs: int, seconds: float) -> None:
+    """Killed that long after so many files and folders have been synced: however slow the machine, in its midst."""
+    reader, writer = os.pipe()
+
+    def telling() -> None:
+        sync = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            sync(descriptor)
+            os.write(writer, b"!")
+
+        store.os.fsync = fsync  # type: ignore[attr-defined]  # in the child only
+        advance(folder, model)
+
+    child = forked(telling)
+    os.close(writer)
+    while syncs and heard(reader):
+        syncs -= 1
     time.sleep(seconds)  # the moment of the kill is what is being tried, nothing waits for it
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    os.close(reader)
 
 
 def test_killed_at_twenty_random_moments(tmp_path: Path, model: Model, uninterrupted: dict[str, bytes]) -> None:
@@ -74,7 +98,7 @@ def test_killed_at_twenty_random_moments(tmp_path: Path, model: Model, uninterru
     moments = random.Random(0)
     finished: set[str] = set()
     for _ in range(20):
-        killed_while(folder, model, moments.uniform(0.0, 0.15))
+        killed_after(folder, model, moments.randrange(4), moments.uniform(0.0, 0.02))
         here = {
             name for name in contents(folder) if name.endswith(".safetensors") and not Path(name).name.startswith(".")
         }
@@ -99,15 +123,17 @@ def test_killed_in_the_middle_of_a_write(
             left[0] -= 1
             if left[0] == 1:
                 os.write(writer, b"!")
-                time.sleep(60)
+                time.sleep(600)
 
         store.os.fsync = fsync  # type: ignore[attr-defined]  # in the child only
         advance(folder, model)
 
     child = forked(stop_at_the_nth)
-    assert os.read(reader, 1) == b"!"
+    os.close(writer)
+    assert heard(reader)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    os.close(reader)
     assert any(name.endswith(".tmp") for name in contents(folder))
     advance(folder, model)
     assert contents(folder) == uninterrupted
