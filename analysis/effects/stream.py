@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis import interrupt
 from analysis.effects.ablation import Condition, ablation
 from analysis.effects.clean import Clean, clean
 from analysis.effects.engine import Engine
@@ -84,6 +85,7 @@ def stream(
             functionals = None if engine.readout.soft_cap is None else capped_functionals(engine, start)
             ln_only = LnOnly(engine.readout, start, functionals)
         for block in torch.split(which, engine.rows_per_block(len(chunk))):
+            interrupt.check()
             with torch.inference_mode():
                 made = _block(engine, start, ln_only, last, chunk, block, baseline, conditions, ranks, neurons is None)
             yield made

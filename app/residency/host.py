@@ -179,8 +179,8 @@ class ModelHost:
         """`function(resident, *args)` on the thread of the model's device; the event loop only waits.
 
         who: whose turn it takes in the queue. identity: equal identities in flight are computed once. A caller that is
-        cancelled while the work still waits takes it out of the queue. Raises what the function raises; BusyError when
-        the queue is full, UnavailableError when the model is not loaded or `request_seconds` have passed.
+        cancelled takes it out of the queue, or ends it between two blocks. Raises what the function raises; BusyError
+        when the queue is full, UnavailableError when the model is not loaded or `request_seconds` have passed.
         """
         flight = self._flights.get(identity) if identity else None
         if flight is None:
@@ -201,7 +201,7 @@ class ModelHost:
         finally:
             flight.waiters -= 1
             if flight.waiters == 0:
-                flight.ticket.future.cancel()  # nobody is left to read it; without effect once it runs or is done
+                flight.ticket.give_up()  # nobody is left to read it; without effect once it is done
                 if identity and self._flights.get(identity) is flight:
                     del self._flights[identity]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from analysis import interrupt
 from analysis.types import NullscopeError
 from app.errors import BusyError, UnavailableError
 from app.residency.queue import FairQueue, FullError, Lane
@@ -36,7 +37,13 @@ class Ticket:
     lane: Lane
     kind: str
     future: Future[Any] = field(default_factory=Future)
+    given_up: threading.Event = field(default_factory=threading.Event)
     submitted: float = field(default_factory=time.monotonic)
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more: out of the queue, or, if it runs, ended at its next `interrupt.check`."""
+        if not self.future.cancel():
+            self.given_up.set()
 
 
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, float("inf"))  # seconds
@@ -139,7 +146,7 @@ class Worker:
         started = time.monotonic()
         result, error = None, None
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), interrupt.until(ticket.given_up.is_set):
                 result = ticket.work()
         except BaseException as exc:  # whatever it is, it belongs to the one who asked, and the thread lives on
             error = self._translate(exc)

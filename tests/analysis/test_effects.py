@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from analysis import interrupt
 from analysis.effects import (
     Effects,
     Engine,
@@ -333,3 +334,19 @@ def test_the_last_token_and_missing_counts_leave_columns_out(tiny_model):
     assert table.clean.loss is None
     assert table.d_kl_unigram is None
     assert table.d_entropy.frequency_mediated is None
+
+
+def test_work_that_is_given_up_ends_between_two_blocks(tiny_model):
+    """A budget for few rows at a time makes several blocks; nothing comes after the one in which it was given up."""
+    model = tiny_model("gpt2")
+    clean = trace(model, IDS)
+    engine = Engine.build(model.readout, backend="eager", memory_bytes=8 * 8 * tiny.D_VOCAB * 4)
+    blocks = stream(engine, clean.last, next_tokens(IDS), baseline=torch.zeros(model.d_mlp))
+    given_up = []
+    with interrupt.until(lambda: bool(given_up)):
+        next(blocks)
+        next(blocks)
+        given_up.append(True)
+        with pytest.raises(interrupt.GivenUpError):
+            next(blocks)
+    assert len(list(stream(engine, clean.last, next_tokens(IDS), baseline=torch.zeros(model.d_mlp)))) > 2

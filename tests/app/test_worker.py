@@ -1,12 +1,15 @@
 """A device's thread survives everything, and what fails there is told to the one who asked."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
 import pytest
 import torch
 
+from analysis import interrupt
+from analysis.interrupt import GivenUpError
 from analysis.types import InputError
 from app.errors import BusyError, UnavailableError
 from app.residency.worker import POISONED_EXIT_CODE, Worker
@@ -123,6 +126,25 @@ def test_cancelled_work_never_runs_and_frees_its_place(worker: Worker) -> None:
     assert ran == ["stays"]
     with pytest.raises(CancelledError):
         gone.future.result()
+
+
+def test_running_work_that_is_given_up_ends_at_its_next_check(worker: Worker) -> None:
+    entered = threading.Event()
+
+    def work() -> None:
+        entered.set()
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            interrupt.check()
+        pytest.fail("it was never told")
+
+    ticket = ask(worker, work)
+    assert entered.wait(60)
+    ticket.give_up()
+    with pytest.raises(GivenUpError):
+        ticket.future.result(60)
+    ask(worker, interrupt.check).future.result(60)  # the next one is not given up
+    interrupt.check()  # nor anything on another thread
 
 
 def test_closing_finishes_what_runs_and_refuses_what_waits() -> None:
