@@ -38,6 +38,7 @@ class Thresholds:
     entropy_norm: float = 1.0  # x median; speaks for, not required
     frequency_alignment: float = 0.5
     frequency_alignment_chance: float = 1.15  # x chance
+    frequency_alignment_median: float = 3.0  # x median of its absolute value: where all are aligned, none stands out
     kurtosis: float = 10.0  # Gurnee et al. 2024
     partition_logit_var: float = 3.0  # x median
     partition_kurtosis: float = 4.0
@@ -162,9 +163,13 @@ def _entropy(c: Columns, t: Thresholds) -> tuple[Condition, ...]:
 
 
 def _frequency(c: Columns, t: Thresholds) -> tuple[Condition, ...]:
-    least = max(t.frequency_alignment, t.frequency_alignment_chance * c.chance_alignment)
-    text = f"abs(frequency alignment) above {t.frequency_alignment:g} and {t.frequency_alignment_chance:g} x chance"
-    return (_above("frequency_alignment", text, c.frequency_alignment.abs(), least),)
+    size = c.frequency_alignment.abs()
+    relative = (t.frequency_alignment_chance * c.chance_alignment, t.frequency_alignment_median * median(size))
+    text = (
+        f"abs(frequency alignment) above {t.frequency_alignment:g}, {t.frequency_alignment_chance:g} x chance and "
+        f"{t.frequency_alignment_median:g} x the layer's median"
+    )
+    return (_above("frequency_alignment", text, size, max(t.frequency_alignment, *relative)),)
 
 
 def _above(name: str, text: str, values: Tensor, threshold: float, **more: bool) -> Condition:
