@@ -57,7 +57,7 @@ def run(model: Model, *, seed: int = 0) -> list[Finding]:
     return [
         finding(
             "logits",
-            "log-probabilities of the folded readout = the model's own",
+            "log-probabilities of the folded readout = those of the plain transformers model",
             _gap(_log_probs(model, clean), _own(model, tokens, [])),
         ),
         finding(

@@ -67,5 +67,13 @@ class PermalinkView(ResultRow):
             return curve_rows(TraceView.model_validate(self.trace))
         if own := OWN_TABLE.get(self.kind):
             return list(own.model_validate(self.result).csv_rows())
-        rows: list[dict[str, Any]] = self.result.get("rows") or []
-        return rows
+        return [_spread(row) for row in self.result.get("rows") or []]
+
+
+def _spread(row: dict[str, Any]) -> dict[str, Any]:
+    """A heat map's row has its values in columns, one a position."""
+    values = row.get("values")
+    if not isinstance(values, list):
+        return row
+    rest = {name: value for name, value in row.items() if name != "values"}
+    return rest | {str(position): value for position, value in enumerate(values)}
