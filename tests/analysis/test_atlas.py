@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,11 @@ def test_a_small_norm_does_not_take_the_label_away() -> None:
     entropy = assign(columns)[0]
     assert bool(entropy.holds[0])
     assert [c.name for c in entropy.conditions if not bool(c.holds[0]) and not c.causal] == ["norm"]
+
+
+def test_where_a_whole_layer_is_aligned_nobody_stands_out() -> None:
+    everyone = replace(layer_of_four(), frequency_alignment=column(0.7, -0.9, 0.6, 0.65))
+    assert not bool(assign(everyone)[1].holds.any())
 
 
 def test_thresholds_are_arguments() -> None:

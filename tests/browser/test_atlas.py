@@ -2,13 +2,58 @@
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from app.figures.atlas import neuron_map
+from app.views.atlas import Points
+
 pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
+
+MANY_POINTS = """async (text) => {
+  const element = document.querySelector('[data-chart="map"] [data-plotly]');
+  const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  let from = performance.now();
+  element._figure = JSON.parse(text);
+  await window.plots.draw(element);
+  await frame();
+  const drawn = performance.now() - from;
+  const frames = [];
+  for (let step = 1; step <= 10; step++) {
+    from = performance.now();
+    await window.Plotly.relayout(element, { "xaxis.range": [0.01 * step, 0.3 + 0.01 * step] });
+    await frame();
+    frames.push(performance.now() - from);
+  }
+  const trace = element._fullData.find((one) => one.name === "neurons");
+  return { points: trace.type === "scattergl" ? trace._length : 0, drawn, frame: frames.sort((a, b) => a - b)[5] };
+}"""
+"""Draws a figure in place of the map as the page does; milliseconds until it is there, and of a step of panning."""
+
+
+def big_map(n: int) -> str:
+    """The atlas' figure of n made-up neurons."""
+    g = np.random.default_rng(0)
+    norm, variance, rho = (g.lognormal(0, 0.3, n) for _ in range(3))
+    points = Points(
+        neuron=[f"3.{i}" for i in range(n)],
+        x=norm.tolist(),
+        y=variance.tolist(),
+        color=rho.tolist(),
+        size=None,
+        labels={},
+        known={},
+        control_x=norm[:4096].tolist(),
+        control_y=variance[:4096].tolist(),
+    )
+    view: Any = SimpleNamespace(points=points, state={"x": "norm", "y": "logit_var", "color": "rho"})
+    return neuron_map(view).to_json()
+
 
 DRAWN = "[...document.querySelectorAll('[data-plotly]')].filter(e => e.offsetParent).every(e => e.dataset.drawn)"
 
@@ -47,6 +92,35 @@ def test_a_lasso_makes_a_table_of_its_neurons(open_page: Open) -> None:
     page.get_by_role("button", name="Show in the table").click()
     page.wait_for_url(re.compile("neurons=3.2%2C3.3%2C3.4"))
     expect(page.locator("#neurons tbody tr")).to_have_count(3)
+
+
+def test_a_lasso_drawn_by_hand_becomes_a_list_that_is_ablated_as_a_set(open_page: Open) -> None:
+    page = open_page("/atlas")
+    drawn(page)
+    page.get_by_role("button", name="Lasso").click()
+    box = page.locator('[data-chart="map"] .nsewdrag').first.bounding_box()
+    assert box is not None
+    corners = [(0.25, 0.35), (0.75, 0.35), (0.75, 0.95), (0.25, 0.95), (0.25, 0.35)]
+    page.mouse.move(box["x"] + corners[0][0] * box["width"], box["y"] + corners[0][1] * box["height"])
+    page.mouse.down()
+    for across, down in corners[1:]:
+        page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"], steps=8)
+    page.mouse.up()
+    expect(page.locator("#picked")).to_be_visible()
+    count = int(page.locator("#picked [data-count]").inner_text().split()[0])
+    assert count > 0
+    page.get_by_label("Name of the list").fill("By hand")
+    page.get_by_role("button", name="Keep as a list").click()
+    page.wait_for_url(re.compile("/lab"))
+    expect(page.locator("body")).to_contain_text("By hand")
+    page.get_by_role("link", name="Ablate them all on the prompt page").first.click()
+    page.wait_for_url(re.compile("do="))
+
+
+def test_fifty_thousand_points_are_drawn(open_page: Open) -> None:
+    page = open_page("/atlas")
+    drawn(page)
+    assert page.evaluate(MANY_POINTS, big_map(50_000))["points"] == 50_000
 
 
 def test_sorting_and_filtering_swap_the_table_only(open_page: Open) -> None:
