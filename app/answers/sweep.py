@@ -19,6 +19,7 @@ from analysis.sweep import Result, SweepConfig
 from analysis.sweep.run import config_of
 from analysis.trace import trace
 from analysis.types import InputError, NeuronId, NotFoundError
+from app.errors import ConflictError
 from app.present import sweep as shown
 from app.present.sweep_figures import figure as made
 from app.present.sweep_ground import Dropout, Ground
@@ -164,10 +165,27 @@ def dropout_runs(folder: Path | None) -> Dropout | None:
     return Dropout(np.load(file, allow_pickle=False), json.loads(file.with_suffix(".json").read_text())["tokens"])
 
 
+def of_these_weights(resident: Resident, folder: RunFolder) -> None:
+    """ConflictError for a sweep of other weights than are served now: no figure mixes the two."""
+    if folder.manifest()["weights_sha256"] != resident.model.weights_sha256:
+        raise ConflictError(
+            f"This sweep was made with other weights of {resident.key}.",
+            code="other_weights",
+            hint="Its table still stands; for figures start a new sweep.",
+        )
+
+
 def figures(
-    resident: Resident, atlas: Atlas, result: Result, sweep_id: str, names: list[str], query: FigureQuery
+    resident: Resident,
+    atlas: Atlas,
+    result: Result,
+    sweep_id: str,
+    folder: RunFolder,
+    names: list[str],
+    query: FigureQuery,
 ) -> list[views.FigureView]:
     """Some figures of a sweep."""
+    of_these_weights(resident, folder)
     on = ground(resident.model, atlas, result, sweep_id, query)
     return [made(on, name) for name in names]
 
@@ -185,6 +203,7 @@ def calibrate(
     resident: Resident, atlas: Atlas, result: Result, sweep_id: str, folder: RunFolder, query: CalibrationQuery
 ) -> Iterator[Any]:
     """Reliability clean, ablated, and with norm-matched random sets ablated; then sets of 1, 2, 4, ... neurons."""
+    of_these_weights(resident, folder)
     model = resident.model
     on = ground(model, atlas, result, sweep_id, FigureQuery(top=query.top, seed=query.seed))
     chosen = _named(on, query) or on.strongest("direct")

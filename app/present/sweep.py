@@ -245,6 +245,7 @@ def compare(
         b=ref(sweeps, b),
         column=name,
         label=label(name),
+        same_weights=len({sweeps.folder(each).manifest()["weights_sha256"] for each in (a, b)}) == 1,
         columns={column: label(column) for column in SWEEP_COLUMNS[1:]},
         choices=every(sweeps),
         correlation=spearman([(r.a, r.b) for r in rows if r.a is not None and r.b is not None]),

@@ -257,7 +257,7 @@ def _dropout(g: Ground) -> dict[str, Any]:
         "x": "singular vector",
         "y": "singular value",
         "y_log": True,
-        "rows": [row for row in rows if row.y is not None and row.y > 1e-6],
+        "rows": [row for row in rows if row.y is not None and row.y > 1e-6 * g.singular.max()],
         "notes": [note],
     }
 

@@ -1,6 +1,7 @@
 """The sweep pages: the list with its form, one sweep, its figures, a neuron in it, calibration, comparison."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -10,6 +11,7 @@ from starlette.responses import RedirectResponse
 
 from analysis.types import InputError
 from app import pages
+from app.errors import ConflictError
 from app.figures import sweep as figures
 from app.requests.sweep import (
     CalibrationQuery,
@@ -99,8 +101,9 @@ async def sweep(request: Request, sweep_id: str, query: Annotated[SweepPageQuery
     view = await desk.one(sweep_id, query)
     drawn: dict[str, Any] = {}
     if view.n_rows and pages.fragment_of(request) not in ("neurons", "progress"):
-        overview = (await desk.figures(sweep_id, ["1"], FigureQuery()))[0]
-        drawn["overview"] = lambda: figures.drawn(overview, _root(request))
+        with suppress(ConflictError):  # made with other weights: the table alone
+            overview = (await desk.figures(sweep_id, ["1"], FigureQuery()))[0]
+            drawn["overview"] = lambda: figures.drawn(overview, _root(request))
     return pages.respond(request, view, template="sweep.html", title="Sweep", model=view.ref.model, figures=drawn)
 
 

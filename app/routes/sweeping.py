@@ -86,7 +86,9 @@ class Desk:
     async def figures(self, sweep_id: str, names: list[str], query: FigureQuery) -> list[views.FigureView]:
         key, result = await self.result(sweep_id)
         atlas = await Ground(self.request).atlases.get(key, patience=API_PATIENCE)
-        return await self.caller.run(key, answers.figures, atlas, result, sweep_id, names, query)
+        return await self.caller.run(
+            key, answers.figures, atlas, result, sweep_id, self.sweeps.folder(sweep_id), names, query
+        )
 
     async def neuron(self, sweep_id: str, name: str) -> views.SweepNeuronView:
         key, result = await self.result(sweep_id)

@@ -233,6 +233,7 @@ class CompareView(View):
     b: SweepRef
     column: str
     label: str = Field(description="What the column is, in words.")
+    same_weights: bool
     columns: dict[str, str] = Field(description="Every column that can be compared, and what it is.")
     choices: list[SweepRef]
     correlation: float | None = Field(description="Spearman's, over the neurons of both.")

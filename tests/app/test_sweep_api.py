@@ -115,6 +115,21 @@ def test_figure_6_compares_runs_of_equal_length(client: TestClient, done: dict[s
     assert "same 1,500 tokens" in view["notes"][0]
 
 
+def test_a_sweep_of_other_weights_keeps_its_table_and_draws_no_figure(client: TestClient, done: dict[str, Any]) -> None:
+    manifest = data_dir(client) / "sweeps" / done["id"] / "manifest.json"
+    before = manifest.read_text()
+    manifest.write_text(before.replace(done["manifest"]["weights_sha256"], "0" * 64))
+    try:
+        for path in ("figures/1", "calibration"):
+            answer = client.get(f"/api/v1/sweeps/{done['id']}/{path}")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "other_weights")
+        page = client.get(f"/sweeps/{done['id']}")
+        assert page.status_code == 200
+        assert 'data-chart="overview"' not in page.text
+    finally:
+        manifest.write_text(before)
+
+
 def test_one_neuron_with_its_examples(client: TestClient, done: dict[str, Any]) -> None:
     name = done["rows"][0]["neuron"]
     view = client.get(f"/api/v1/sweeps/{done['id']}/neurons/{name}").json()
