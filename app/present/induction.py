@@ -114,10 +114,13 @@ def finding(view: views.InductionView) -> str:
     low, high = min(others), max(others)
     verdict = f"as {len(others)} random sets of the same norms do ({low:.3f} to {high:.3f}): no more than chance"
     if not low <= ratio <= high:
-        verdict = f"beyond all {len(others)} random sets of the same norms ({low:.3f} to {high:.3f}): there they " + (
-            "add to confidence, unlike the paper's entropy neurons, which hold it back"
-            if ratio > 1
-            else "hold confidence back, as the paper's entropy neurons do"
+        verdict = (
+            f"beyond all {len(others)} random sets of the same norms ({low:.3f} to {high:.3f}): their change there "
+            + (
+                "adds to confidence, where that of the paper's entropy neurons holds it back"
+                if ratio > 1
+                else "holds confidence back, as that of the paper's entropy neurons does"
+            )
         )
     moves = "falls" if (entropy.second or 0.0) < (entropy.first or 0.0) else "rises"
     return (

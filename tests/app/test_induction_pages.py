@@ -146,7 +146,7 @@ def test_the_finding_says_what_its_figures_say() -> None:
     found = examples.finding()
     assert found is not None
     assert found.view.clip is not None
-    for ratio, words in ((0.5, "hold confidence back, as"), (1.0, "no more than chance"), (2.0, "add to confidence")):
+    for ratio, words in ((0.5, "holds confidence back, as"), (1.0, "no more than chance"), (2.0, "adds to confidence")):
         controls = [row.model_copy(update={"ratio": 0.9 + 0.01 * i}) for i, row in enumerate(found.view.clip.controls)]
         clip = found.view.clip.model_copy(update={"repeat_ratio": ratio, "controls": controls})
         claim = finding(found.view.model_copy(update={"clip": clip}))

@@ -86,4 +86,4 @@ def test_the_worked_example_says_what_was_found(written: dict[str, Any]) -> None
     assert f"{view.clip.repeat_ratio:.3f}" in claim
     assert ", ".join(clip["neurons"]) in claim
     assert ("no more than chance" in claim) == (min(ratios) <= view.clip.repeat_ratio <= max(ratios))
-    assert ("hold confidence back, as" in claim) == (view.clip.repeat_ratio < min(ratios))
+    assert ("holds confidence back, as" in claim) == (view.clip.repeat_ratio < min(ratios))
