@@ -148,7 +148,7 @@ def test_there_are_six_examples() -> None:
 
 @pytest.mark.parametrize("example", examples.shelf().items, ids=lambda example: example.key)
 def test_the_committed_example_is_what_the_model_says(demo: ModelHost, example: examples.Example) -> None:
-    """Computed again: the same page to four digits (float32, whatever the order of its sums), and its sentence's claim holds on both."""
+    """Computed again: the same page to four digits (float32 sums in any order); its sentence's claim holds on both."""
     view = demo.submit("demo", page, example).result()
     assert example.view is not None
     assert example.view.trace is not None
