@@ -11,6 +11,7 @@ from analysis import model as models
 from analysis import registry
 from training.export import export
 from training.model import GPT, Shape
+from training.spectra import spectra
 from training.texts import write_whole
 from training.tokenizer import train_tokenizer
 
@@ -50,3 +51,29 @@ def test_bos_is_token_zero(exported: tuple[GPT, Path]) -> None:
     model = models.load(registry.folder_spec(exported[1], prepend_bos=True))
     assert model.bos_id == 0
     assert model.encode("one two")[0] == 0
+
+
+def test_spectra_of_two_runs_after_the_same_tokens(exported: tuple[GPT, Path], run_folder: Path) -> None:
+    """The latest snapshot that both have, against the singular values of the folded and centred unembedding."""
+    ours, _ = exported
+    for name, tokens in (("without", (0, 8, 16)), ("dropped", (0, 8))):
+        folder = run_folder.parent / name
+        (folder / "snapshots").mkdir(parents=True)
+        for n in tokens:
+            factor = 1 + n / 8 if name == "without" else 3.0
+            state = {key: value.clone().half() for key, value in ours.state_dict().items()}
+            state["unembed"] *= factor
+            save_file(state, folder / "snapshots" / f"{n:012d}.safetensors")
+        for file in ("tokenizer.json", "unigrams.npy"):
+            (folder / file).write_bytes((run_folder / file).read_bytes())
+    found, after = spectra(run_folder.parent / "without", run_folder.parent / "dropped", SHAPE)
+    folded = ours.ln_f.weight.double()[:, None] * ours.unembed.double().T
+    folded = folded - folded.mean(0)
+    expected = torch.linalg.svdvals(folded - folded.mean(1, keepdim=True)).detach().numpy()
+    assert after == 8
+    assert found[0] == pytest.approx(2 * expected, rel=2e-3, abs=1e-6)
+    assert found[1] == pytest.approx(3 * expected, rel=2e-3, abs=1e-6)
+    (run_folder.parent / "dropped" / "snapshots" / "000000000008.safetensors").unlink()
+    (run_folder.parent / "dropped" / "snapshots" / "000000000000.safetensors").unlink()
+    with pytest.raises(ValueError, match="same number of tokens"):
+        spectra(run_folder.parent / "without", run_folder.parent / "dropped", SHAPE)

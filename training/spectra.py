@@ -1,0 +1,52 @@
+"""The unembedding's spectrum with and without dropout: `python -m training.spectra` writes dropout_spectrum.npy, .json.
+
+Two runs of one recipe, one with dropout, are compared after the same number of tokens: the latest that both have a
+snapshot of. Row 0 without, row 1 with dropout: singular values of the folded and centred W_U, largest first, float64.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from analysis import model as models
+from analysis import nullspace, registry
+from training.export import export
+from training.model import Shape
+from training.recipe import Recipe
+
+
+def spectra(without: Path, dropped: Path, shape: Shape) -> tuple[Float64[np.ndarray, "2 d_model"], int]:
+    """Both spectra, and after how many tokens. ValueError where no snapshot is common."""
+    common = {path.name for path in (without / "snapshots").glob("*.safetensors")}
+    common &= {path.name for path in (dropped / "snapshots").glob("*.safetensors")}
+    if not common:
+        raise ValueError(f"{without} and {dropped} have no snapshot after the same number of tokens.")
+    name, found = max(common), []
+    for run in (without, dropped):
+        with tempfile.TemporaryDirectory() as folder:
+            export(run / "snapshots" / name, run, Path(folder), shape)
+            model = models.load(registry.folder_spec(Path(folder), prepend_bos=True))
+        found.append(nullspace.spectrum(model.readout).S.double().numpy())
+    return np.stack(found), int(Path(name).stem)
+
+
+@click.command()
+@click.option("--run", type=click.Path(path_type=Path, exists=True), default=Path("training/runs/demo"))
+@click.option("--dropped", type=click.Path(path_type=Path, exists=True), default=Path("training/runs/demo-dropout"))
+@click.option("--model", "folder", type=click.Path(path_type=Path, exists=True), default=Path("models/demo"))
+def main(run: Path, dropped: Path, folder: Path) -> None:
+    """Write both spectra beside the model."""
+    torch.set_num_threads(1)
+    found, tokens = spectra(run, dropped, Recipe().shape)
+    np.save(folder / "dropout_spectrum.npy", found)
+    (folder / "dropout_spectrum.json").write_text(json.dumps({"tokens": tokens, "dropout": 0.1}) + "\n")
+    click.echo(f"after {tokens:,} tokens; largest {found[:, 0].round(2)}, smallest above 0 {found[:, 183].round(3)}")
+
+
+if __name__ == "__main__":
+    main()
