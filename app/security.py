@@ -56,8 +56,11 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if self.settings.root_path:  # whether or not the proxy takes the prefix away, links have it and routes do not
-            scope["root_path"] = self.settings.root_path.rstrip("/")
+        if root := self.settings.root_path.rstrip("/"):
+            scope["root_path"] = root
+            # A proxy may take the prefix away; to ASGI the path has it (a mounted folder finds its files by that).
+            if scope["path"] != root and not scope["path"].startswith(root + "/"):
+                scope["path"] = root + scope["path"]
         answer = _with_headers(send)
         limit = self.settings.max_body_bytes
         if scope["path"].endswith(UPLOADS):
