@@ -50,7 +50,10 @@
 
   // What is shown belongs to another text as soon as the box is edited.
   let ran = null;
-  const remember = () => { ran = document.getElementById("text")?.value ?? null; };
+  const remember = () => {
+    ran = document.getElementById("text")?.value ?? null;
+    if (ran) window.sessionStorage.setItem("prompt", ran);  // neuron pages opened in this tab watch the same text
+  };
   document.addEventListener("input", (event) => {
     if (event.target.id === "text") document.getElementById("result")?.classList.toggle("old", event.target.value !== ran);
   });

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 
 from analysis.types import NotReadyError
 from app import pages
@@ -25,13 +25,33 @@ async def page(
     request: Request, model: str, neuron: NeuronName, state: Annotated[NeuronState, Query()], ground: GroundDep
 ) -> Response:
     """`live` and `sample` are computed for their fragment, and for JSON; the page itself does not wait for them."""
+    return await respond(request, model, neuron, state, ground)
+
+
+@router.post("/m/{model}/n/{neuron}")
+async def on_text(
+    request: Request, model: str, neuron: NeuronName, state: Annotated[NeuronState, Form()], ground: GroundDep
+) -> Response:
+    """The same on a text of one's own, which stands in no address."""
+    return await respond(request, model, neuron, state, ground)
+
+
+@router.post("/atlas/{neuron}")
+async def short_on_text(
+    request: Request, neuron: NeuronName, state: Annotated[NeuronState, Form()], ground: GroundDep
+) -> Response:
+    return await respond(request, ground.key(state.model), neuron, state, ground)
+
+
+async def respond(request: Request, model: str, neuron: str, state: NeuronState, ground: Ground) -> Response:
     block = pages.fragment_of(request)
     everything = pages.format_of(request) == "json"
     try:
         weights = await ground.ask(model, answers.neuron, neuron, NeuronQuery(k=state.k), patience=PAGE_PATIENCE)
     except NotReadyError:
         return wait(request, ground, model)
-    live = await ground.caller.run(model, work.live, neuron, state.text) if everything or block == "live" else None
+    wanted = everything or block == "live" or bool(state.text)
+    live = await ground.caller.run(model, work.live, neuron, state.text) if wanted else None
     sample = await over_sample(ground, model, neuron) if everything or block == "sample" else None
     written = [] if block else await notes_on(ground, model, neuron)
     view = NeuronPage(
@@ -53,7 +73,7 @@ async def short(
     request: Request, neuron: NeuronName, state: Annotated[NeuronState, Query()], ground: GroundDep
 ) -> Response:
     """The same page under a shorter address; `model` is in the query."""
-    return await page(request, ground.key(state.model), neuron, state, ground)
+    return await respond(request, ground.key(state.model), neuron, state, ground)
 
 
 def charts(view: NeuronPage, live: Live | None) -> dict[str, Any]:

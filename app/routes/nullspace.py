@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 
 from analysis.types import NotReadyError
 from app import pages
@@ -10,7 +10,7 @@ from app.answers import nullspace as answers
 from app.figures import spectrum as figures
 from app.requests.atlas import NullspaceState
 from app.routes.atlas import wait
-from app.routes.footing import PAGE_PATIENCE, GroundDep
+from app.routes.footing import PAGE_PATIENCE, Ground, GroundDep
 
 router = APIRouter(include_in_schema=False)
 
@@ -20,6 +20,16 @@ PARTS = {"spectrum": set(), "rho": set(), "walk": {"walk"}}
 @router.get("/nullspace")
 async def nullspace(request: Request, state: Annotated[NullspaceState, Query()], ground: GroundDep) -> Response:
     """The spectrum of the unembedding; k on a slider recomputes rho of every neuron."""
+    return await respond(request, state, ground)
+
+
+@router.post("/nullspace")
+async def on_text(request: Request, state: Annotated[NullspaceState, Form()], ground: GroundDep) -> Response:
+    """The same with a walk on a text of one's own, which stands in no address."""
+    return await respond(request, state, ground)
+
+
+async def respond(request: Request, state: NullspaceState, ground: Ground) -> Response:
     key = ground.key(state.model)
     parts = PARTS.get(pages.fragment_of(request) or "", {"others", "walk"})
     try:

@@ -253,3 +253,20 @@ def test_a_page_shows_how_far_the_table_is_and_returns_when_it_is_there(
     assert done.headers["HX-Redirect"] == "/atlas?layer=0"
     for elsewhere in ("https://example.org", "//example.org", "/\\example.org"):
         assert client.get("/m/tiny-gpt2/atlas-progress", params={"to": elsewhere}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [("/frequency", "prompt"), ("/nullspace", "walk"), ("/m/tiny-gpt2/n/1.7", "live"), ("/atlas/1.7", "live")],
+)
+def test_a_text_of_ones_own_goes_in_the_body(client: TestClient, path: str, target: str) -> None:
+    """As page and fragment; no form asks for a text by address, where proxies' logs would keep it."""
+    headers = {"HX-Request": "true", "HX-Target": f"section#{target}"}
+    for given in ({}, headers):
+        answer = client.post(path, data={"text": "zwei drei"}, headers=given)
+        assert answer.status_code == 200, answer.text
+        assert "zwei drei</textarea>" in answer.text
+        assert "HX-Push-Url" not in answer.headers
+    assert client.post(path, data={"text": "x" * 4001}).status_code == 422
+    forms = re.findall(r"<form\b.*?</form>", client.get(path).text, re.S)
+    assert not [form for form in forms if "<textarea" in form and ('method="get"' in form or "hx-get" in form)]

@@ -62,9 +62,15 @@ def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path: Path, m
                 text = f"{number}.{turn}"
                 try:
                     note = client.post("/api/v1/notes", json={"target": "neuron:m/1.1", "text": text})
-                    notes[note.json()["id"]] = text
+                    if note.is_success:
+                        notes[note.json()["id"]] = text
                     body = {"token_ids": tiny.token_ids(8, seed=100 * number + turn)}
-                    links.add(client.post(f"{URL}/tiny-gpt2/trace", json=body).json()["permalink"])
+                    trace = client.post(f"{URL}/tiny-gpt2/trace", json=body)
+                    if trace.is_success:
+                        links.add(trace.json()["permalink"])
+                    if not (note.is_success and trace.is_success):
+                        assert {note.status_code, trace.status_code} <= {200, 201, 429}, (note.text, trace.text)
+                        killed.wait(1)  # a fast machine meets the rate limit: refused is not acknowledged
                 except httpx.TransportError:  # what it was asked last has no answer
                     return
                 if len(notes) > 40:

@@ -146,6 +146,17 @@ def test_the_neuron_page_fills_in_what_takes_longer(open_page: Open) -> None:
     page.wait_for_url(re.compile(r"/n/3\.11$"))
 
 
+def test_the_neuron_page_watches_the_text_of_the_prompt_page(open_page: Open) -> None:
+    page = open_page("/")
+    page.fill("#text", "A red kettle stood upon the stove")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#strip")).to_contain_text("stove")
+    page.goto(page.url.split("/?")[0].rstrip("/") + "/m/demo/n/3.10")
+    expect(page.locator("#live .watch").first).to_contain_text("stove")
+    expect(page.locator("#live textarea")).to_have_value("A red kettle stood upon the stove")
+    assert "kettle" not in page.url
+
+
 def test_the_slider_recomputes_rho(open_page: Open) -> None:
     page = open_page("/nullspace")
     drawn(page)
