@@ -134,9 +134,10 @@ class Engine:
 
 
 def _project(W_U: Float[Tensor, "d_model d_vocab"], vector: Float[Tensor, " d_vocab"]) -> Float[Tensor, " d_model"]:
-    """W_U times a vector in float64, a few rows at a time."""
+    """W_U times a vector in float64, a few rows at a time in one buffer: freed ones pile up in the allocator."""
     exact = vector.to(W_U.device, torch.float64)
-    return torch.cat([rows.double() @ exact for rows in torch.split(W_U, 64)])
+    buffer = exact.new_empty(min(16, len(W_U)), W_U.shape[1])
+    return torch.cat([buffer[: len(rows)].copy_(rows) @ exact for rows in torch.split(W_U, len(buffer))])
 
 
 def _with_float64(readout: Readout) -> Readout:
