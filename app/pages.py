@@ -1,8 +1,8 @@
 """A view rendered as page, fragment, JSON or CSV; an error likewise. The only place that knows htmx's headers.
 
-One URL gives all four: `?format=json|csv` or an Accept header chooses data; a request of htmx whose target is
-`#spectrum` gets the block `spectrum` of the page's template alone; everything else gets the page. So a fragment cannot
-differ from its page.
+One URL gives all of them: `?format=json|csv|parquet` or an Accept header chooses data; a request of htmx whose target
+is `#spectrum` gets the block `spectrum` of the page's template alone; everything else gets the page. So a fragment
+cannot differ from its page.
 """
 
 import csv
@@ -38,7 +38,7 @@ REQUEST, TARGET, KIND, RESTORE = "HX-Request", "HX-Target", "HX-Request-Type", "
 PUSH, REPLACE = "HX-Push-Url", "HX-Replace-Url"
 VARY = f"{REQUEST}, {TARGET}, {KIND}, Accept"
 
-Format = Literal["html", "json", "csv"]
+Format = Literal["html", "json", "csv", "parquet"]
 
 
 class Figure(Protocol):
@@ -125,6 +125,9 @@ def respond(
     if wanted == "csv":
         headers["Content-Disposition"] = f'attachment; filename="{Path(template).stem}.csv"'
         return Response(as_csv(view), status, headers, "text/csv; charset=utf-8")
+    if wanted == "parquet":
+        headers["Content-Disposition"] = f'attachment; filename="{Path(template).stem}.parquet"'
+        return Response(as_parquet(view), status, headers, "application/vnd.apache.parquet")
     if REQUEST in request.headers:
         headers |= {name: to for name, to in ((PUSH, push), (REPLACE, replace)) if to is not None}
     page = _page(request, title, figures or {}, model)
@@ -134,7 +137,7 @@ def respond(
 def format_of(request: Request) -> Format:
     """html, unless the query or the Accept header says otherwise; under /api it is always json."""
     asked = request.query_params.get("format")
-    if asked in ("json", "csv"):
+    if asked in ("json", "csv", "parquet"):
         return asked  # type: ignore[return-value]
     accept = request.headers.get("accept", "")
     if request.scope["path"].removeprefix(request.scope.get("root_path", "")).startswith("/api/"):
@@ -189,13 +192,40 @@ def render_failure(request: Request, failure: Failure) -> Response:
 
 def as_csv(view: BaseModel) -> str:
     """The view's table: `csv_rows()` where it has one, else its `rows`; nested keys become dotted columns."""
-    flat = [dict(_flatten(row)) for row in _rows_of(view)]
-    columns = list(dict.fromkeys(name for row in flat for name in row))
+    flat, columns = _table_of(view)
     out = io.StringIO()
     writer = csv.DictWriter(out, columns)
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in flat)
     return out.getvalue()
+
+
+def as_parquet(view: BaseModel) -> bytes:
+    """The same table; numbers stay numbers, a column of several kinds becomes text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    flat, columns = _table_of(view)
+    out = io.BytesIO()
+    pq.write_table(pa.table({name: _column([row.get(name) for row in flat]) for name in columns}), out)
+    return out.getvalue()
+
+
+def _column(values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    given = [value for value in values if value is not None]
+    if any(isinstance(value, float) for value in given) and all(type(value) in (int, float) for value in given):
+        return pa.array(values, pa.float64())
+    if len({type(value) for value in given}) <= 1 and not any(isinstance(value, list | dict) for value in given):
+        return pa.array(values)
+    return pa.array([value if value is None or isinstance(value, str) else json.dumps(value) for value in values])
+
+
+def _table_of(view: BaseModel) -> tuple[list[dict[str, Any]], list[str]]:
+    """Flat rows, and the columns in the order of their first appearance."""
+    flat = [dict(_flatten(row)) for row in _rows_of(view)]
+    return flat, list(dict.fromkeys(name for row in flat for name in row))
 
 
 def _rows_of(view: BaseModel) -> Any:

@@ -81,7 +81,7 @@ class PageQuery(Strict):
     """What every page of the atlas understands."""
 
     model: str | None = None
-    format: Literal["html", "json", "csv"] = "html"
+    format: Literal["html", "json", "csv", "parquet"] = "html"
 
     @model_validator(mode="before")
     @classmethod

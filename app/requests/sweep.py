@@ -96,7 +96,7 @@ class SweepForm(Strict):
     baseline: Text = Field("mean", max_length=40)
     seed: Text = Field("0", max_length=12)
     length: Text = Field("", max_length=12)
-    format: Literal["html", "json", "csv"] = "html"
+    format: Literal["html", "json", "csv", "parquet"] = "html"
 
     def request(self) -> SweepRequest:
         """Validated like any other request."""
@@ -133,7 +133,7 @@ class SweepQuery(Filtered):
 class SweepPageQuery(SweepQuery):
     """The page's address."""
 
-    format: Literal["html", "json", "csv"] = "html"
+    format: Literal["html", "json", "csv", "parquet"] = "html"
     model: Text | None = None
     limit: int = Field(25, ge=1, le=1000)
 
@@ -146,7 +146,7 @@ class FigureQuery(Strict):
     top: int = Field(6, ge=1, le=40, description="Neurons in the set.")
     k: int | None = Field(None, ge=1, le=100_000, description="Dimension of the null space; null: the default.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Draws the norm-matched random neurons.")
-    format: Literal["html", "json", "csv"] = "html"
+    format: Literal["html", "json", "csv", "parquet"] = "html"
     model: Text | None = None
 
     @field_validator("neuron", "k", mode="before")
@@ -169,7 +169,7 @@ class CompareQuery(Strict):
     column: str = Field("total.abs_entropy", description=f"One of: {', '.join(SWEEP_COLUMNS)}.")
     offset: int = Field(0, ge=0)
     limit: int = Field(50, ge=1, le=1000)
-    format: Literal["html", "json", "csv"] = "html"
+    format: Literal["html", "json", "csv", "parquet"] = "html"
     model: Text | None = None
 
     @model_validator(mode="after")
@@ -188,5 +188,5 @@ class CalibrationQuery(Strict):
     bins: int = Field(15, ge=2, le=50)
     rows: int = Field(24, ge=1, le=200, description="Rows of the sweep that are used.")
     seed: int = Field(0, ge=0, le=2**31 - 1)
-    format: Literal["html", "json", "csv"] = "html"
+    format: Literal["html", "json", "csv", "parquet"] = "html"
     model: Text | None = None

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
@@ -38,7 +39,15 @@ def test_page_json_and_csv(client: TestClient, path: str) -> None:
     for script in re.findall(r'<script type="application/json">(.*?)</script>', page.text, re.S):
         json.loads(script)
     assert client.get(path, params={"format": "json"}).json()
-    assert list(csv.DictReader(io.StringIO(client.get(path, params={"format": "csv"}).text)))
+    rows = list(csv.DictReader(io.StringIO(client.get(path, params={"format": "csv"}).text)))
+    assert rows
+    parquet = pq.read_table(io.BytesIO(client.get(path, params={"format": "parquet"}).content)).to_pylist()
+    assert [list(row) for row in parquet] == [list(row) for row in rows]
+    for typed, text in zip(parquet, rows, strict=True):
+        for name, value in typed.items():
+            same = str("" if value is None else value) == text[name].removeprefix("'")
+            assert same, (name, value, text[name])
+    assert "format=parquet" in page.text
 
 
 @pytest.mark.parametrize(
