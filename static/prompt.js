@@ -48,15 +48,24 @@
   };
   document.addEventListener("change", (event) => { if (event.target.matches?.("[data-mode]")) modes(); });
 
-  // What is shown belongs to another text as soon as the box is edited.
-  let ran = null;
-  const remember = () => {
-    ran = document.getElementById("text")?.value ?? null;
-    if (ran) window.sessionStorage.setItem("prompt", ran);  // neuron pages opened in this tab watch the same text
+  // --- what was asked (text, model, BOS, LayerNorm): the boxes may have been edited since the answer on the page was computed
+
+  const boxes = () => [...form().querySelectorAll(".ask :is(textarea, input, select)")];
+  let asked = null;
+  const answered = (fields) => {
+    asked = fields;
+    if (asked.text) window.sessionStorage.setItem("prompt", asked.text);  // neuron pages opened in this tab watch the same text
   };
-  document.addEventListener("input", (event) => {
-    if (event.target.id === "text") document.getElementById("result")?.classList.toggle("old", event.target.value !== ran);
+  const age = () => document.getElementById("result")?.classList.toggle("old", asked !== null && form().elements.text.value !== asked.text);
+  document.addEventListener("input", (event) => { if (event.target.id === "text") age(); });
+  document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
+    if (!form()?.contains(ctx.sourceElement)) return;
+    const { body } = ctx.request;
+    if (ctx.target?.id === "result") ctx.asked = Object.fromEntries(boxes().map(({ name }) => [name, body.get(name)]));
+    // A panel of the answer stays with the text of that answer.
+    else if (ctx.target?.closest("#result")) for (const [name, value] of Object.entries(asked)) body.set(name, value);
   });
+  document.addEventListener("htmx:before:swap", ({ detail: { ctx } }) => { if (ctx.asked) answered(ctx.asked); });
 
   // --- the selected token in the curves
 
@@ -91,7 +100,8 @@
 
   // --- history: the form rides in history.state, so back, forward and reload show the text again
 
-  const entries = () => Object.fromEntries([...new FormData(form())].filter(([name]) => !["act", "tick", "neuron", "value", "min", "max", "where", "mode"].includes(name)));
+  const SPENT = ["act", "tick", "neuron", "value", "min", "max", "where", "mode"];
+  const entries = () => ({ ...Object.fromEntries([...new FormData(form())].filter(([name]) => !SPENT.includes(name))), ...asked });
   // Every entry has a key, and `entry` is that of the one on the page: the browser may already be at another one when an
   // answer comes in, and what belongs to the page must not be written there.
   let entry = null;
@@ -102,10 +112,7 @@
   const restore = (fields) => {
     // An answer that is still on its way belongs to the entry just left, and must not overwrite this one.
     for (const id of ["run", "selected", "neurons"]) window.htmx.trigger(`#${id}`, "htmx:abort");
-    for (const [name, value] of Object.entries(fields)) {
-      const input = form().querySelector(`.ask [name="${name}"]`);
-      if (input) input.value = value;
-    }
+    for (const box of boxes()) box.value = fields[box.name] ?? box.value;
     return window.htmx.ajax("POST", form().action, { source: "#run", target: "#result", swap: "outerHTML", values: { ...fields, restored: "yes" } });
   };
 
@@ -118,7 +125,6 @@
     }
   };
 
-  document.addEventListener("htmx:before:request", (event) => { if (event.detail.ctx.target?.id === "result") remember(); });
   // In the same tick as the address was pushed and the content put in: later, the browser may already be at another entry.
   document.addEventListener("htmx:before:settle", stamp);
   document.addEventListener("htmx:before:history:update", (event) => { if (form() && !here()) event.preventDefault(); });
@@ -126,6 +132,7 @@
   document.addEventListener("htmx:after:history:replace", () => mark(entry));
   document.addEventListener("htmx:after:swap", () => {
     modes();
+    if (form()) age();
     markExample();
     // The pressed button is gone; the keyboard goes on at the selected token.
     if (document.activeElement === document.body) document.querySelector('#strip .tok[tabindex="0"]')?.focus({ preventScroll: true });
@@ -142,7 +149,7 @@
     if (!form()) return;
     mark(history.state?.entry ?? fresh());
     modes();
-    remember();
+    answered(Object.fromEntries(boxes().map(({ name, value }) => [name, value])));
     const fields = history.state?.form;
     if (fields?.text && fields.text !== form().elements.text.value) restore(fields);
   });

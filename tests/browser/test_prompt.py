@@ -134,6 +134,21 @@ def test_back_and_reload_bring_the_text_back(open_page: Open) -> None:
     expect(page.locator("#text")).to_have_value(OTHER)
 
 
+def test_an_edited_box_is_not_what_back_brings(open_page: Open) -> None:
+    """The count swapped in while another text is being typed must not write that text into this entry of the history."""
+    page = open_page("/")
+    run(page)
+    with page.expect_response("**/count"):
+        page.fill("#text", OTHER)
+    expect(page.locator("#count")).to_contain_text("tokens")
+    page.click('#strip .tok[data-i="15"]')  # the panels go on with the text that the strip shows
+    expect(page.locator("#selected-title")).to_contain_text("at 15")
+    run(page, OTHER)
+    page.go_back()
+    expect(page.locator("#text")).to_have_value(TEXT)
+    expect(page.locator("#strip")).to_contain_text("wisdom")
+
+
 def test_pinned_run_stands_in_every_panel(open_page: Open) -> None:
     page = open_page("/")
     run(page)
