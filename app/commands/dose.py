@@ -1,10 +1,12 @@
 """nullscope dose: a neuron or set clamped to one activation after another."""
 
+from typing import Any
+
 import click
 
-from app.commands.door import opened
-from app.commands.options import ln_option, prompt_body, prompt_options
-from app.commands.output import print_json, print_table
+from app.commands.options import ln_option
+from app.commands.output import print_table
+from app.commands.prompt import Prompt, prompt_options
 
 COLUMNS = ("dose", "entropy", "frozen_entropy", "loss", "frozen_loss", "ln_scale", "top1_prob")
 
@@ -17,35 +19,12 @@ COLUMNS = ("dose", "entropy", "frozen_entropy", "loss", "frozen_loss", "ln_scale
 @click.option("--high", type=float, help="Last dose; by default the highest.")
 @click.option("--steps", default=11, show_default=True)
 @ln_option
-def command(
-    text: str | None,
-    token_ids: str | None,
-    prepend_bos: bool | None,
-    model: str | None,
-    url: str | None,
-    as_json: bool,
-    neurons: tuple[str, ...],
-    position: int | None,
-    low: float | None,
-    high: float | None,
-    steps: int,
-    ln_scale: float | str | None,
-) -> None:
+def command(prompt: Prompt, neurons: tuple[str, ...], **rest: Any) -> None:
     """Clamp last-layer neurons at one token of TEXT; nats. frozen: with the LN scale at its clean value."""
-    body = {
-        **prompt_body(text, token_ids, prepend_bos),
-        "neurons": list(neurons),
-        "position": position,
-        "low": low,
-        "high": high,
-        "steps": steps,
-        "ln_scale": ln_scale,
-    }
-    with opened(model, url) as door:
-        answer = door.model("dose", body)
-    if as_json:
-        print_json(answer)
-        return
+    prompt.ask("dose", print_dose, neurons=list(neurons), **rest)
+
+
+def print_dose(answer: dict[str, Any]) -> None:
     print_table([*COLUMNS, "top token"], ([*(row[c] for c in COLUMNS), row["top1"]["text"]] for row in answer["rows"]))
     for neuron in answer["neurons"]:
         click.echo(f"{neuron['neuron']}: {neuron['activation']:.5g} here, {neuron['low']:.5g} to {neuron['high']:.5g}")

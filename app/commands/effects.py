@@ -4,10 +4,9 @@ from typing import Any
 
 import click
 
-from app.commands.door import opened
-from app.commands.options import ln_option, number_or_name, prompt_body, prompt_options
-from app.commands.output import print_json, print_table
-from app.commands.trace import check
+from app.commands.options import baseline_option, ln_option, number_or_name
+from app.commands.output import print_table
+from app.commands.prompt import Prompt, prompt_options
 
 COLUMNS = {
     "neuron": ("neuron",),
@@ -32,7 +31,7 @@ COLUMNS = {
 @click.command("effects")
 @prompt_options
 @click.option("--position", "-p", type=int, help="Position to ablate and measure at; the last by default.")
-@click.option("--baseline", default="mean", show_default=True, help="mean, prompt_mean, zero or a number.")
+@baseline_option
 @click.option("--neuron", "-n", "neurons", multiple=True, metavar="L.I", help="Only this neuron; repeatable.")
 @click.option("--sort", default="d_entropy.total", show_default=True, help="A column, e.g. d_loss.ln_mediated.")
 @click.option("--order", type=click.Choice(["abs_desc", "desc", "asc"]), default="abs_desc", show_default=True)
@@ -42,36 +41,11 @@ COLUMNS = {
 @click.option("--max", "maxima", multiple=True, metavar="COLUMN=X", help="Keep rows with at most X; repeatable.")
 @ln_option
 def command(
-    text: str | None,
-    token_ids: str | None,
-    prepend_bos: bool | None,
-    model: str | None,
-    url: str | None,
-    as_json: bool,
-    position: int | None,
-    baseline: str,
-    neurons: tuple[str, ...],
-    minima: tuple[str, ...],
-    maxima: tuple[str, ...],
-    **table: Any,
+    prompt: Prompt, neurons: tuple[str, ...], minima: tuple[str, ...], maxima: tuple[str, ...], **rest: Any
 ) -> None:
     """Ablate every last-layer neuron at one token of TEXT (- for standard input), exactly; changes in nats."""
-    body = {
-        **prompt_body(text, token_ids, prepend_bos),
-        "position": position,
-        "baseline": number_or_name(baseline),
-        "neurons": list(neurons) or "all",
-        **table,
-        **bounds("min", minima),
-        **bounds("max", maxima),
-    }
-    check("EffectsRequest", body)
-    with opened(model, url) as door:
-        answer = door.model("effects", body)
-    if as_json:
-        print_json(answer)
-    else:
-        print_effects(answer)
+    limits = bounds("min", minima) | bounds("max", maxima)
+    prompt.ask("effects", print_effects, neurons=list(neurons) or "all", **rest, **limits)
 
 
 def bounds(end: str, specs: tuple[str, ...]) -> dict[str, Any]:

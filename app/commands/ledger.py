@@ -1,10 +1,11 @@
 """nullscope ledger: what the final LN scale at one token is made of."""
 
+from typing import Any
+
 import click
 
-from app.commands.door import opened
-from app.commands.options import prompt_body, prompt_options
-from app.commands.output import print_json, print_table
+from app.commands.output import print_table
+from app.commands.prompt import Prompt, prompt_options
 
 
 @click.command("ledger")
@@ -12,24 +13,12 @@ from app.commands.output import print_json, print_table
 @click.option("--position", "-p", type=int, help="The token; the last by default.")
 @click.option("--k", type=int, help="Dimension of the null space; by default at the knee of the spectrum.")
 @click.option("--limit", default=10, show_default=True, help="Last-layer neurons listed.")
-def command(
-    text: str | None,
-    token_ids: str | None,
-    prepend_bos: bool | None,
-    model: str | None,
-    url: str | None,
-    as_json: bool,
-    position: int | None,
-    k: int | None,
-    limit: int,
-) -> None:
+def command(prompt: Prompt, **rest: Any) -> None:
     """Split the squared LN scale at one token of TEXT over embedding, heads, MLPs, biases; null and row space."""
-    body = {**prompt_body(text, token_ids, prepend_bos), "position": position, "k": k, "limit": limit}
-    with opened(model, url) as door:
-        answer = door.model("ledger", body)
-    if as_json:
-        print_json(answer)
-        return
+    prompt.ask("ledger", print_ledger, **rest)
+
+
+def print_ledger(answer: dict[str, Any]) -> None:
     total = answer["total"]
     rows = [*answer["rows"], *answer["neurons"]]
     print_table(

@@ -1,7 +1,6 @@
-"""What several commands have in common: the options for a model and a prompt, and how interventions are written."""
+"""Options that several commands have, and how interventions are written."""
 
 import re
-import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -27,14 +26,14 @@ def model_options(function: Command) -> Command:
     return function
 
 
-def prompt_options(function: Command) -> Command:
-    for decorate in (
-        click.option("--bos/--no-bos", "prepend_bos", default=None, help="BOS in front; by default the model's habit."),
-        click.option("--token-ids", help="The prompt as token ids, comma-separated, instead of TEXT."),
-        click.argument("text", required=False),
-    ):
-        function = decorate(function)
-    return model_options(function)
+def baseline_option(function: Command) -> Command:
+    return click.option(
+        "--baseline",
+        default="mean",
+        show_default=True,
+        help="mean, prompt_mean, zero or a number.",
+        callback=lambda context, option, text: number_or_name(text),
+    )(function)
 
 
 def ln_option(function: Command) -> Command:
@@ -50,19 +49,6 @@ def number_or_name(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def prompt_body(text: str | None, token_ids: str | None, prepend_bos: bool | None) -> dict[str, Any]:
-    """The prompt's part of a request body. TEXT `-` reads standard input."""
-    if text == "-":
-        text = sys.stdin.read()
-    if token_ids is not None:
-        try:
-            ids = [int(part) for part in token_ids.split(",")]
-        except ValueError:
-            raise Refused(f"--token-ids must be numbers separated by commas, not {token_ids[:40]!r}.") from None
-        return {"token_ids": ids, "text": text, "prepend_bos": prepend_bos}
-    return {"text": text, "prepend_bos": prepend_bos}
 
 
 def intervention_body(text: str) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from app.commands.door import opened
-from app.commands.options import intervention_body, ln_option, prompt_body, prompt_options
-from app.commands.output import print_json, print_table
+from app.commands.options import intervention_body, ln_option
+from app.commands.output import print_table
+from app.commands.prompt import Prompt, prompt_options
 
 
 @click.command("trace")
@@ -15,42 +15,10 @@ from app.commands.output import print_json, print_table
 @click.option("--neuron", "-n", "neurons", multiple=True, metavar="L.I", help="Show its activation; repeatable.")
 @click.option("--top-k", default=3, show_default=True, help="Next tokens to list at each position.")
 @ln_option
-def command(
-    text: str | None,
-    token_ids: str | None,
-    prepend_bos: bool | None,
-    model: str | None,
-    url: str | None,
-    as_json: bool,
-    intervene: tuple[str, ...],
-    neurons: tuple[str, ...],
-    top_k: int,
-    ln_scale: float | str | None,
-) -> None:
+def command(prompt: Prompt, intervene: tuple[str, ...], neurons: tuple[str, ...], **rest: Any) -> None:
     """Run TEXT (- for standard input): entropy, loss, LN scale, KL to the unigram distribution, in nats."""
-    body = {
-        **prompt_body(text, token_ids, prepend_bos),
-        "interventions": [intervention_body(spec) for spec in intervene],
-        "neurons": list(neurons),
-        "top_k": top_k,
-        "ln_scale": ln_scale,
-    }
-    check("TraceRequest", body)
-    with opened(model, url) as door:
-        answer = door.model("trace", body)
-    if as_json:
-        print_json(answer)
-    else:
-        print_trace(answer)
-
-
-def check(request: str, body: dict[str, Any]) -> None:
-    """Refuse a bad request before a model is loaded for it."""
-    from app.commands.door import refusing
-    from app.requests import core
-
-    with refusing():
-        getattr(core, request).model_validate(body)
+    interventions = [intervention_body(spec) for spec in intervene]
+    prompt.ask("trace", print_trace, interventions=interventions, neurons=list(neurons), **rest)
 
 
 def print_trace(answer: dict[str, Any]) -> None:

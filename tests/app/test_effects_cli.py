@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
+from app.commands import prompt
 from app.commands.door import Door
 from tests import tiny
 
@@ -37,10 +38,20 @@ def test_a_command_is_its_api_call(name: str, client: TestClient, monkeypatch: p
         yield Door(lambda method, path, body: client.request(method, f"/api/v1{path}", json=body), "tiny-gpt2")
 
     module = importlib.import_module(f"app.commands.{name}")
-    monkeypatch.setattr(module, "opened", opened)
+    monkeypatch.setattr(prompt, "opened", opened)
     flags, body, shown = CASES[name]
     args = ["--token-ids", TOKENS, *flags]
     answer = json.loads(CliRunner().invoke(module.command, [*args, "--json"], catch_exceptions=False).stdout)
     assert answer == client.post(f"/api/v1/models/tiny-gpt2/{name}", json={"token_ids": IDS, **body}).json()
     table = CliRunner().invoke(module.command, args, catch_exceptions=False).stdout
     assert shown in table
+
+
+@pytest.mark.parametrize("name", ["joint", "dose", "ledger", "heatmap"])
+def test_a_bad_request_is_refused_before_a_model_is_loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt, "opened", None)
+    flags = {"ledger": ["--limit", "-1"], "heatmap": ["--sort", "size"]}.get(name, ["-n", "not-a-neuron"])
+    module = importlib.import_module(f"app.commands.{name}")
+    refused = CliRunner().invoke(module.command, ["--token-ids", TOKENS, *flags])
+    assert refused.exit_code == 2
+    assert refused.output.startswith("Error: ")
