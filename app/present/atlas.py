@@ -13,7 +13,7 @@ from analysis.labels import Evidence, Label
 from analysis.model import Model
 from analysis.nullspace import Chance
 from analysis.types import NeuronId
-from app.present.core import folding, versions
+from app.present.core import origin
 from app.present.plain import number
 from app.residency.resident import Resident
 from app.views.atlas import (
@@ -160,17 +160,4 @@ def quantiles(values: Tensor) -> dict[str, float | None]:
 
 
 def source(resident: Resident, *, k: int | None = None) -> Source:
-    model = resident.model
-    return Source(
-        model=model.key,
-        source=model.spec.hub or "local folder",
-        revision=resident.revision,
-        weights_sha256=model.weights_sha256,
-        dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
-        versions=versions(),
-        unigram=resident.unigram.source if resident.unigram else None,
-        folding=folding(model),
-        k=k,
-        code_version=code_version(),
-    )
+    return Source(**origin(resident), k=k, code_version=code_version())

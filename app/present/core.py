@@ -86,23 +86,30 @@ def next_tokens(model: Model, ids: Sequence[int], log_probs: Sequence[float]) ->
     ]
 
 
+def origin(resident: Resident) -> dict[str, Any]:
+    """What every number of a model goes back to, whatever it was computed from."""
+    model = resident.model
+    return {
+        "model": model.key,
+        "source": model.spec.hub or "local folder",
+        "revision": resident.revision,
+        "weights_sha256": model.weights_sha256,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "versions": versions(),
+        "unigram": resident.unigram.source if resident.unigram else None,
+        "folding": folding(model),
+    }
+
+
 def provenance(
     resident: Resident, ids: Sequence[int], *, prepend_bos: bool | None, baseline: str | None, request_sha256: str
 ) -> Provenance:
-    model = resident.model
     return Provenance(
-        model=model.key,
-        source=model.spec.hub or "local folder",
-        revision=resident.revision,
-        weights_sha256=model.weights_sha256,
-        dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
-        versions=versions(),
+        **origin(resident),
         token_ids=list(ids),
         prepend_bos=prepend_bos,
         baseline=baseline,
-        unigram=resident.unigram.source if resident.unigram else None,
-        folding=folding(model),
         request_sha256=request_sha256,
     )
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from app.requests.core import NEURON_PATTERN, Filtered, Order, Strict, Text
+from app.requests.core import NEURON_PATTERN, Strict, TableRequest, Text
 
 NEURON_COLUMNS = (
     "neuron",
@@ -36,7 +36,7 @@ K = Annotated[
 ]
 
 
-class NeuronsQuery(Filtered):
+class NeuronsQuery(TableRequest):
     """Which neurons to list. `min_<column>` and `max_<column>` filter."""
 
     columns: ClassVar[tuple[str, ...]] = NEURON_COLUMNS
@@ -46,15 +46,6 @@ class NeuronsQuery(Filtered):
     label: LabelName | None = Field(None, description="Only neurons that carry this label.")
     neurons: str = Field("", max_length=12_000, pattern=NEURON_LIST, description="Only these, separated by commas.")
     sort: str = Field("norm_over_logit_var", description=f"One of: {', '.join(NEURON_COLUMNS)}.")
-    order: Order = Field("desc", description="Nulls come last, ties by neuron.")
-    offset: int = Field(0, ge=0)
-    limit: int = Field(50, ge=1, le=1000)
-
-    @model_validator(mode="after")
-    def _known_sort(self) -> Self:
-        if self.sort not in self.columns:
-            raise ValueError(f"sort: no column {self.sort[:40]!r}; there are: {', '.join(self.columns)}")
-        return self
 
     @property
     def named(self) -> list[str]:

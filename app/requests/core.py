@@ -138,15 +138,21 @@ class TraceRequest(SwitchedRequest):
     top_k: int = Field(10, ge=0, description="How many next tokens to list at each position.")
 
 
-class Filtered(Strict):
-    """Keys `min_<column>` and `max_<column>` keep the rows whose value lies within; a null value never does.
+class TableRequest(Strict):
+    """A table of neurons: filtered, sorted, a page of it.
 
-    A request over a table inherits this and names its columns.
+    Keys `min_<column>` and `max_<column>` keep the rows whose value lies within; a null value never does. Each table
+    names its columns and the one that it is sorted by.
     """
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": {"type": "number"}})
     __pydantic_extra__: dict[str, float]
     columns: ClassVar[tuple[str, ...]] = ()
+
+    sort: str
+    order: Order = Field("desc", description="Nulls come last, ties by neuron.")
+    offset: int = Field(0, ge=0)
+    limit: int = Field(50, ge=1, le=1000)
 
     @model_validator(mode="after")
     def _known_columns(self) -> Self:
@@ -157,6 +163,8 @@ class Filtered(Strict):
                 raise ValueError(f"no column {key[4:44]!r} to filter by; there are: {', '.join(self.columns)}")
             if not math.isfinite(value):
                 raise ValueError(f"{key} must be a finite number")
+        if self.sort not in self.columns:
+            raise ValueError(f"sort: no column {self.sort[:40]!r}; there are: {', '.join(self.columns)}")
         return self
 
     @property
@@ -180,7 +188,7 @@ EFFECT_COLUMNS = (
 )
 
 
-class EffectsRequest(SwitchedRequest, Filtered):
+class EffectsRequest(SwitchedRequest, TableRequest):
     """Ablate each last-layer neuron at one position, by itself, and measure there."""
 
     columns: ClassVar[tuple[str, ...]] = EFFECT_COLUMNS
@@ -190,11 +198,3 @@ class EffectsRequest(SwitchedRequest, Filtered):
     neurons: Literal["all"] | Annotated[list[NeuronName], Field(min_length=1)] = "all"
     sort: str = Field("d_entropy.total", description=f"One of: {', '.join(EFFECT_COLUMNS)}.")
     order: Order = Field("abs_desc", description="Nulls come last, ties by neuron.")
-    offset: int = Field(0, ge=0)
-    limit: int = Field(50, ge=1, le=1000)
-
-    @model_validator(mode="after")
-    def _known_sort(self) -> Self:
-        if self.sort not in self.columns:
-            raise ValueError(f"sort: no column {self.sort[:40]!r}; there are: {', '.join(self.columns)}")
-        return self

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from analysis.sweep.config import SweepBaseline, SweepConfig
 from analysis.types import NeuronId, TokenFilter
-from app.requests.core import Filtered, NeuronName, Order, Strict, Text
+from app.requests.core import NeuronName, Strict, TableRequest, Text
 
 MEASURES = (
     "abs_loss",
@@ -113,21 +113,12 @@ class SweepForm(Strict):
         return SweepRequest.model_validate(values)
 
 
-class SweepQuery(Filtered):
+class SweepQuery(TableRequest):
     """Which neurons of a sweep to list. `min_<column>` and `max_<column>` filter."""
 
     columns: ClassVar[tuple[str, ...]] = SWEEP_COLUMNS
 
     sort: str = Field("total.abs_entropy", description=f"One of: {', '.join(SWEEP_COLUMNS)}.")
-    order: Order = Field("desc", description="Nulls come last, ties by neuron.")
-    offset: int = Field(0, ge=0)
-    limit: int = Field(50, ge=1, le=1000)
-
-    @model_validator(mode="after")
-    def _known_sort(self) -> Self:
-        if self.sort not in self.columns:
-            raise ValueError(f"sort: no column {self.sort[:40]!r}; there are: {', '.join(self.columns)}")
-        return self
 
 
 class SweepPageQuery(SweepQuery):
