@@ -2,6 +2,7 @@
 
     result = await host.run(key, function, *args)      # function(resident, *args) on the device's thread
     for item in host.slices(key, make_iterator): ...   # long work, a slice at a time, between interactive requests
+    async for item in host.steps(key, make_iterator): ...   # the same for a request that waits
 
 Models load on a background thread, so the process answers at once; a model that cannot be served keeps its reason.
 """
@@ -12,8 +13,9 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ from analysis.types import InputError, NotFoundError, NullscopeError
 from app.errors import UnavailableError
 from app.residency import local, means
 from app.residency.facts import Facts, read_facts
+from app.residency.flights import Flights
 from app.residency.hub import HubClient, HubModels
 from app.residency.local import Loader
 from app.residency.memory import Memory
@@ -36,7 +39,8 @@ from app.residency.published import PUBLISHED
 from app.residency.queue import Lane
 from app.residency.remote import Cluster, Loading
 from app.residency.resident import MeansStatus, Resident
-from app.residency.worker import Ticket, Worker, free_memory
+from app.residency.walk import Places, Walk
+from app.residency.worker import Worker, free_memory
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,7 +49,6 @@ T = TypeVar("T")
 State = Literal["waiting", "loading", "loaded", "failed"]
 ANYONE = "anyone"
 HOUSE = "nullscope"  # the program's own background work
-_END = object()
 
 
 @dataclass
@@ -61,14 +64,6 @@ class Entry:
     means: MeansStatus = field(default_factory=MeansStatus)
     settled: threading.Event = field(default_factory=threading.Event)  # loaded or failed
     means_settled: threading.Event = field(default_factory=threading.Event)  # there, or never to come
-
-
-@dataclass
-class _Flight:
-    """A ticket that several identical requests wait for."""
-
-    ticket: Ticket
-    waiters: int = 0
 
 
 class ModelHost:
@@ -88,8 +83,9 @@ class ModelHost:
         self.memory = {device: Memory(device, settings.memory_bytes) for device in self.workers}
         self._loader = loader
         self._background = ThreadPoolExecutor(1, thread_name_prefix="host-background")
-        self._flights: dict[str, _Flight] = {}
-        self.counts: Counter[str] = Counter()  # cache hits, loads: see /metrics
+        self.flights = Flights()
+        self.places = Places(size=settings.queue_size, per_person=settings.queue_per_person)
+        self.counts: Counter[str] = Counter()  # models loaded, failed: see /metrics
         self._closing = threading.Event()
 
     def _add(self, spec: ModelSpec) -> Entry:
@@ -182,28 +178,17 @@ class ModelHost:
         cancelled takes it out of the queue, or ends it between two blocks. Raises what the function raises; BusyError
         when the queue is full, UnavailableError when the model is not loaded or `request_seconds` have passed.
         """
-        flight = self._flights.get(identity) if identity else None
-        if flight is None:
-            flight = _Flight(self._submit(key, function, args, who, kind or function.__name__, lane))
-            if identity:
-                self._flights[identity] = flight
-        else:
-            self.counts["joined"] += 1
-        flight.waiters += 1
-        try:
-            async with asyncio.timeout(self.settings.request_seconds):
-                result: T = await asyncio.shield(asyncio.wrap_future(flight.ticket.future))
-                return result
-        except TimeoutError:
-            raise UnavailableError(
-                f"The request took longer than {self.settings.request_seconds:g} s.", code="timeout", retry_after=10
-            ) from None
-        finally:
-            flight.waiters -= 1
-            if flight.waiters == 0:
-                flight.ticket.give_up()  # nobody is left to read it; without effect once it is done
-                if identity and self._flights.get(identity) is flight:
-                    del self._flights[identity]
+        worker, placed = self._replica(key)
+        submit = partial(worker.submit, who=who, kind=kind or function.__name__, lane=lane)
+        with self.flights.seat(identity, who, lambda: placed.call(function, *args), submit) as ticket:
+            try:
+                async with asyncio.timeout(self.settings.request_seconds):
+                    result: T = await asyncio.shield(asyncio.wrap_future(ticket.future))
+                    return result
+            except TimeoutError:
+                raise UnavailableError(
+                    f"The request took longer than {self.settings.request_seconds:g} s.", code="timeout", retry_after=10
+                ) from None
 
     def submit(
         self,
@@ -215,26 +200,24 @@ class ModelHost:
         lane: Lane = "batch",
     ) -> "Future[T]":
         """The same from another thread (never the event loop's): a future to wait for."""
-        return self._submit(key, function, args, who, kind or function.__name__, lane).future
+        worker, placed = self._replica(key)
+        work = partial(placed.call, function, *args)
+        return worker.submit(work, who=who, kind=kind or function.__name__, lane=lane).future
 
     def slices(
         self, key: str, make: Callable[[Resident], Iterator[T]], *, who: str = HOUSE, kind: str = "batch"
     ) -> Iterator[T]:
         """Long work from a thread of its own: each `next` of the iterator is one ticket of the batch lane."""
-        worker, placed = self._replica(key)
+        yield from Walk(*self._replica(key), make, who, kind).on_thread()
 
-        def on_device(work: Callable[[], Any]) -> Any:
-            return worker.submit(work, who=who, kind=kind, lane="batch").future.result()
-
-        steps = on_device(lambda: placed.iterate(make))
-        while (item := on_device(lambda: next(steps, _END))) is not _END:
-            yield item
-
-    def _submit(
-        self, key: str, function: Callable[..., Any], args: tuple[Any, ...], who: str, kind: str, lane: Lane
-    ) -> Ticket:
-        worker, placed = self._replica(key)
-        return worker.submit(lambda: placed.call(function, *args), who=who, kind=kind, lane=lane)
+    async def steps(
+        self, key: str, make: Callable[[Resident], Iterator[T]], *, who: str = ANYONE, kind: str = "batch"
+    ) -> AsyncGenerator[T]:
+        """`slices` for a request that waits for them, a bounded number at once: BusyError. Close it to end it."""
+        with self.places.taken_by(who):
+            async with aclosing(Walk(*self._replica(key), make, who, kind).on_loop()) as items:
+                async for item in items:
+                    yield item
 
     def _replica(self, key: str) -> tuple[Worker, Placed]:
         """The replica on the device with the least to do."""

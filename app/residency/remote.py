@@ -8,7 +8,7 @@ that it was busy with is computed again, an iteration that it was in the middle 
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,6 +97,12 @@ class Shelf:
         except StopIteration:
             del self.iterators[token]
             return END
+
+    def drop(self, token: str) -> None:
+        """An iteration that nobody goes on with."""
+        _, items = self.iterators.pop(token, (0, None))
+        if isinstance(items, Generator):
+            items.close()
 
     def take_means(self, loading: Loading, found: ReferenceMeans) -> None:
         """Also written down, so that this process finds them when it is started again."""
@@ -189,6 +195,9 @@ class _Steps(Iterator[Any]):
         if isinstance(item, str) and item == END:
             raise StopIteration
         return item
+
+    def close(self) -> None:
+        self.resident._ask("drop", self.token)
 
 
 class Cluster:

@@ -14,7 +14,7 @@ from app.requests.effects import HeatmapRequest
 from app.residency.host import ModelHost
 from app.views.effects import HeatmapView
 
-KEPT = 8
+KEPT = 64  # of all people: a lab of ten has several each on their pages
 HEATMAP = kept.KINDS["heatmap"]
 
 

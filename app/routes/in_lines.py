@@ -1,9 +1,8 @@
 """Long answers as they come: a JSON view a line (NDJSON), for a reader that asks for `application/x-ndjson`."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from functools import partial
-from itertools import chain
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -27,17 +26,19 @@ async def in_lines(
 
     A step is taken when its line is asked for, so the work ends with the reader.
     """
-    make, kind = partial(answer, request=body), answer.__name__
-    views = (view for view in caller.host.slices(key, make, who=caller.person, kind=kind) if view is not None)
-    first = await asyncio.to_thread(next, views)  # a request that is refused gets its status
+    steps = caller.host.steps(key, partial(answer, request=body), who=caller.person, kind=answer.__name__)
+    views = (view async for view in steps if view is not None)
+    first = await anext(views)  # a request that is refused gets its status
 
-    def lines() -> Iterator[str]:
-        try:
-            for view in chain([first], views):
-                yield view.model_dump_json() + "\n"
-        except Exception as error:
-            failure = failure_of(error)
-            body = ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
-            yield ErrorView(error=body).model_dump_json() + "\n"
+    async def lines() -> AsyncIterator[str]:
+        async with aclosing(steps):
+            try:
+                yield first.model_dump_json() + "\n"
+                async for view in views:
+                    yield view.model_dump_json() + "\n"
+            except Exception as error:
+                failure = failure_of(error)
+                body = ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
+                yield ErrorView(error=body).model_dump_json() + "\n"
 
     return StreamingResponse(lines(), media_type=NDJSON)

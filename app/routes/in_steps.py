@@ -1,23 +1,23 @@
 """Work of seconds for a request that waits: a step at a time, so that shorter requests go in between."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass
 
 from pydantic import BaseModel
 
 from app.answers import kept
 from app.deps import Caller, while_connected
 from app.errors import UnavailableError
+from app.residency.resident import Resident
 
 
 @dataclass
 class _Flight:
     """Work that several equal requests wait for; it stops between two steps once none of them is left."""
 
-    task: "asyncio.Task[BaseModel | None]"
-    stop: threading.Event = field(default_factory=threading.Event)
+    task: asyncio.Task[BaseModel]
     waiters: int = 0
 
 
@@ -44,15 +44,16 @@ async def computed(
     if kept.kind_of(answer) is not None:
         identity = f"{answer.__module__}.{answer.__qualname__} {key} {body.model_dump_json()} {[bool(m) for m in more]}"
     flight = flights.get(identity) if identity else None
-    caller.host.counts["joined"] += flight is not None
+    caller.host.flights.joined += flight is not None
     if flight is None:
-        flight = _start(caller, key, answer, body, more)
+        flight = _Flight(asyncio.ensure_future(_view(caller, key, answer, body, more)))
+        flight.task.add_done_callback(lambda done: done.cancelled() or done.exception())  # also if nobody hears of it
         if identity:
             flights[identity] = flight
     flight.waiters += 1
     try:
         async with asyncio.timeout(seconds):
-            found = await while_connected(caller.request, asyncio.shield(flight.task))
+            return await while_connected(caller.request, asyncio.shield(flight.task))
     except TimeoutError:
         raise UnavailableError(
             f"The request took longer than {seconds:g} s.",
@@ -62,32 +63,22 @@ async def computed(
     finally:
         flight.waiters -= 1
         if flight.waiters == 0:
-            flight.stop.set()
-            if identity and flights.get(identity) is flight:
+            flight.task.cancel()  # without effect once it is done
+            if identity:
                 del flights[identity]
-    assert found is not None
-    return found
 
 
-def _start(
+async def _view(
     caller: Caller, key: str, answer: Callable[..., Iterator[object]], body: BaseModel, more: tuple[object, ...]
-) -> _Flight:
-    stop = threading.Event()
+) -> BaseModel:
+    def make(resident: Resident) -> Iterator[object]:
+        return answer(resident, body, *more)
 
-    def steps() -> BaseModel | None:
-        items = caller.host.slices(
-            key, lambda resident: answer(resident, body, *more), who=caller.person, kind=answer.__name__
-        )
-        for item in items:
+    async with aclosing(caller.host.steps(key, make, who=caller.person, kind=answer.__name__)) as items:
+        async for item in items:
             if isinstance(item, BaseModel):
                 return item
-            if stop.is_set():
-                break
-        return None
-
-    task = asyncio.ensure_future(asyncio.to_thread(steps))
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to hear of it
-    return _Flight(task, stop)
+    raise AssertionError("the last step is the view")
 
 
 def _flights(caller: Caller) -> dict[str, _Flight]:

@@ -81,7 +81,7 @@ class House(Collector):
         """in_flight: a request that waited for an equal one instead of being computed. weights: a spectrum, a table,
         ... of the weights that was there already."""
         hits = CounterMetricFamily("nullscope_cache_hits", "What was not computed again.", labels=["cache"])
-        hits.add_metric(["in_flight"], self.host.counts["joined"])
+        hits.add_metric(["in_flight"], self.host.flights.joined)
         replicas = [replica for entry in list(self.host.entries.values()) for replica in entry.replicas]
         hits.add_metric(["weights"], sum(resident.memo_hits for _, resident in replicas))
         return hits

@@ -10,7 +10,7 @@ import pytest
 
 from analysis import model as models
 from analysis.types import CapacityError, InputError, NotFoundError, NotReadyError
-from app.errors import UnavailableError
+from app.errors import BusyError, UnavailableError
 from app.residency.host import ModelHost, devices
 from app.settings import Settings
 
@@ -189,7 +189,62 @@ def test_identical_requests_in_flight_are_computed_once(make_host: Callable[...,
         return [await task for task in asked[1:]]
 
     assert asyncio.run(both()) == [1, 1]
-    assert not host._flights
+    assert len(host.flights) == 0
+
+
+def test_an_equal_request_of_another_person_does_not_wait_behind_the_firsts_line(make_host) -> None:
+    """The answer is computed once, at the turn of whoever comes first."""
+    host = loaded(make_host())
+    order: list[str] = []
+
+    def ask(who: str, what: str) -> asyncio.Task[int]:
+        work = lambda resident: order.append(what) or len(order)  # noqa: E731
+        return asyncio.create_task(host.run(KEY, work, who=who, identity=what))
+
+    async def talk() -> None:
+        held = Held(host)
+        first = [ask("ann", f"ann {number}") for number in range(5)]
+        await asyncio.sleep(0)
+        second = ask("ben", "ann 4")
+        await asyncio.sleep(0)
+        held.go.set()
+        assert (await second, await first[4]) == (2, 2)
+        await asyncio.gather(*first)
+
+    asyncio.run(talk())
+    assert order == ["ann 0", "ann 4", "ann 1", "ann 2", "ann 3"]
+    assert len(host.flights) == 0
+
+
+def test_requests_in_steps_are_bounded_and_free_their_place(make_host) -> None:
+    """Whichever is closed lets the next one in, and its iterator is closed on the device."""
+    host = loaded(make_host(queue_size=3, queue_per_person=2))
+    closed: list[str] = []
+
+    def endless(resident) -> Iterator[int]:
+        try:
+            yield from iter(int, 1)
+        finally:
+            closed.append(threading.current_thread().name)
+
+    async def talk() -> None:
+        walks = [host.steps(KEY, endless, who=who) for who in ("ann", "ann", "ben")]
+        assert [await anext(walk) for walk in walks] == [0, 0, 0]
+        for who, words in (("ann", "3 long requests are"), ("cleo", "3 long requests are")):
+            with pytest.raises(BusyError, match=words):
+                await anext(host.steps(KEY, endless, who=who))
+        await walks.pop().aclose()
+        with pytest.raises(BusyError, match="2 long requests of yours are"):
+            await anext(host.steps(KEY, endless, who="ann"))
+        last = host.steps(KEY, endless, who="cleo")
+        assert await anext(last) == 0
+        for walk in (*walks, last):
+            await walk.aclose()
+        # Behind both of hers, and in her second round.
+        await asyncio.wrap_future(host.submit(KEY, lambda resident: None, who="ann"))
+
+    asyncio.run(talk())
+    assert closed == ["device-cpu"] * 4
 
 
 def test_a_cancelled_request_is_taken_out_of_the_queue(make_host: Callable[..., ModelHost]) -> None:

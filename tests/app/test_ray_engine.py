@@ -124,6 +124,23 @@ def counting(resident: Any) -> Iterator[int]:
     yield from range(3)
 
 
+def test_an_iteration_that_is_left_is_closed_over_there(far: TestClient, tmp_path: Path) -> None:
+    mark = tmp_path / "closed"
+
+    def endless(resident: Any) -> Iterator[int]:
+        try:
+            yield from iter(int, 1)
+        finally:
+            mark.touch()
+
+    host = far.app.state.host  # type: ignore[attr-defined]
+    items = host.slices("tiny-gpt2", endless, who="ann")
+    assert next(items) == 0
+    items.close()
+    host.submit("tiny-gpt2", lambda resident: None, who="ann").result()  # stands behind the closing
+    assert mark.exists()
+
+
 def test_a_sweep_runs_beside_the_model_and_gives_the_same_rows(client: TestClient, far: TestClient) -> None:
     body = {"shard_rows": 1, "length": 12, "bootstrap": 20, "sample_tokens": 16}
     rows = []
