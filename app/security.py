@@ -15,7 +15,7 @@ from app.errors import ForbiddenError, TooLargeError, UnauthorizedError
 from app.settings import Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-UPLOADS = ("/api/v1/corpora", "/sweeps/text")  # where a text for a sweep is received
+UPLOADS = ("/api/v1/corpora", "/sweeps/text", "/api/v1/import", "/lab/import")  # where a file is received
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 # Plotly sets style attributes, hence 'unsafe-inline' for styles; scripts come from our own files only.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -132,7 +132,7 @@ def too_large(limit: int, size: str) -> TooLargeError:
     return TooLargeError(
         f"The request body has {size}; at most {limit} bytes are allowed here.",
         code="body_too_large",
-        hint="Send a shorter text.",
+        hint="Send less, or have the operator raise NULLSCOPE_MAX_BODY_BYTES (for files NULLSCOPE_MAX_UPLOAD_BYTES).",
     )
 
 

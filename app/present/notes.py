@@ -9,9 +9,11 @@ from app.db.tables import NeuronList, Note, Pin, Revision
 from app.present.permalinks import when
 from app.views.notes import ListView, NoteView, Piece, PinRow, RevisionView
 
-# A neuron (with or without its model), a permalink by path or by whole address, or a bare hash.
+# A neuron (with or without its model), a permalink by path or by whole address. What has a sign, a unit or a zero too
+# many is a number.
 LINK = re.compile(
-    r"(?P<neuron>(?<![\w./])(?:(?P<model>[\w.-]{1,80})/)?(?P<id>\d{1,4}\.\d{1,7})(?![\w.]))"
+    r"(?P<neuron>(?<![\w./+−-])(?:(?P<model>[\w.-]{1,80})/)?"
+    r"(?P<id>(?:0|[1-9]\d{0,3})\.(?:0|[1-9]\d{0,6}))(?!\w|\.\w|\s?(?:%|nats?\b)))"
     r"|(?P<result>(?:https?://[^\s<>\"]{1,200})?/r/(?P<hash>[0-9a-f]{8,64})\b)"
 )
 

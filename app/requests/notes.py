@@ -1,6 +1,6 @@
-"""What people write: notes, lists, pins, an export to take back in."""
+"""What people write: notes, lists, pins."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -11,7 +11,7 @@ Target = Annotated[str, Field(pattern=TARGET, description="neuron:<model>/<layer
 ModelKey = Annotated[str, StringConstraints(pattern=r"^[^/\s:]{1,100}$")]
 
 
-def _writable(text: str) -> str:
+def writable(text: str) -> str:
     """PostgreSQL stores no NUL."""
     if "\0" in text:
         raise ValueError("holds a NUL character")
@@ -23,14 +23,14 @@ Line = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=120),
     AfterValidator(well_formed),
-    AfterValidator(_writable),
+    AfterValidator(writable),
 ]
-Prose = Annotated[str, StringConstraints(max_length=20_000), AfterValidator(well_formed), AfterValidator(_writable)]
+Prose = Annotated[str, StringConstraints(max_length=20_000), AfterValidator(well_formed), AfterValidator(writable)]
 Words = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000),
     AfterValidator(well_formed),
-    AfterValidator(_writable),
+    AfterValidator(writable),
 ]
 
 
@@ -68,16 +68,3 @@ class PinRequest(Strict):
     """Something to keep at hand."""
 
     target: Target
-
-
-class ImportRequest(Strict):
-    """What `export` gave."""
-
-    format: Literal["nullscope-export"]
-    version: Literal[1]
-    notes: list[dict[str, Any]] = Field([])
-    lists: list[dict[str, Any]] = Field([])
-    revisions: list[dict[str, Any]] = Field([])
-    pins: list[dict[str, Any]] = Field([])
-    results: list[dict[str, Any]] = Field([])
-    asked: list[dict[str, Any]] = Field([])

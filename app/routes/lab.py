@@ -1,6 +1,7 @@
 """The lab page: results, notes, lists and pins; plain forms that answer with a redirect."""
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -14,7 +15,8 @@ from app.db.tables import NeuronList, Note
 from app.deps import CallerDep
 from app.present import notes as shown
 from app.present import permalinks
-from app.requests.notes import ImportRequest, ListEdit, ListRequest, NoteEdit, NoteRequest, PinRequest
+from app.requests.notes import ListEdit, ListRequest, NoteEdit, NoteRequest, PinRequest
+from app.requests.transfer import ImportRequest
 from app.routes import notes as api
 from app.views.lab import LabView, NotePageView
 
@@ -162,4 +164,4 @@ def _back(request: Request, target: str) -> Response:
     """To what the note is about."""
     kind, _, name = target.partition(":")
     model, _, neuron = name.partition("/")
-    return pages.redirect(request, f"/r/{name}#notes" if kind == "result" else f"/m/{model}/n/{neuron}#notes")
+    return pages.redirect(request, f"/r/{name}#notes" if kind == "result" else f"/m/{quote(model)}/n/{neuron}#notes")

@@ -13,6 +13,7 @@ from app.deps import Caller, CallerDep
 from app.errors import ForbiddenError
 from app.present import notes as shown
 from app.requests import notes as requests
+from app.requests.transfer import ImportRequest
 from app.views import notes as views
 
 router = APIRouter(prefix="/api/v1", tags=["notes"])
@@ -170,7 +171,7 @@ async def export(caller: CallerDep) -> views.ExportView:
 
 
 @router.post("/import")
-async def take_in(body: requests.ImportRequest, caller: CallerDep) -> views.ImportView:
+async def take_in(body: ImportRequest, caller: CallerDep) -> views.ImportView:
     """Take in an export; what is here already stays as it is."""
     counts = await caller.db(transfer.take_in, body.model_dump())
     return views.ImportView(**{key: counts[key] for key in ("notes", "lists", "pins", "results")})

@@ -1,5 +1,6 @@
 """Notes, lists and pins: who and when, history, links, export and import."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,7 @@ from starlette.testclient import TestClient
 from app.present.notes import pieces
 
 NEURON = "neuron:tiny-gpt2/1.5"
+JSON = "application/json"
 
 
 @pytest.fixture
@@ -38,6 +40,11 @@ def test_links_are_our_own_only() -> None:
         ("http://evil.example/r/0123456789ab", "/x/r/0123456789ab"),
     ]
     assert "".join(piece.text for piece in pieces(text, "demo", "")) == text
+
+
+def test_a_number_is_no_neuron() -> None:
+    text = "It is 11.2378. By -0.5, +1.5, 0.25 nats, 5.3 %, 1.50 or 0.05; see 3.17."
+    assert [piece.text for piece in pieces(text, "demo", "") if piece.href] == ["11.2378", "1.50", "3.17"]
 
 
 def test_a_list_is_one_click_away_from_being_ablated(lab: TestClient) -> None:
@@ -90,9 +97,49 @@ def test_an_export_comes_back_whole(make_client: Callable[..., TestClient], tmp_
 
 
 def test_an_export_of_something_else_is_refused_whole(lab: TestClient) -> None:
-    head = {"format": "nullscope-export", "version": 1}
-    good = {"id": "a" * 32, "target": NEURON, "text": "t", "author": "x", "created": 1.0, "updated": 1.0}
-    for bad in ({**good, "id": 5}, {**good, "author": "x" * 101}, {"id": "b" * 32}, {**good, "text": "\0"}):
-        refused = lab.post("/api/v1/import", json={**head, "notes": [good, bad]})
-        assert refused.status_code == 422
+    """What was taken in is listed on everybody's pages, so a row that cannot be shown would break them all."""
+    link = lab.post("/api/v1/models/tiny-gpt2/trace", json={"text": "hello"}).json()["permalink"]
+    exported = lab.get("/api/v1/export").json()
+    result = next(row for row in exported["results"] if row["hash"] == link[3:])
+    note = {"id": "a" * 32, "target": NEURON, "text": "t", "author": "x", "created": 1.0, "updated": 1.0}
+    pin = {"person": "x", "target": NEURON, "created": 1.0}
+    bad = {
+        "notes": [
+            {**note, "id": 5}, {**note, "author": "x" * 101}, {"id": "b" * 32}, {**note, "text": "\0"},
+            {**note, "created": 1e300}, {**note, "created": float("nan")}, {**note, "target": "javascript:alert(1)"},
+            {**note, "text": "\ud800"}, {**note, "more": 1},
+        ],
+        "pins": [{**pin, "created": -1.0}, {**pin, "target": "neuron:x"}],
+        "asked": [{"person": "x", "hash": "0" * 64, "at": 1.0}],
+        "results": [
+            {**result, "answer": "AAAA"}, {**result, "answer": result["answer"][:40]}, {**result, "model": "another"},
+            {**result, "request": {**result["request"], "token_ids": [5]}}, {**result, "hash": "0" * 64},
+        ],
+        "lists": [{"id": "c" * 32, "name": "l", "description": "", "model": "m", "neurons": [1], "author": "x",
+                   "created": 1.0, "updated": 1.0}],
+        "revisions": [{"id": 1, "thing": "a" * 32, "author": "x", "at": 1.0, "body": {"text": 5}}],
+    }  # fmt: skip
+    head = {"format": "nullscope-export", "version": 1, "notes": [note]}
+    for name, rows in bad.items():
+        for row in rows:
+            given = {**head, name: [*head.get(name, ()), row]}
+            refused = lab.post("/api/v1/import", content=json.dumps(given), headers={"content-type": JSON})
+            assert refused.status_code == 422, (name, row)
     assert "a" * 32 not in [row["id"] for row in lab.get("/api/v1/notes").json()["rows"]]
+    twice = {**head, "pins": [pin, pin]}  # in one file; the second is here already
+    assert lab.post("/api/v1/import", json=twice).json()["pins"] == 1
+
+
+def test_an_export_may_be_larger_than_a_request(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(max_body_bytes=2000)
+    padded = json.dumps({"format": "nullscope-export", "version": 1}) + " " * 4000
+    assert client.post("/api/v1/import", content=padded, headers={"content-type": JSON}).status_code == 200
+    assert client.post("/lab/import", files={"file": ("e.json", padded)}, follow_redirects=False).status_code == 303
+    assert client.post("/api/v1/notes", content=padded, headers={"content-type": JSON}).status_code == 413
+
+
+def test_a_note_on_a_model_of_any_name_leads_back_to_it(lab: TestClient) -> None:
+    """The address is a header: ASCII only."""
+    form = {"target": "neuron:日本%0d/1.1", "text": "x"}
+    moved = lab.post("/lab/notes", data=form, follow_redirects=False)
+    assert moved.headers["location"] == "/m/%E6%97%A5%E6%9C%AC%250d/n/1.1#notes"
