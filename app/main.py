@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None, *, host: ModelHost | None = Non
     app.state.gate = Gate(settings, app.state.database)
     app.state.host = host or ModelHost(settings)
     app.state.atlases = Atlases(app.state.host)
-    app.state.jobs = Jobs(app.state.database)
+    app.state.jobs = Jobs(app.state.database, per_person=settings.queue_per_person)
     app.state.sweeps = Sweeps(settings, app.state.host, app.state.jobs)
     app.state.evidence = app.state.sweeps.evidence
     app.state.head_jobs = HeadJobs(settings, app.state.host, app.state.jobs)

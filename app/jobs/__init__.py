@@ -4,9 +4,9 @@
     job_id = jobs.submit("sweep", model="demo", person="ann", config={...})
 
 A runner is `runner(job_id, model, config)`: an iterator of `Step`s, each of which comes within about half a second,
-so that a cancelled job ends soon. One job runs at a time, on a thread of its own; what it does on a device it does in
-slices (`ModelHost.slices`), between which the device serves people. The row in the database survives a restart: a
-job that was queued or running is queued again, and its runner goes on from its own files.
+so that a cancelled job ends soon. One job runs at a time, on a thread of its own, round robin over people; what it does
+on a device it does in slices (`ModelHost.slices`), between which the device serves people. The row in the database
+survives a restart: a job that was queued or running is queued again, and its runner goes on from its own files.
 """
 
 import fcntl
@@ -14,22 +14,27 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from analysis.types import NotFoundError, NullscopeError
-from app.db import Database, Job
-from app.errors import ConflictError
+from app.db import Database, Job, Session
+from app.errors import BusyError, ConflictError, UnavailableError
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 ACTIVE = ("queued", "running", "cancelling")
 FINAL = ("finished", "failed", "cancelled")
 SAVE_SECONDS = 2.0  # how often the progress of a running job is written down
+AGAIN_SECONDS = 2.0  # until a database that could not be reached or written is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +88,14 @@ class _CancelledError(Exception):
 class Jobs:
     """The jobs of one process. `start` takes up what an earlier process left."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, per_person: int = 32) -> None:
         self.database = database
+        self.per_person = per_person
         self.running: Progress | None = None
         self._runners: dict[str, Runner] = {}
         self._changed = threading.Condition()
         self._cancelled: set[str] = set()
+        self._turns: dict[str, int] = {}  # person -> the turn at which a job of theirs was last begun
         self._closing = False
         self._thread: threading.Thread | None = None
         self._lock_file: TextIO | None = None
@@ -131,6 +138,7 @@ class Jobs:
     # asking
 
     def submit(self, kind: str, *, model: str, person: str, config: dict[str, Any], job_id: str | None = None) -> str:
+        """Queue a job; BusyError when this person has as many waiting as one may."""
         now = time.time()
         job = Job(
             id=job_id or uuid.uuid4().hex[:12],
@@ -146,6 +154,11 @@ class Jobs:
             updated=now,
         )
         with self.database.session() as session:
+            waiting = sum(other.person == person for other in self._line(session))
+            if waiting >= self.per_person:
+                raise BusyError(
+                    f"You have {waiting} jobs waiting.", retry_after=60, code="queue_full", hint="Cancel one, or wait."
+                )
             session.add(job)
         self._wake()
         return job.id
@@ -165,10 +178,20 @@ class Jobs:
             return list(session.scalars(query))
 
     def ahead(self, job: Job) -> int:
-        """How many jobs run before this one, the running one included."""
+        """How many jobs run before this one as things stand, the running one included."""
         with self.database.session() as session:
-            active = session.scalars(select(Job).where(Job.state.in_(ACTIVE)))
-            return sum(1 for other in active if other.state != "queued" or other.created < job.created)
+            running = select(func.count()).where(Job.state.in_(("running", "cancelling")))
+            line = [other.id for other in self._line(session)]
+            return (session.scalar(running) or 0) + (line.index(job.id) if job.id in line else 0)
+
+    def _line(self, session: Session) -> list[Job]:
+        """What is queued in the order in which it runs: a job a person in turn, each person's own oldest first."""
+        rounds: Counter[str] = Counter()
+        line = []
+        for job in session.scalars(select(Job).where(Job.state == "queued").order_by(Job.created, Job.id)):
+            line.append((rounds[job.person], self._turns.get(job.person, 0), job))
+            rounds[job.person] += 1
+        return [job for *_, job in sorted(line, key=itemgetter(0, 1))]
 
     def progress(self, job_id: str) -> Progress | None:
         """Live numbers, while it runs in this process."""
@@ -217,25 +240,35 @@ class Jobs:
             self._changed.notify_all()
 
     def _loop(self) -> None:
-        while (job := self._next()) is not None:
+        """A database that is locked, full or away for a while stops nothing for good."""
+        while (job := self._patiently(self._next)) is not None:
             state, message = self._run(job)
             self.running = None
             self._cancelled.discard(job.id)
             if state is not None:
-                self._save(job.id, state=state, message=message)
+                self._patiently(partial(self._save, job.id, state=state, message=message))
+
+    def _patiently(self, work: Callable[[], T]) -> T | None:
+        """What `work` gives once the database can be used; None when the program closes before."""
+        while True:
+            try:
+                return work()
+            except UnavailableError as error:
+                log.error("jobs wait: %s", error.message)
+            with self._changed:
+                if self._closing or self._changed.wait_for(lambda: self._closing, AGAIN_SECONDS):
+                    return None
 
     def _next(self) -> Job | None:
-        """The oldest queued job, marked as running; waits for one. None once closed."""
+        """The first in line, marked as running; waits for one. None once closed."""
         while True:
             with self._changed:
                 if self._closing:
                     return None
             with self.database.session() as session:
-                query = (
-                    select(Job).where(Job.state == "queued", Job.kind.in_(self._runners)).order_by(Job.created, Job.id)
-                )
-                if (job := session.scalars(query).first()) is not None:
+                if (job := next((job for job in self._line(session) if job.kind in self._runners), None)) is not None:
                     job.state = "running"
+                    self._turns[job.person] = max(self._turns.values(), default=0) + 1
                     return job
             with self._changed:
                 if not self._closing:
@@ -253,9 +286,9 @@ class Jobs:
                 if job.id in self._cancelled:
                     raise _CancelledError
                 if time.monotonic() - saved > SAVE_SECONDS:
-                    self._save(job.id, stage=step.stage, done=step.done, total=step.total)
+                    self._save_progress(job.id, step)
                     saved = time.monotonic()
-            self._save(job.id, stage=progress.step.stage, done=progress.step.done, total=progress.step.total)
+            self._save_progress(job.id, progress.step)
             return "finished", None
         except _CancelledError:
             return "cancelled", None
@@ -266,6 +299,13 @@ class Jobs:
         except Exception as error:
             log.exception("job %s failed", job.id)
             return "failed", f"{type(error).__name__}: {error}"[:500]
+
+    def _save_progress(self, job_id: str, step: Step) -> None:
+        """For whoever asks after a restart: no reason to stop when it cannot be written now."""
+        try:
+            self._save(job_id, stage=step.stage, done=step.done, total=step.total)
+        except UnavailableError as error:
+            log.warning("progress of %s is not written down: %s", job_id, error.message)
 
     def _save(self, job_id: str, **values: Any) -> None:
         with self.database.session() as session:

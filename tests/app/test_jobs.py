@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from analysis.types import InputError, NotFoundError
 from app.db import Database
-from app.errors import ConflictError
+from app.errors import BusyError, ConflictError, UnavailableError
 from app.jobs import Jobs, Step
 
 
@@ -41,7 +42,7 @@ class Gate:
 def until(condition: Callable[[], bool]) -> None:
     """Wait for another thread's doing (it polls nothing that could miss)."""
     done = threading.Event()
-    for _ in range(500):
+    for _ in range(6000):
         if condition():
             return
         done.wait(0.01)
@@ -148,6 +149,52 @@ def test_a_failure_is_kept_and_the_next_job_runs(database: Database, error: Exce
     jobs.delete(bad)
     with pytest.raises(NotFoundError):
         jobs.get(bad)
+    jobs.close()
+
+
+def test_people_take_turns(database: Database) -> None:
+    """Whoever has queued many delays another's first by the running one and one more at most."""
+    gate = Gate(1)
+    jobs = jobs_with(database, gate)
+    mine = [submit(jobs) for _ in range(4)]
+    jobs.start()
+    gate.at.acquire()
+    theirs = [jobs.submit("test", model="demo", person="ben", config={}) for _ in range(2)]
+    order = [mine[0], theirs[0], mine[1], theirs[1], mine[2], mine[3]]
+    assert [jobs.ahead(jobs.get(name)) for name in order[1:]] == [1, 2, 3, 4, 5]
+    gate.go.release(len(order))
+    until(lambda: jobs.get(mine[3]).state == "finished")
+    assert [job_id for job_id, _ in gate.seen] == order
+    jobs.close()
+
+
+def test_one_person_may_not_fill_the_queue(database: Database) -> None:
+    jobs = Jobs(database, per_person=2)
+    first, _ = submit(jobs), submit(jobs)
+    with pytest.raises(BusyError, match="2 jobs waiting"):
+        submit(jobs)
+    jobs.submit("test", model="demo", person="ben", config={})
+    jobs.cancel(first)
+    submit(jobs)
+
+
+def test_a_database_that_is_away_for_a_while_stops_no_job(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second time that the jobs' thread asks for it, whatever for."""
+    monkeypatch.setattr("app.jobs.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("app.jobs.AGAIN_SECONDS", 0.01)
+    real, calls = Database.session, itertools.count()
+
+    def session(self: Database) -> Any:
+        if threading.current_thread().name == "jobs" and next(calls) % 2 == 0:
+            raise UnavailableError("The disk is full.")
+        return real(self)
+
+    monkeypatch.setattr(Database, "session", session)
+    jobs = jobs_with(database, lambda *_: iter([Step("one", n, 3) for n in range(3)]))
+    names = [submit(jobs) for _ in range(3)]
+    jobs.start()
+    until(lambda: [jobs.get(name).state for name in names] == ["finished"] * 3)
+    assert next(calls) > 10
     jobs.close()
 
 
