@@ -59,7 +59,7 @@ class Walk(Generic[T]):
     def _close(self, items: Any) -> None:
         close = getattr(items, "close", None)
         if close is not None:
-            with suppress(UnavailableError):  # the server is shutting down, and so is the device's thread
+            with suppress(UnavailableError, BusyError):  # shutting down, or no room: then it ends when it is collected
                 self._submit(close)
 
 
