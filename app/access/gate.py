@@ -8,6 +8,7 @@ import asyncio
 import hmac
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from starlette.requests import cookie_parser
 from starlette.types import Scope
 
 from analysis.types import InputError
-from app.access.keys import KeyFile, Person, Role
+from app.access.keys import RESERVED, KeyFile, Person, Role
 from app.access.rates import Buckets, cost_of
 from app.access.roles import allows, needed
 from app.db import Database, logins
@@ -25,8 +26,9 @@ from app.errors import ForbiddenError, UnauthorizedError
 from app.settings import Settings
 
 COOKIE = "nullscope_session"
-TOKEN_ID = "token"  # stands for the shared token where a session names the key it came from
 LOCAL = "local"
+# What a proxy sends along; a request without any of these comes from this machine's own user.
+FORWARDED = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Gate:
         self.database = database
         self.keys = KeyFile(auth_path(settings))
         self.token = settings.token.get_secret_value() if settings.token else None
+        # Stands for the shared token where a session names the key it came from; another token, another id.
+        self.token_id = f"token-{sha256(self.token.encode()).hexdigest()[:16]}" if self.token else None
         self.trusted = tuple(_network(text) for text in settings.trusted_proxies)
         self.rates = Buckets(settings.rate_per_minute)
         self.failures = Buckets(settings.login_failures)
@@ -58,8 +62,8 @@ class Gate:
 
     @property
     def closed(self) -> bool:
-        """Whether one must say who one is."""
-        return self.token is not None or self.settings.auth_file is not None or bool(self.keys.people())
+        """Whether one must say who one is. Revoking the last key opens nothing: the file is there."""
+        return self.token is not None or self.settings.auth_file is not None or self.keys.path.exists()
 
     async def admit(self, scope: Scope) -> Identity:
         """The sender of this request; UnauthorizedError, ForbiddenError or BusyError when it may not go on."""
@@ -79,13 +83,15 @@ class Gate:
                 code="role",
                 hint="Ask the operator: nullscope users add NAME --role " + need,
             )
-        if (cost := cost_of(path)) and identity.name != LOCAL:
+        if (cost := cost_of(scope["method"], path)) and identity.name != LOCAL:
             self.rates.take(identity.name, cost)
         return identity
 
     async def identify(self, scope: Scope, headers: Headers) -> Identity | None:
         peer = client_of(scope)
         if (named := scope.get("nullscope.proxied_user")) is not None:
+            if named in RESERVED:
+                raise ForbiddenError(f"{named} is no person's name here.", code="reserved_name")
             person = await asyncio.to_thread(self.keys.by_name, named)
             return Identity(named[:100], person.role if person else self.settings.proxy_role)
         scheme, _, key = headers.get("authorization", "").partition(" ")
@@ -100,14 +106,19 @@ class Gate:
             return None
         if is_loopback(peer) and not scope.get("nullscope.proxied"):
             # Forwarded by a proxy that nobody has told us about: let in, but not as the operator.
-            return Identity(LOCAL, "run" if "x-forwarded-for" in headers else "admin")
+            return Identity(LOCAL, "run" if any(name in headers for name in FORWARDED) else "admin")
         return Identity(peer, "run") if self.settings.insecure_open else None
 
     async def by_key(self, key: str, peer: str) -> Identity:
-        """Whose key it is; UnauthorizedError for a wrong one, BusyError after too many wrong ones from one address."""
+        """Whose key it is; UnauthorizedError for a wrong one, BusyError after too many wrong ones from one address.
+
+        A key that has been right here before is not held up by what others try from the same address.
+        """
+        if (known := await asyncio.to_thread(self.keys.known, key)) is not None:
+            return Identity(known.name, known.role, known.id)
         self.failures.take(peer, 0.0, what="failed logins", code="login_limit")
         if self.token is not None and hmac.compare_digest(key.encode("utf-8", "replace"), self.token.encode()):
-            return Identity("shared", "run", TOKEN_ID)
+            return Identity("shared", "run", self.token_id)
         person: Person | None = await asyncio.to_thread(self.keys.check, key)
         if person is None:
             self.failures.take(peer, 1.0, what="failed logins", code="login_limit")
@@ -120,8 +131,8 @@ class Gate:
             login = logins.find(session, secret)
         if login is None:
             return None
-        if login.key_id == TOKEN_ID:
-            return Identity("shared", "run", TOKEN_ID) if self.token is not None else None
+        if self.token_id is not None and login.key_id == self.token_id:
+            return Identity("shared", "run", self.token_id)
         person = self.keys.by_id(login.key_id)
         return None if person is None else Identity(person.name, person.role, person.id)
 

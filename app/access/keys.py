@@ -19,6 +19,8 @@ from analysis.types import InputError
 Role = Literal["view", "run", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?")
+# What the program calls those who have no name of their own, and its own work.
+RESERVED = frozenset({"local", "shared", "nobody", "anyone", "nullscope", "sweeps"})
 COST = {"n": 2**14, "r": 8, "p": 1}  # 16 MiB and some 40 ms a guess
 
 
@@ -52,6 +54,10 @@ def split(key: str) -> tuple[str, str]:
     return (identifier, secret) if prefix == "ns" and identifier and secret else ("", "")
 
 
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+
+
 class KeyFile:
     """The file, read again whenever it has changed: a key that was revoked ends at once."""
 
@@ -72,27 +78,29 @@ class KeyFile:
     def by_name(self, name: str) -> Person | None:
         return next((person for person in self.people() if person.name == name), None)
 
+    def known(self, key: str) -> Person | None:
+        """Whose key it is, if `check` has found it right before and it is still valid. Fast."""
+        self._read()
+        return self._people.get(self._known.get(_digest(key), ""))
+
     def check(self, key: str) -> Person | None:
         """Whose key it is. Slow for a key that is seen for the first time: not on the event loop."""
-        self._read()
+        if (known := self.known(key)) is not None:
+            return known
         identifier, secret = split(key)
-        digest = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
-        if digest in self._known:
-            return self._people.get(self._known[digest])
         person = self._people.get(identifier)
         # An unknown id takes as long as a wrong secret.
         given = slow_hash(secret or "-", person.salt if person else "00" * 16)
         if person is None or not hmac.compare_digest(given, person.hash):
             return None
-        self._known[digest] = identifier
+        self._known[_digest(key)] = identifier
         return person
 
     def add(self, name: str, role: Role) -> str:
         """A new key for a new person; InputError when the name is taken or cannot be one."""
-        if not NAME.fullmatch(name):
-            raise InputError(
-                f"{name[:40]!r} cannot be a name.", code="invalid_name", hint="Letters, digits, . _ @ - between them."
-            )
+        if not NAME.fullmatch(name) or name in RESERVED:
+            hint = "Letters, digits, . _ @ - between them; not " + ", ".join(sorted(RESERVED)) + "."
+            raise InputError(f"{name[:40]!r} cannot be a name.", code="invalid_name", hint=hint)
         if self.by_name(name) is not None:
             raise InputError(
                 f"{name} has a key already.", code="name_taken", hint=f"First: nullscope users revoke {name}"

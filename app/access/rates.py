@@ -12,18 +12,19 @@ from collections.abc import Callable
 from app.errors import BusyError
 
 PEOPLE = 10_000  # remembered at once; the one longest unseen is forgotten first
-# (path, cost): what a request weighs; pages and reads 1.
+# ("METHOD path", cost): what a request weighs; pages and reads 1.
 COSTS: tuple[tuple[re.Pattern[str], float], ...] = (
-    (re.compile(r"/static/.*|/healthz|/readyz|/metrics|/login|/logout"), 0.0),
-    (re.compile(r".*/(heatmap|induction|heads|joint|dose|ledger)"), 10.0),
-    (re.compile(r".*/sweeps"), 10.0),
-    (re.compile(r".*/(effects|check)|/selfcheck|/r/.*"), 4.0),
-    (re.compile(r".*/trace|/"), 2.0),
+    (re.compile(r"\S+ (/static/.*|/healthz|/readyz|/metrics|/login|/logout)"), 0.0),
+    (re.compile(r"POST .*/(cancel|delete)"), 1.0),
+    (re.compile(r"POST .*/(heatmap|joint|dose|ledger|heads|induction(/.*)?)"), 10.0),
+    (re.compile(r"POST .*/sweeps(/estimate|/[^/]+/resume)?"), 10.0),
+    (re.compile(r"POST .*/effects|GET (.*/check|/selfcheck|/r/.*|/api/v1/results/.*)"), 4.0),
+    (re.compile(r"POST (.*/trace|/|/share)"), 2.0),
 )
 
 
-def cost_of(path: str) -> float:
-    return next((cost for pattern, cost in COSTS if pattern.fullmatch(path)), 1.0)
+def cost_of(method: str, path: str) -> float:
+    return next((cost for pattern, cost in COSTS if pattern.fullmatch(f"{method} {path}")), 1.0)
 
 
 class Buckets:
@@ -41,12 +42,12 @@ class Buckets:
             now = self._clock()
             amount, seen = self._left.pop(name, (self.per_minute, now))
             amount = min(self.per_minute, amount + (now - seen) * self.per_minute / 60)
-            enough = amount >= (cost or 1.0)
-            self._left[name] = (amount - cost if enough else amount, now)
+            enough = amount >= min(cost or 1.0, self.per_minute)  # the dearest request waits for a full bucket
+            self._left[name] = (max(0.0, amount - cost) if enough else amount, now)
             while len(self._left) > PEOPLE:
                 self._left.popitem(last=False)
         if not enough:
-            wait = (max(cost, 1.0) - amount) * 60 / self.per_minute
+            wait = (min(max(cost, 1.0), self.per_minute) - amount) * 60 / self.per_minute
             raise BusyError(
                 f"Too many {what} in a short time.",
                 code=code,

@@ -66,3 +66,7 @@ def revoke(name: str, auth_file: Path | None) -> None:
     with opened(auth_file) as keys:
         person = keys.revoke(name)
         click.echo(f"{person.name}'s key {person.id} is revoked.")
+        if not keys.people():
+            click.echo(
+                f"Nobody has a key now, and a server still asks for one. Delete {keys.path} to ask nobody.", err=True
+            )

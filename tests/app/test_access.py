@@ -8,10 +8,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from analysis.types import InputError
-from app.access.gate import COOKIE, check_address
+from app.access.gate import COOKIE, FORWARDED, check_address
 from app.access.keys import KeyFile, split
-from app.access.rates import Buckets
+from app.access.rates import Buckets, cost_of
 from app.errors import BusyError
+from app.main import create_app
 from app.settings import Settings
 
 URL = "/api/v1/models"
@@ -40,7 +41,7 @@ def test_only_hashes_are_kept_and_the_file_is_ones_own(tmp_path: Path) -> None:
         assert keys.check(wrong) is None
     with pytest.raises(InputError):
         keys.add("ada", "run")
-    for name in ("", "a b", "../x", "-a", "a" * 70, "<b>"):
+    for name in ("", "a b", "../x", "-a", "a" * 70, "<b>", "local", "shared", "nullscope"):
         with pytest.raises(InputError):
             keys.add(name, "run")
     keys.revoke("ada")
@@ -66,6 +67,51 @@ def test_wrong_keys_are_limited(make_client: Callable[..., TestClient], tmp_path
     refused = client.get(URL, headers=bearer(key))
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) > 0
+
+
+def test_wrong_keys_hold_nobody_up_whose_key_was_right(make_client: Callable[..., TestClient], tmp_path: Path) -> None:
+    """People behind one address are not locked out by what one of them tries."""
+    keys = KeyFile(tmp_path / "users.json")
+    key = keys.add("ada", "run")
+    client = make_client(wait=False, auth_file=keys.path, login_failures=1)
+    assert client.get(URL, headers=bearer(key)).status_code == 200
+    assert [client.get(URL, headers=bearer(f"ns_0_{i}")).status_code for i in range(2)] == [401, 429]
+    assert client.get(URL, headers=bearer(key)).status_code == 200
+    keys.revoke("ada")
+    assert client.get(URL, headers=bearer(key)).status_code == 429
+
+
+def test_the_last_key_revoked_opens_nothing(make_client: Callable[..., TestClient], tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "data" / "users.json")
+    client = make_client(wait=False, data_dir=tmp_path / "data")
+    assert client.get(URL).status_code == 200
+    keys.add("ada", "run")
+    assert client.get(URL).status_code == 401
+    keys.revoke("ada")
+    assert client.get(URL).status_code == 401
+
+
+def test_a_new_token_ends_the_sessions_of_the_old_one(make_client: Callable[..., TestClient], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    old = make_client(wait=False, data_dir=data, token="the-token-of-before")
+    old.post("/login", data={"key": "the-token-of-before"})
+    assert old.get(URL).status_code == 200
+    for token, status in (("the-token-of-before", 200), ("the-token-of-today", 401)):
+        again = make_client(wait=False, data_dir=data, token=token)
+        assert again.get(URL, headers={"cookie": f"{COOKIE}={old.cookies[COOKIE]}"}).status_code == status
+
+
+@pytest.mark.parametrize("header", FORWARDED)
+def test_what_a_proxy_sends_on_is_not_the_operator(make_client: Callable[..., TestClient], header: str) -> None:
+    client = make_client(wait=False)
+    roles = [client.get("/lab", params={"format": "json"}, headers=sent).json()["role"] for sent in ({}, {header: "x"})]
+    assert roles == ["admin", "run"]
+
+
+def test_a_proxy_cannot_name_the_operator(make_settings: Callable[..., Settings]) -> None:
+    app = create_app(make_settings(trusted_proxies=("10.0.0.1",)))
+    with TestClient(app, client=("10.0.0.1", 1)) as client:
+        assert client.get(URL, headers={"x-forwarded-user": "local"}).status_code == 403
 
 
 def test_a_browser_logs_in_and_out(closed: tuple[TestClient, KeyFile, dict[str, str]]) -> None:
@@ -124,8 +170,6 @@ def test_people_see_their_own_and_change_their_own(closed: tuple[TestClient, Key
 def test_a_proxys_word_counts_only_from_a_configured_address(
     make_client: Callable[..., TestClient], make_settings: Callable[..., Settings]
 ) -> None:
-    from app.main import create_app
-
     spoofed = {"x-forwarded-user": "ada", "x-forwarded-for": "127.0.0.1"}
     for trusted, peer, status, person in (
         ((), "10.0.0.9", 401, None),
@@ -168,6 +212,33 @@ def test_a_bucket_refills_and_a_clock_set_back_gives_nothing() -> None:
     buckets.take("a", 2)
     with pytest.raises(BusyError):
         buckets.take("a", 1)
+
+
+def test_what_costs_more_than_a_minute_holds_is_let_through_once_it_is_full() -> None:
+    now = [0.0]
+    buckets = Buckets(6, lambda: now[0])
+    buckets.take("a", 10)
+    with pytest.raises(BusyError) as refused:
+        buckets.take("a", 10)
+    now[0] = refused.value.retry_after
+    buckets.take("a", 10)
+
+
+def test_work_costs_and_looking_does_not() -> None:
+    model = "/api/v1/models/m"
+    costs = {
+        0.0: ("GET /static/app.css", "POST /login", "GET /metrics"),
+        1.0: ("GET /sweeps", "GET /sweeps/x", "GET /api/v1/jobs/x", "POST /sweeps/x/cancel", "GET /effects/heatmap/x",
+              f"POST {model}/induction/ablation/jobs/x/cancel", "POST /api/v1/notes", "GET /", "GET /induction"),
+        2.0: (f"POST {model}/trace", "POST /", "POST /share"),
+        4.0: (f"POST {model}/effects", "POST /effects", "GET /r/x", "GET /api/v1/results/x", f"GET {model}/check"),
+        10.0: (f"POST {model}/heatmap", f"POST {model}/ledger", f"POST {model}/induction/natural", "POST /induction",
+               f"POST {model}/induction/ablation/jobs", "POST /induction/heads", "POST /sweeps",
+               "POST /sweeps/x/resume"),
+    }  # fmt: skip
+    for cost, requests in costs.items():
+        for request in requests:
+            assert cost_of(*request.split()) == cost, request
 
 
 def test_the_rate_limit_is_per_person(make_client: Callable[..., TestClient], tmp_path: Path) -> None:
