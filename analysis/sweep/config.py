@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from analysis.kernels import choose
 from analysis.model import Model
@@ -15,6 +15,18 @@ from analysis.types import InputError, NeuronId, TokenFilter
 BaselineKind = Literal["mean", "filtered_mean", "zero", "percentile", "resample", "value"]
 BackendChoice = Literal["auto", "eager", "compiled", "triton"]
 MAX_NEURONS = 20_000
+
+
+@runtime_checkable
+class Shape(Protocol):
+    """What the plan of a sweep needs to know of a model, which may lie elsewhere."""
+
+    @property
+    def last_layer(self) -> int: ...
+    @property
+    def d_mlp(self) -> int: ...
+    @property
+    def excluded_ids(self) -> frozenset[int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +119,7 @@ class SweepConfig:
             neurons = tuple(sorted({model.check_neuron(neuron) for neuron in neurons}))
         return replace(self, length=length, backend=backend, neurons=neurons)  # type: ignore[arg-type]
 
-    def chosen(self, model: Model) -> tuple[NeuronId, ...]:
+    def chosen(self, model: Shape) -> tuple[NeuronId, ...]:
         """The neurons by name, sorted by layer and index: the order of every array of the sweep."""
         if self.neurons is None:
             return tuple(NeuronId(model.last_layer, index) for index in range(model.d_mlp))

@@ -23,7 +23,7 @@ from analysis.model import Model
 from analysis.store import MANIFEST, RunFolder
 from analysis.sweep import measures
 from analysis.sweep.baselines import Baselines
-from analysis.sweep.config import SweepConfig
+from analysis.sweep.config import Shape, SweepConfig
 from analysis.sweep.executor import Executor, ShardDone
 from analysis.sweep.plan import Plan
 from analysis.sweep.result import Result, merge, shards_of
@@ -201,7 +201,7 @@ def read(folder: RunFolder) -> Result | None:
     return None if summary is None else Result.read(folder, summary)
 
 
-def partial(folder: RunFolder, model: Model, unigram: Unigram | None) -> Result | None:
+def partial(folder: RunFolder, model: Shape, *, has_counts: bool) -> Result | None:
     """What the finished shards say so far; None before the first shard of effects."""
     if (found := read(folder)) is not None:
         return found
@@ -210,7 +210,7 @@ def partial(folder: RunFolder, model: Model, unigram: Unigram | None) -> Result 
     done = folder.finished("effects", plan.n_shards)
     if not done:
         return None
-    return _merged(folder, plan, config.chosen(model), unigram is not None, _baselines(folder, plan), done)
+    return _merged(folder, plan, config.chosen(model), has_counts, _baselines(folder, plan), done)
 
 
 def bundled_result(folder: Path) -> Result | None:

@@ -4,6 +4,7 @@ They run on the device thread a step at a time (`app.routes.in_steps`), so that 
 """
 
 from collections.abc import Generator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from analysis.induction.differences import Differences, differences
 from analysis.induction.measure import measure
 from analysis.induction.sequences import Repeated
 from analysis.induction.steps import Progress, Steps
+from analysis.reference import rows_of
 from analysis.types import HeadId, InputError, NeuronId, NotReadyError
 from app.answers.atlas import Footing
 from app.answers.core import request_hash
@@ -145,11 +147,11 @@ def head_ablation(resident: Resident, request: HeadAblationRequest) -> Answer:
 
 
 def natural_repeats(resident: Resident, request: NaturalRequest) -> Answer:
-    """Natural repeats of the sample text, aligned."""
+    """Natural repeats of the sample text or of one's own, aligned."""
     model = resident.model
     check_rows(resident, request.passages)
-    source, rows = sample_rows(resident)
-    passages = list(natural.find(rows, excluded=model.excluded_ids))[: request.passages]
+    source, rows = ("your text", rows_of(model, [request.text])) if request.text else sample_rows(resident)
+    passages = list(islice(natural.find(rows, excluded=model.excluded_ids), request.passages))
     chosen = neuron_ids(request.clip)
     if chosen:
         clipped.check_last_layer(model, chosen)

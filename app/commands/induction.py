@@ -36,7 +36,7 @@ METRICS = ("entropy", "loss", "ln_scale", "top1_prob", "kl_unigram")
 @click.option("--mode", type=click.Choice(["bos", "mean", "zero"]), default="bos", show_default=True)
 @click.option("--queries", default=32, show_default=True, help="With --ablate: queries of the second copy.")
 @click.option("--random", default=3, show_default=True, help="With --ablate: random heads, and sets of as many.")
-@click.option("--natural-repeats", is_flag=True, help="6-grams that occur twice in the sample text instead.")
+@click.option("--natural-repeats", is_flag=True, help="6-grams that occur twice in TEXT, or the sample, instead.")
 @click.option("--passages", default=64, show_default=True, help="With --natural-repeats: at most so many.")
 def command(model: str | None, url: str | None, as_json: bool, **options: Any) -> None:
     """What happens to confidence when TEXT (or the sample text, or random ids) is repeated; nats."""
@@ -81,7 +81,7 @@ def asked(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         body |= {name: options[name] for name in ("mode", "queries", "random")}
     elif options["natural_repeats"]:
         question, request = "induction/natural", requests.NaturalRequest
-        body = {"clip": clip, "passages": options["passages"]}
+        body = {"text": repeat.get("text"), "clip": clip, "passages": options["passages"]}
     else:
         question, request = "induction", requests.InductionRequest
         body = {**repeat, "neurons": neurons, "clip": clip, **{k: options[k] for k in ("controls", "limit")}}

@@ -22,11 +22,12 @@ from analysis.labels import Evidence
 from analysis.store import MANIFEST, RunFolder
 from analysis.sweep import Result, SweepConfig
 from analysis.sweep.executor import InProcess
+from analysis.sweep.run import Progress, read, run, start
 from analysis.sweep.run import partial as merged_so_far
-from analysis.sweep.run import read, run, start
 from analysis.sweep.worker import Worker
 from analysis.types import NotFoundError, NotReadyError
 from app.db import Job
+from app.errors import UnavailableError
 from app.jobs import Jobs, Step
 from app.residency.host import ModelHost
 from app.residency.resident import Resident
@@ -38,6 +39,7 @@ BUNDLED = "bundled-"
 SAMPLE = "sample"
 CACHED_RESULTS = 4
 STAGES = {"baselines": "first pass: mean activations", "effects": "second pass: effects"}
+MAX_ATTEMPTS = 5  # of a sweep whose worker on a cluster dies
 PARTIAL_SHARDS = 8  # a partial result is merged after every eighth of the shards
 
 
@@ -146,37 +148,50 @@ class Sweeps:
     def _runner(self, sweep_id: str, model: str, config: dict[str, Any]) -> Iterator[Step]:
         """Start or go on with a sweep. Reading and merging happen here, the passes on the device in slices."""
         self.host.wait(model)
+        _, placed = self.host.replica(model)
         folder = RunFolder(self.settings.data_dir / "sweeps" / sweep_id)
         sweep = SweepConfig.from_json(config["sweep"])
         texts = self.texts(model, config["corpus"])
-        if self.host.cluster:
+        if isinstance(placed, Resident):
+            steps = self._here(placed, folder, sweep, texts(), config["source"])
+        else:
             whole = partial(elsewhere, folder=folder, sweep=sweep, texts=texts, source=config["source"])
-            yield from self.host.slices(model, whole, who="sweeps", kind="sweep")
-            return
-        resident = self._resident(model)
-        for step in start(folder, resident.model, resident.unigram, sweep, texts(), config["source"]):
-            yield Step("reading the text", step.documents)
-        yield Step("preparing the kernels")
-        worker = Worker.build(resident.model, resident.unigram, sweep.settled(resident.model))
-        executor = InProcess(worker)
+            steps = self._retried(model, whole)
         merged = 0
-        for step in self.host.slices(
-            model, lambda here: run(folder, here.model, here.unigram, executor), who="sweeps", kind="sweep"
-        ):
-            yield Step(STAGES.get(step.stage, step.stage), step.shards_done, step.shards_total, step.tokens)
-            if step.stage == "effects" and step.shards_done - merged >= max(1, step.shards_total // PARTIAL_SHARDS):
-                merged = step.shards_done
-                self._merge_partial(sweep_id, folder, resident)
+        for step in steps:
+            yield step
+            if step.stage == STAGES["effects"] and step.done - merged >= max(1, step.total // PARTIAL_SHARDS):
+                merged = step.done
+                if (found := merged_so_far(folder, placed.model, has_counts=placed.unigram is not None)) is not None:
+                    self._partials[sweep_id] = found
         self._partials.pop(sweep_id, None)
 
-    def _merge_partial(self, sweep_id: str, folder: RunFolder, resident: Resident) -> None:
-        if (found := merged_so_far(folder, resident.model, resident.unigram)) is not None:
-            self._partials[sweep_id] = found
+    def _here(
+        self, resident: Resident, folder: RunFolder, sweep: SweepConfig, texts: Iterator[str], source: str
+    ) -> Iterator[Step]:
+        """Reading on this thread, the passes on the device's."""
+        model, unigram = resident.model, resident.unigram
+        for read_so_far in start(folder, model, unigram, sweep, texts, source):
+            yield Step("reading the text", read_so_far.documents)
+        yield Step("preparing the kernels")
+        executor = InProcess(Worker.build(model, unigram, sweep.settled(model)))
 
-    def _resident(self, model: str) -> Resident:
-        """A replica, for what needs no forward pass."""
-        found: Resident = self.host.submit(model, _itself, kind="sweep").result()
-        return found
+        def passes(here: Resident) -> Iterator[Progress]:
+            return run(folder, here.model, here.unigram, executor)
+
+        yield from map(_step, self.host.slices(model.key, passes, who="sweeps", kind="sweep"))
+
+    def _retried(self, model: str, whole: Callable[[Resident], Iterator[Step]]) -> Iterator[Step]:
+        """A worker of the cluster that dies is started again, and the sweep goes on from its folder."""
+        for attempt in range(MAX_ATTEMPTS):
+            try:
+                yield from self.host.slices(model, whole, who="sweeps", kind="sweep")
+                return
+            except UnavailableError as error:
+                if error.code != "worker_lost" or attempt + 1 == MAX_ATTEMPTS:
+                    raise
+                log.warning("a worker of the cluster was lost in a sweep of %s", model)
+                yield Step("waiting for the worker")
 
     # results
 
@@ -206,6 +221,7 @@ class Sweeps:
         self.jobs.delete(sweep_id)
         with self._lock:
             self._results.pop(sweep_id, None)
+            self._partials.pop(sweep_id, None)
         shutil.rmtree(self.settings.data_dir / "sweeps" / sweep_id, ignore_errors=True)
         used = {other.config.get("corpus") for other in self.jobs.every("sweep")}
         corpus_id = job.config.get("corpus", SAMPLE)
@@ -275,17 +291,18 @@ def evidence_of(result: Result) -> dict[str, Evidence]:
     }
 
 
-def _itself(resident: Resident) -> Resident:
-    return resident
+def _step(progress: Progress) -> Step:
+    stage = STAGES.get(progress.stage, progress.stage)
+    return Step(stage, progress.shards_done, progress.shards_total, progress.tokens)
 
 
 def elsewhere(
     resident: Resident, folder: RunFolder, sweep: SweepConfig, texts: Callable[[], Iterator[str]], source: str
 ) -> Iterator[Step]:
-    """A whole sweep beside a model on a cluster, which sees this data folder; no partial results."""
+    """A whole sweep beside a model on a cluster, which sees this data folder."""
     model, unigram = resident.model, resident.unigram
     for read_so_far in start(folder, model, unigram, sweep, texts(), source):
         yield Step("reading the text", read_so_far.documents)
     yield Step("preparing the kernels")
-    for step in run(folder, model, unigram, InProcess(Worker.build(model, unigram, sweep.settled(model)))):
-        yield Step(STAGES.get(step.stage, step.stage), step.shards_done, step.shards_total, step.tokens)
+    worker = Worker.build(model, unigram, sweep.settled(model))
+    yield from map(_step, run(folder, model, unigram, InProcess(worker)))

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from app.requests.core import HeadName, NeuronName, Strict, Text
 
@@ -77,7 +77,15 @@ class HeadAblationRequest(RepeatRequest):
 
 
 class NaturalRequest(Strict):
-    """6-grams that occur twice in a row of the model's sample text, both occurrences laid over each other."""
+    """6-grams that occur twice in a row of a text, both occurrences laid over each other."""
 
+    text: Text | None = Field(None, description="Your own text, to be searched; null: the model's sample text.")
     clip: list[NeuronName] = Field([], description="Last-layer neurons that are clipped together.")
     passages: int = Field(64, ge=1, description="At most so many, in the order of the text.")
+
+    @field_validator("text")
+    @classmethod
+    def _not_empty(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("the text is empty")
+        return value

@@ -78,6 +78,10 @@ class InductionState(BaseModel):
         """The names in a list field, each once."""
         return list(dict.fromkeys(getattr(self, name).replace(",", " ").split()))
 
+    def has_text(self) -> bool:
+        """Whether one's own text has been written, where it is asked for."""
+        return self.kind != "text" or bool(self.text.strip())
+
     def fields(self) -> dict[str, Any]:
         return self.model_dump()
 
@@ -136,7 +140,11 @@ class InductionState(BaseModel):
         return _request(requests.HeadAblationRequest, **rows, **chosen, queries=self.queries, random=self.random)
 
     def natural(self) -> requests.NaturalRequest:
-        return _request(requests.NaturalRequest, clip=self.listed("clip") or ([self.who] if self.who else []))
+        """One's own text is searched where the page repeats it."""
+        text = self.text if self.kind == "text" else None
+        return _request(
+            requests.NaturalRequest, text=text, clip=self.listed("clip") or ([self.who] if self.who else [])
+        )
 
 
 def _address(path: str, query: dict[str, Any]) -> str:

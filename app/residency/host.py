@@ -178,7 +178,7 @@ class ModelHost:
         cancelled takes it out of the queue, or ends it between two blocks. Raises what the function raises; BusyError
         when the queue is full, UnavailableError when the model is not loaded or `request_seconds` have passed.
         """
-        worker, placed = self._replica(key)
+        worker, placed = self.replica(key)
         submit = partial(worker.submit, who=who, kind=kind or function.__name__, lane=lane)
         with self.flights.seat(identity, who, lambda: placed.call(function, *args), submit) as ticket:
             try:
@@ -200,7 +200,7 @@ class ModelHost:
         lane: Lane = "batch",
     ) -> "Future[T]":
         """The same from another thread (never the event loop's): a future to wait for."""
-        worker, placed = self._replica(key)
+        worker, placed = self.replica(key)
         work = partial(placed.call, function, *args)
         return worker.submit(work, who=who, kind=kind or function.__name__, lane=lane).future
 
@@ -208,19 +208,19 @@ class ModelHost:
         self, key: str, make: Callable[[Resident], Iterator[T]], *, who: str = HOUSE, kind: str = "batch"
     ) -> Iterator[T]:
         """Long work from a thread of its own: each `next` of the iterator is one ticket of the batch lane."""
-        yield from Walk(*self._replica(key), make, who, kind).on_thread()
+        yield from Walk(*self.replica(key), make, who, kind).on_thread()
 
     async def steps(
         self, key: str, make: Callable[[Resident], Iterator[T]], *, who: str = ANYONE, kind: str = "batch"
     ) -> AsyncGenerator[T]:
         """`slices` for a request that waits for them, a bounded number at once: BusyError. Close it to end it."""
         with self.places.taken_by(who):
-            async with aclosing(Walk(*self._replica(key), make, who, kind).on_loop()) as items:
+            async with aclosing(Walk(*self.replica(key), make, who, kind).on_loop()) as items:
                 async for item in items:
                     yield item
 
-    def _replica(self, key: str) -> tuple[Worker, Placed]:
-        """The replica on the device with the least to do."""
+    def replica(self, key: str) -> tuple[Worker, Placed]:
+        """The replica on the device with the least to do; UnavailableError while there is none."""
         entry = self.entry(key)
         if entry.state == "failed":
             raise UnavailableError(f"{key} could not be loaded: {entry.error}", code="model_failed")

@@ -43,17 +43,19 @@ class Loading:
 
 @dataclass(frozen=True)
 class Card:
-    """What the web process knows of a model that lies elsewhere."""
+    """What the web process knows of a model that lies elsewhere; partial sweeps are merged with it."""
 
     key: str
     architecture: str
     d_model: int
     n_layers: int
+    last_layer: int
     n_heads: int
     d_mlp: int
     d_vocab: int
     n_ctx: int
     norm: str
+    excluded_ids: frozenset[int]
     weights_sha256: str
 
 

@@ -88,5 +88,5 @@ async def ablation_cancel(
 
 @router.post("/induction/natural")
 async def natural(key: str, body: requests.NaturalRequest, caller: CallerDep) -> views.NaturalView:
-    """6-grams that occur twice in the model's sample text: both occurrences laid over each other."""
+    """6-grams that occur twice in the sample text, or in your own: both occurrences laid over each other."""
     return cast(views.NaturalView, await in_steps(caller, key, answers.natural_repeats, body))

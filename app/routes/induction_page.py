@@ -59,7 +59,7 @@ PANELS = {
             "tokens": figures.clip_tokens,
             "controls": figures.clip_controls,
         },
-        ready=lambda state: state.kind != "text" or bool(state.text.strip()),
+        ready=InductionState.has_text,
     ),
     "heads": Panel(
         "heads",
@@ -94,6 +94,7 @@ PANELS = {
         InductionState.natural,
         answers.natural_repeats,
         {"aligned": panels.aligned},
+        ready=InductionState.has_text,
     ),
 }
 

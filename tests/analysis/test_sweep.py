@@ -273,12 +273,12 @@ def test_a_finished_sweep_is_read_and_a_partial_one_already_draws(tmp_path: Path
     counts, folder, config = unigram(model), RunFolder(tmp_path / "run"), CONFIG.settled(model)
     list(start(folder, model, counts, config, TEXTS, "test"))
     assert read(folder) is None
-    assert partial(folder, model, counts) is None
+    assert partial(folder, model, has_counts=counts is not None) is None
     steps = run(folder, model, counts, InProcess(Worker.build(model, counts, config)))
     for step in steps:
         if step.stage == "effects" and step.shards_done == 2:
             break
-    half = partial(folder, model, counts)
+    half = partial(folder, model, has_counts=counts is not None)
     steps.close()
     assert half is not None
     assert half.n_rows == 4

@@ -164,6 +164,18 @@ def test_natural_repeats_of_a_text_that_has_some(make_client: Any, tmp_path: Pat
     assert ranked["ranking"][0]["natural"] is not None
 
 
+def test_natural_repeats_of_ones_own_text(client: TestClient) -> None:
+    found = asked(client, "induction/natural", text="abcdef ghi abcdefx")
+    (passage,) = found["passages"]
+    assert (passage["gram"], found["source"], found["searched"]) == ("abcdef", "your text", 1)
+    trace = asked(client, "trace", text="abcdef ghi abcdefx")["clean"]["entropy"]
+    for name in ("first", "second"):
+        at = passage[name]
+        assert found["clean"][name]["entropy"]["mean"] == pytest.approx(trace[at : at + 7], rel=1e-4)
+    assert asked(client, "induction/natural", text="abc")["passages"] == []
+    refused(client, "induction/natural", 422, "invalid_request", text="  ")
+
+
 def test_a_text_without_repeats_says_so(client: TestClient) -> None:
     found = asked(client, "induction/natural")
     assert found["passages"] == []

@@ -103,6 +103,7 @@ def test_tables_hold_the_apis_numbers(nullscope: Any, client: TestClient) -> Non
     assert cell(max(pattern[-1])) in printed
     assert "bos ablation at" in nullscope(TEXT, "--ablate", "0.1", "-n", "1.4")
     assert "0 passages" in nullscope("--natural-repeats")
+    assert "1 passages in 1 rows of your text" in nullscope("abcdef ghi abcdefx", "--natural-repeats")
 
 
 def test_bad_input_is_one_sentence(nullscope: Any) -> None:

@@ -306,3 +306,9 @@ def test_a_head_that_there_is_not_or_a_mode_of_neurons_is_refused(client: TestCl
         answer = client.post("/", data={"text": TEXT, "do": do})
         assert answer.status_code == 422, do
         assert words in answer.text
+
+
+def test_natural_repeats_are_searched_in_ones_own_text(client: TestClient) -> None:
+    page = client.post("/induction/natural", data={"kind": "text", "text": "abcdef ghi abcdefx"})
+    assert "1 passage in 1 rows of your text" in page.text
+    assert "1 passage" not in client.post("/induction/natural", data={"kind": "text"}).text

@@ -14,6 +14,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from analysis.store import RunFolder
+from analysis.sweep import SweepConfig
+from analysis.sweep.run import read
+from app.jobs.sweeps import STAGES
 from app.main import create_app
 from app.settings import Settings
 from tests.ray_cluster import local_cluster
@@ -154,3 +158,23 @@ def test_a_sweep_runs_beside_the_model_and_gives_the_same_rows(client: TestClien
         assert view["state"] == "finished", view["progress"]
         rows.append(view["rows"])
     assert rows[0] == rows[1]
+
+
+def test_a_sweep_already_draws_and_outlasts_its_worker(far: TestClient) -> None:
+    """The runner is stepped by hand, so that the worker dies in the middle of the second pass."""
+    sweeps = far.app.state.sweeps  # type: ignore[attr-defined]
+    process = sweeps.host.entry("tiny-gpt2").replicas[0][1].process
+    config = SweepConfig(length=12, shard_rows=1, bootstrap=20, sample_tokens=16, backend="eager").as_json()
+    asked = {"sweep": config, "corpus": "sample", "source": "sample"}
+    list(sweeps._runner("whole", "tiny-gpt2", asked))
+    steps = sweeps._runner("killed", "tiny-gpt2", asked)
+    while (step := next(steps)).stage != STAGES["effects"] or step.done < 2:
+        pass
+    assert sweeps._partials["killed"].n_rows == 1  # merged when its step was over
+    os.kill(process.ask("pid", seconds=PATIENCE), signal.SIGKILL)
+    assert "waiting for the worker" in [step.stage for step in steps]
+    assert "killed" not in sweeps._partials
+    whole, killed = (read(RunFolder(sweeps.settings.data_dir / "sweeps" / name)) for name in ("whole", "killed"))
+    assert whole is not None
+    assert killed is not None
+    assert killed.files() == whole.files()
