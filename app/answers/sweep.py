@@ -4,15 +4,17 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from analysis import atlas as atlases
 from analysis import calibration, nullspace
 from analysis.atlas import Atlas
 from analysis.calibration import NeuronSet
 from analysis.corpus import RowRule, RowSet, cut, kept_positions
 from analysis.effects import next_tokens, stream
+from analysis.frequency import Unigram
 from analysis.model import Model
 from analysis.store import RunFolder
 from analysis.sweep import Result, SweepConfig
@@ -23,7 +25,7 @@ from app.errors import ConflictError
 from app.present import sweep as shown
 from app.present.sweep_figures import figure as made
 from app.present.sweep_ground import Dropout, Ground
-from app.requests.sweep import CalibrationQuery, FigureQuery
+from app.requests.sweep import CalibrationQuery, FigureName, FigureQuery
 from app.residency.resident import Resident
 from app.views import sweep as views
 
@@ -165,11 +167,11 @@ def dropout_runs(folder: Path | None) -> Dropout | None:
     return Dropout(np.load(file, allow_pickle=False), json.loads(file.with_suffix(".json").read_text())["tokens"])
 
 
-def of_these_weights(resident: Resident, folder: RunFolder) -> None:
-    """ConflictError for a sweep of other weights than are served now: no figure mixes the two."""
-    if folder.manifest()["weights_sha256"] != resident.model.weights_sha256:
+def of_these_weights(model: Model, folder: RunFolder) -> None:
+    """ConflictError for a sweep of other weights than the model's: no figure mixes the two."""
+    if folder.manifest()["weights_sha256"] != model.weights_sha256:
         raise ConflictError(
-            f"This sweep was made with other weights of {resident.key}.",
+            f"This sweep was made with other weights than those of {model.key}.",
             code="other_weights",
             hint="Its table still stands; for figures start a new sweep.",
         )
@@ -185,7 +187,7 @@ def figures(
     query: FigureQuery,
 ) -> list[views.FigureView]:
     """Some figures of a sweep."""
-    of_these_weights(resident, folder)
+    of_these_weights(resident.model, folder)
     on = ground(resident.model, atlas, result, sweep_id, query)
     return [made(on, name) for name in names]
 
@@ -203,7 +205,7 @@ def calibrate(
     resident: Resident, atlas: Atlas, result: Result, sweep_id: str, folder: RunFolder, query: CalibrationQuery
 ) -> Iterator[Any]:
     """Reliability clean, ablated, and with norm-matched random sets ablated; then sets of 1, 2, 4, ... neurons."""
-    of_these_weights(resident, folder)
+    of_these_weights(resident.model, folder)
     model = resident.model
     on = ground(model, atlas, result, sweep_id, FigureQuery(top=query.top, seed=query.seed))
     chosen = _named(on, query) or on.strongest("direct")
@@ -301,14 +303,12 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def figures_offline(model: Any, unigram: Any, result: Result, sweep_id: str, top: int) -> Iterator[views.FigureView]:
+def figures_offline(
+    model: Model, unigram: Unigram | None, result: Result, folder: RunFolder, query: FigureQuery
+) -> Iterator[views.FigureView]:
     """Every figure, for the command line: the atlas is computed on the way."""
-    from typing import get_args
-
-    from analysis import atlas as atlases
-    from app.requests.sweep import FigureName
-
+    of_these_weights(model, folder)
     *_, last = atlases.compute(model, unigram)
     assert last.result is not None
-    on = ground(model, last.result, result, sweep_id, FigureQuery(top=top))
+    on = ground(model, last.result, result, folder.path.name, query)
     return (made(on, name) for name in get_args(FigureName))

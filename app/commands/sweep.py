@@ -143,19 +143,25 @@ def export(folder: Path, out: Path) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A folder; one CSV a figure."
 )
-@click.option("--top", default=6, show_default=True, help="Neurons in a set.")
+@click.option("--top", default=6, show_default=True, help="Neurons in a set, 1 to 40.")
+@click.option("--neuron", metavar="L.I", help="For figures of one neuron; the strongest by default.")
+@click.option("-k", type=int, help="Dimension of the null space; the model's own by default.")
+@click.option("--seed", default=0, show_default=True, help="Draws the norm-matched random neurons.")
 @_model_options
-def figures(folder: Path, out: Path, top: int, model: str, device: str, dtype: str) -> None:
+def figures(folder: Path, out: Path, model: str, device: str, dtype: str, **options: Any) -> None:
     """The points of the paper's figures from the finished sweep in FOLDER, and each as an HTML page."""
     with refusing():
+        from analysis.store import RunFolder
         from app.answers.sweep import figures_offline
         from app.figures.sweep import drawn
         from app.figures.theme import resolved
         from app.pages import as_csv
+        from app.requests.sweep import FigureQuery
 
-        loaded = _load(model, device, dtype)
+        query, result = FigureQuery.model_validate(options), _result(folder)
+        found = figures_offline(*_load(model, device, dtype), result, RunFolder(folder), query)
         out.mkdir(parents=True, exist_ok=True)
-        for view in figures_offline(loaded[0], loaded[1], _result(folder), folder.name, top):
+        for view in found:
             (out / f"figure-{view.name}.csv").write_text(as_csv(view), encoding="utf-8")
             resolved(drawn(view)).write_html(out / f"figure-{view.name}.html", include_plotlyjs="directory")
             click.echo(f"{view.name:>3}  {view.title}")

@@ -108,6 +108,28 @@ def test_figures_are_the_servers(client: TestClient, run: Path, model_folder: Pa
     assert [float(row["x"]) for row in found] == [point["x"] for point in asked]
 
 
+def test_figures_take_the_pages_controls(client: TestClient, run: Path, model_folder: Path, tmp_path: Path) -> None:
+    controls = {"neuron": "1.3", "top": "2", "k": "5", "seed": "4"}
+    given = [part for name, value in controls.items() for part in ("-k" if name == "k" else f"--{name}", value)]
+    sweep("figures", run, "--out", tmp_path, "--model", model_folder, *given)
+    sweep_id = finished(client, started(client))["id"]
+    for name in ("2e", "4a"):
+        asked = client.get(f"/api/v1/sweeps/{sweep_id}/figures/{name}", params=controls).json()["rows"]
+        found = list(csv.DictReader((tmp_path / f"figure-{name}.csv").open()))
+        assert [float(row["x"]) for row in found] == [point["x"] for point in asked]
+    bad = sweep("figures", run, "--out", tmp_path, "--model", model_folder, "--top", "41", code=2)
+    assert "top" in bad.stderr
+
+
+def test_no_figure_mixes_a_sweep_with_other_weights(run: Path, model_folder: Path, tmp_path: Path) -> None:
+    manifest = run / "manifest.json"
+    wrong = json.loads(manifest.read_text()) | {"weights_sha256": "0" * 64}
+    manifest.write_text(json.dumps(wrong))
+    said = sweep("figures", run, "--out", tmp_path / "figures", "--model", model_folder, code=2).stderr
+    assert "other weights" in said
+    assert not (tmp_path / "figures").exists()
+
+
 def test_what_cannot_be_done_is_said(run: Path, done: Path, model_folder: Path, tmp_path: Path) -> None:
     unfinish(run, 0)
     text = tmp_path / "text.csv"
