@@ -162,10 +162,21 @@ def redirect(request: Request, path: str) -> Response:
     return Response(status_code=303, headers={"Location": address})
 
 
-def standalone(view: BaseModel) -> str:
-    """A page of one file, for a paper's supplement: own style, no script, no address."""
-    style = Markup((STATIC / "app.css").read_text("utf-8"))
-    return _render("standalone.html", None, view=view, style=style, table=table)
+def standalone(view: BaseModel, figures: Mapping[str, Callable[[], Figure]]) -> str:
+    """A page of one file, for a paper's supplement: tables, and charts with the plotly.js that draws them.
+
+    Nothing in it is loaded from anywhere, which its own content security policy makes sure of.
+    """
+    page = Page(title="", path="/", query=(), root="", nav=(), figures=figures)
+    files = (plotly_js()[0], STATIC / "plots.js") if figures else ()
+    return _render(
+        "standalone.html",
+        None,
+        view=view,
+        page=page,
+        style=Markup((STATIC / "app.css").read_text("utf-8")),
+        scripts=[_inline(file.read_text("utf-8")) for file in files],
+    )
 
 
 def table(view: BaseModel) -> tuple[list[str], list[list[Any]]]:
@@ -329,6 +340,12 @@ def _data_json(value: Any) -> Markup:
 def _script_safe(text: str) -> Markup:
     """JSON that may stand inside a script element: no `<`, so nothing can close it or open a comment."""
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _inline(script: str) -> Markup:
+    """A script of ours that may stand inside a page; one that would end its element is refused."""
+    assert not any(mark in script.lower() for mark in ("</script", "<script", "<!--"))
+    return Markup(script)
 
 
 def _pairs(query: Mapping[str, Any]) -> list[tuple[str, Any]]:

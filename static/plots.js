@@ -3,7 +3,7 @@
 (() => {
   const source = document.currentScript.dataset.plotlySrc;
   let loading = null;
-  const plotly = () => loading ??= new Promise((resolve, reject) => {
+  const plotly = () => loading ??= window.Plotly ? Promise.resolve(window.Plotly) : new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = source;
     script.onload = () => resolve(window.Plotly);

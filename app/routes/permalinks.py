@@ -188,4 +188,4 @@ async def notebook(name: str, caller: CallerDep) -> Response:
 async def standalone(name: str, caller: CallerDep) -> Response:
     """One file for a paper's supplement: the result, its request and its origin, no server needed."""
     _, view = await recomputed(caller, name)
-    return exports.attachment(pages.standalone(view), f"nullscope-{view.hash[:12]}.html", "text/html")
+    return exports.attachment(pages.standalone(view, drawn(view)), f"nullscope-{view.hash[:12]}.html", "text/html")
