@@ -76,6 +76,11 @@ class Compiled:
         """Whether a function for this form of tile is compiled."""
         return self._functions.get(_form(tile)) is not None
 
+    @property
+    def compiling(self) -> bool:
+        """Whether a form was asked for that the fallback still answers, and will not always."""
+        return self.failure is None and None in self._functions.values()
+
     def _function(self, tile: Tile) -> Function | None:
         form = _form(tile)
         with self._lock:

@@ -75,12 +75,14 @@ def estimate(
     kept = [len(kept_positions(row, config.token_filter, resident.model.excluded_ids)) for row in rows]
     n_kept = round(n_rows * float(np.mean(kept)))
     n = len(config.chosen(resident.model))
+    seconds = _seconds(resident, config, rows[0], n_rows, n_kept)
     return views.EstimateView(
         rows=n_rows,
         tokens=tokens,
         neurons=n,
         token_neuron_pairs=n_kept * n,
-        seconds=_seconds(resident, config, rows[0], n_rows, n_kept),
+        seconds=seconds,
+        at_most=getattr(resident.engine.backend, "compiling", False),
         memory_bytes=resident.engine.bytes
         + 8 * n * (config.bootstrap * 14 + 4096 + 60)
         + 4 * n * 7 * config.sample_tokens,

@@ -76,9 +76,10 @@ class Progress:
 
     @property
     def eta(self) -> float | None:
-        """Seconds left of this stage, from its pace so far; None before the first unit is done."""
+        """Seconds left of this stage, from its pace so far; None before the first unit is done, or without a total."""
         finished = self.step.done - self.done_at_start
-        return (self.step.total - self.step.done) * self.seconds / finished if finished > 0 else None
+        left = self.step.total - self.step.done  # below 0 in a stage without a total
+        return left * self.seconds / finished if left >= 0 < finished else None
 
 
 class _CancelledError(Exception):

@@ -27,6 +27,7 @@ class EstimateView(View):
     neurons: int
     token_neuron_pairs: int
     seconds: float = Field(description="If nobody else used the device.")
+    at_most: bool = Field(description="Kernels are still being compiled, and the probe ran without: it will be less.")
     memory_bytes: int = Field(description="Beside the model.")
     disk_bytes: int
 

@@ -208,9 +208,11 @@ def test_nobody_waits_for_the_compiler():
     warm_up(engine)
     before = effects(engine, last, [0, 1], 0, baseline=torch.zeros(8))
     assert list(backend._functions.values()) == [None]
+    assert backend.compiling
     backend.go_on.set()
     assert backend.done.wait(120)
     assert backend.failure is None
+    assert not backend.compiling
     after = effects(engine, last, [0, 1], 0, baseline=torch.zeros(8))
     assert len(backend._functions) == 1, "the warm-up compiled for another form than the table's"
     torch.testing.assert_close(after.d_entropy.total, before.d_entropy.total, atol=2e-6, rtol=0)

@@ -13,7 +13,7 @@ import pytest
 from analysis.types import InputError, NotFoundError
 from app.db import Database
 from app.errors import BusyError, ConflictError, UnavailableError
-from app.jobs import Jobs, Step
+from app.jobs import Jobs, Progress, Step
 
 
 @pytest.fixture
@@ -150,6 +150,18 @@ def test_a_failure_is_kept_and_the_next_job_runs(database: Database, error: Exce
     with pytest.raises(NotFoundError):
         jobs.get(bad)
     jobs.close()
+
+
+def test_no_time_is_left_of_a_stage_without_a_total() -> None:
+    progress = Progress("job")
+    progress.advance(Step("reading the text"))
+    progress.advance(Step("reading the text", 8))
+    assert progress.eta is None
+    progress.advance(Step("second pass", 1, 4))
+    assert progress.eta is None
+    progress.advance(Step("second pass", 2, 4))
+    assert progress.eta is not None
+    assert progress.eta >= 0
 
 
 def test_people_take_turns(database: Database) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import html
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from analysis.kernels.eager import Eager
+from app.jobs.sweeps import STAGES
 from app.main import create_app
 from app.settings import Settings
 from tests.app.test_jobs import until
@@ -53,6 +56,22 @@ def test_a_sweep_from_start_to_table(client: TestClient, done: dict[str, Any]) -
     listed = client.get("/api/v1/sweeps").json()["sweeps"]
     assert done["id"] in [sweep["id"] for sweep in listed]
     assert client.get(f"/api/v1/jobs/{done['id']}").json()["result"] == f"/api/v1/sweeps/{done['id']}"
+
+
+def test_a_running_sweep_already_draws(client: TestClient, done: dict[str, Any]) -> None:
+    """The runner is stepped by hand: after the first of two shards there is the half that it gives."""
+    sweeps = client.app.state.sweeps  # type: ignore[attr-defined]
+    job = sweeps.jobs.get(done["id"])
+    (data_dir(client) / "sweeps" / "half").mkdir()
+    steps = sweeps._runner("half", job.model, job.config)
+    while (step := next(steps)).stage != STAGES["effects"] or step.done < 1:
+        pass
+    next(steps)
+    half = sweeps._partials["half"]
+    assert (half.n_rows, len(half.neurons)) == (1, 40)
+    assert [step.done for step in steps][-1] == 2
+    assert "half" not in sweeps._partials
+    shutil.rmtree(data_dir(client) / "sweeps" / "half")
 
 
 def test_sort_filter_and_pages(client: TestClient, done: dict[str, Any]) -> None:
@@ -211,6 +230,15 @@ def test_estimate_counts_what_a_sweep_then_does(client: TestClient, done: dict[s
     view = client.post("/api/v1/sweeps/estimate", json=SMALL).json()
     assert (view["rows"], view["neurons"]) == (2, 40)
     assert view["seconds"] > 0
+    assert view["at_most"] is False
+
+
+def test_an_estimate_made_while_kernels_are_compiled_says_so(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Eager, "compiling", True, raising=False)
+    assert client.post("/api/v1/sweeps/estimate", json=SMALL).json()["at_most"] is True
+    assert "at most" in client.post("/sweeps/estimate", data={"rows": "2", "length": "24"}).text
 
 
 @pytest.mark.parametrize(
