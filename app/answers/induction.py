@@ -18,11 +18,10 @@ from analysis.induction.differences import Differences, differences
 from analysis.induction.measure import measure
 from analysis.induction.sequences import Repeated
 from analysis.induction.steps import Progress, Steps
-from analysis.reference import rows_of
 from analysis.types import HeadId, InputError, NeuronId, NotReadyError
 from app.answers.atlas import Footing
 from app.answers.core import request_hash
-from app.answers.induction_rows import built, check_rows, sample_rows, shorter
+from app.answers.induction_rows import built, check_rows, own_rows, sample_rows, shorter
 from app.present import core as core_shown
 from app.present import induction as shown
 from app.requests.induction import (
@@ -150,7 +149,7 @@ def natural_repeats(resident: Resident, request: NaturalRequest) -> Answer:
     """Natural repeats of the sample text or of one's own, aligned."""
     model = resident.model
     check_rows(resident, request.passages)
-    source, rows = ("your text", rows_of(model, [request.text])) if request.text else sample_rows(resident)
+    source, rows = sample_rows(resident) if request.text is None else own_rows(resident, request.text)
     passages = list(islice(natural.find(rows, excluded=model.excluded_ids), request.passages))
     chosen = neuron_ids(request.clip)
     if chosen:

@@ -8,6 +8,7 @@ from analysis.reference import rows_of
 from analysis.types import InputError, NotReadyError
 from app.present import core as core_shown
 from app.requests.induction import RepeatRequest
+from app.requests.limits import check_text
 from app.residency import means
 from app.residency.resident import Resident
 from app.views import induction as views
@@ -69,6 +70,7 @@ def _units(
         return made, "random token ids"
     if request.kind == "text":
         assert request.text is not None
+        check_text(request.text, resident.limits)
         ids = model.encode(request.text, prepend_bos=False)
         if request.length is not None:
             ids = ids[: request.length]
@@ -105,6 +107,12 @@ def sample_rows(resident: Resident) -> tuple[str, list[list[int]]]:
     assert file is not None
     texts = means.read_texts(file)
     return path, resident.memo("induction rows", lambda: rows_of(resident.model, texts))
+
+
+def own_rows(resident: Resident, text: str) -> tuple[str, list[list[int]]]:
+    """One's own text in the same way."""
+    check_text(text, resident.limits)
+    return "your text", rows_of(resident.model, [text])
 
 
 def check_rows(resident: Resident, n_rows: int) -> None:

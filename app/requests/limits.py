@@ -9,12 +9,17 @@ from app.settings import Limits
 
 def check_prompt(request: PromptRequest, limits: Limits) -> None:
     if request.text is not None:
-        _within(len(request.text), limits.max_characters, "characters", "prompt")
+        check_text(request.text, limits)
     if request.token_ids is not None:
         check_tokens(len(request.token_ids), limits.max_tokens)
     neurons = getattr(request, "neurons", None)
     if isinstance(neurons, list):
         _within(len(neurons), limits.max_neurons, "neurons", "request")
+
+
+def check_text(text: str, limits: Limits) -> None:
+    """Before it is cut into tokens."""
+    _within(len(text), limits.max_characters, "characters", "prompt")
 
 
 def check_trace(request: TraceRequest, limits: Limits) -> None:

@@ -174,6 +174,8 @@ def test_natural_repeats_of_ones_own_text(client: TestClient) -> None:
         assert found["clean"][name]["entropy"]["mean"] == pytest.approx(trace[at : at + 7], rel=1e-4)
     assert asked(client, "induction/natural", text="abc")["passages"] == []
     refused(client, "induction/natural", 422, "invalid_request", text="  ")
+    refused(client, "induction/natural", 422, "limit_characters", text="a" * 20_001)
+    refused(client, "induction", 422, "limit_characters", kind="text", text="a" * 20_001)
 
 
 def test_a_text_without_repeats_says_so(client: TestClient) -> None:
