@@ -32,7 +32,7 @@ def execute(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_the_notebooks_give_the_apis_numbers(
     make_client: Callable[..., TestClient], model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One kernel for both kinds, since starting one takes seconds: the cells of the second follow the first's."""
+    """One kernel for all kinds, since starting one takes seconds: the cells of one follow another's."""
     client = make_client()
     interventions = [
         {"neuron": "1.5", "mode": "mean"},
@@ -44,10 +44,31 @@ def test_the_notebooks_give_the_apis_numbers(
     trace = client.post(f"{URL}/trace", json={"token_ids": IDS, "interventions": interventions}).json()
     body = {"token_ids": IDS, "position": 5, "limit": 4, "baseline": "zero"}
     effects = client.post(f"{URL}/effects", json=body).json()
-    one, two = (json.loads(client.get(a["permalink"] + "/notebook.ipynb").text) for a in (trace, effects))
-    two["cells"] = [*one["cells"], *({**cell, "id": "b-" + cell["id"]} for cell in two["cells"][1:])]
-    printed = execute(json.dumps(two), model_folder, monkeypatch)
-    assert printed.count("the numbers agree") == 2
+    base = {"token_ids": IDS, "baseline": "prompt_mean"}
+    others = [
+        client.post(f"{URL}/{kind}", json={"token_ids": IDS, **more}).json()
+        for kind, more in (
+            ("joint", {"neurons": ["1.5", "1.6"], "position": 4, "baseline": 0.3}),
+            ("dose", {"neurons": ["1.5", "1.9"], "position": 6, "steps": 4}),
+            ("heatmap", {"limit": 3}),  # to the reference mean
+            ("heatmap", {**base, "limit": 3, "metric": "d_loss", "part": "direct"}),
+        )
+    ]
+    books = [
+        json.loads(client.get(answer["permalink"] + "/notebook.ipynb").text) for answer in (trace, effects, *others)
+    ]
+    whole = books[0]
+    for number, book in enumerate(books[1:]):
+        whole["cells"] += [{**cell, "id": f"b{number}-{cell['id']}"} for cell in book["cells"][1:]]
+    printed = execute(json.dumps(whole), model_folder, monkeypatch)
+    assert printed.count("the numbers agree") == len(books)
+
+
+def test_what_has_no_notebook_says_so(client: TestClient) -> None:
+    for kind, more in (("heatmap", {"part": "ln_only", "baseline": "zero"}), ("ledger", {})):
+        link = client.post(f"{URL}/{kind}", json={"token_ids": IDS, **more}).json()["permalink"]
+        refused = client.get(link + "/notebook.ipynb", headers={"accept": "application/json"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_notebook")
 
 
 def test_a_notebook_fails_when_the_numbers_are_others(

@@ -1,0 +1,193 @@
+"""A stored result as code: a call of the client, and a notebook that computes its numbers without this program.
+
+The notebook uses plain torch and transformer_lens only. An ablation there is a hook in a forward pass, so it also
+checks the closed form that the numbers came from.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from starlette.responses import Response
+
+from analysis.types import InputError
+from app.db.results import answer_of
+from app.db.tables import Result
+from app.exports import cells
+from app.requests.prompt import PromptState
+
+MOST_RUNS = 50  # each is two forward passes in the notebook
+Parts = Mapping[str, float | None]
+Runs = Iterator[dict[str, Any]]
+
+
+def attachment(text: str, name: str, media_type: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text, 200, headers, f"{media_type}; charset=utf-8")
+
+
+def client_code(stored: Result, base: str) -> str:
+    """Python that opens the result through the client."""
+    return (
+        "from app.client import Nullscope\n\n"
+        f"client = Nullscope({base.rstrip('/')!r})  # key=... where the server asks for one\n"
+        f"saved = client.result({stored.hash!r})\n"
+        'print(saved.verdict, saved.sentence)\nsaved.result["provenance"]'
+    )
+
+
+def notebook(stored: Result, means: Mapping[str, float] | None = None) -> str:
+    """The .ipynb as JSON text. means: reference means of the neurons that are ablated to them."""
+    answer = answer_of(stored)
+    known = means or {}
+    if missing := [name for name in needed_means(stored) if name not in known]:
+        raise InputError(
+            f"The reference mean of {missing[0]} is not known now.",
+            code="baseline_not_ready",
+            hint="Load the model first.",
+        )
+    if stored.kind in ("trace", "prompt"):
+        numbers = _trace(stored, answer, known)
+    elif stored.kind in RUNS:
+        runs = list(islice(RUNS[stored.kind](stored, answer, known), MOST_RUNS))
+        numbers = f"RUNS = {runs!r}\n\n{cells.RUNS}"
+    else:
+        raise InputError(
+            f"There is no notebook for {stored.kind} results yet.",
+            code="no_notebook",
+            hint="Its JSON and Python give the same numbers.",
+        )
+    document = {
+        "cells": [_markdown(_title(stored)), _code("load", _load(stored, answer)), _code("numbers", numbers)],
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "nullscope": {"hash": stored.hash, "request": stored.request, "versions": stored.versions},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(document, indent=1)
+
+
+def needed_means(stored: Result) -> list[str]:
+    """Neurons whose reference mean the notebook has to know."""
+    if stored.kind == "heatmap":
+        of_mean = stored.request["options"]["baseline"] == "mean"
+        return [row["neuron"] for row in answer_of(stored)["rows"]] if of_mean else []
+    return [item["neuron"] for item in _interventions(stored) if _to_reference_mean(item)]
+
+
+def _to_reference_mean(item: Mapping[str, Any]) -> bool:
+    return item["mode"] == "mean" and "head" not in item
+
+
+def _interventions(stored: Result) -> list[dict[str, Any]]:
+    options = stored.request["options"]
+    if stored.kind == "prompt":
+        request = PromptState.read({**options, "model": stored.model}).trace_request()
+        return [item.model_dump(mode="json") for item in request.interventions]
+    found: list[dict[str, Any]] = options.get("interventions") or []
+    return found
+
+
+def _title(stored: Result) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in stored.versions.items())
+    return (
+        f"# Nullscope: {stored.kind} on `{stored.model.replace('`', chr(39))}`\n\n"
+        f"Request `{stored.hash}`. Weights sha256 `{stored.weights_sha256}`. Made with {versions}.\n\n"
+        "Entropy and loss in nats. Set `NULLSCOPE_MODEL` (or `MODEL` below) to the model's folder or hub name."
+    )
+
+
+def _load(stored: Result, answer: Mapping[str, Any]) -> str:
+    source = (answer.get("provenance") or answer["trace"]["provenance"])["source"]
+    model = stored.model if source == "local folder" else source
+    scale = (answer.get("trace") or answer).get("ln_scale")
+    return (
+        f'import os\n\nMODEL = os.environ.get("NULLSCOPE_MODEL", {model!r})\n'
+        f"TOKENS = {stored.request['token_ids']!r}\n"
+        f"SCALE = {scale!r}  # a constant final LN scale, or None: the model's own\n\n{cells.START}"
+    )
+
+
+def _trace(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -> str:
+    trace = answer.get("trace") or answer
+    interventions = _interventions(stored)
+    for item in interventions:
+        if _to_reference_mean(item):
+            item |= {"mode": "value", "value": means[item["neuron"]]}
+    checks = {"entropy": trace["clean"]["entropy"], "loss": trace["clean"]["loss"][:-1]}
+    after = trace["intervened"] and trace["intervened"]["entropy"]
+    return f"EXPECTED = {checks!r}\nINTERVENTIONS = {interventions!r}\nAFTER = {after!r}\n\n{cells.TRACE}"
+
+
+def _run(name: str, position: int, values: Mapping[str, float | None], entropy: Parts, loss: Parts) -> dict[str, Any]:
+    """Neurons set to values at a position, and what that changes there; None where it is not told."""
+    return {
+        "name": name,
+        "position": position,
+        "values": {int(neuron.split(".")[1]): value for neuron, value in values.items()},
+        "d_entropy": entropy.get("total"),
+        "direct_entropy": entropy.get("direct"),
+        "d_loss": loss.get("total"),
+        "direct_loss": loss.get("direct"),
+    }
+
+
+def _effects(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -> Runs:
+    """One neuron each, as in the table."""
+    for row in answer["rows"]:
+        at = {row["neuron"]: row["baseline"]}
+        yield _run(row["neuron"], answer["clean"]["position"], at, row["d_entropy"], row["d_loss"])
+
+
+def _joint(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -> Runs:
+    """The set, then each of its neurons."""
+    every = {row["neuron"]: row["baseline"] for row in answer["rows"]}
+    joint = answer["joint"]
+    yield _run("together", answer["clean"]["position"], every, joint["d_entropy"], joint["d_loss"])
+    yield from _effects(stored, answer, means)
+
+
+def _dose(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -> Runs:
+    """The set at one dose after another. The answer has levels, a run has changes."""
+    clean = answer["clean"]
+    for row in answer["rows"]:
+        parts = [
+            {part: None if None in (row[key], clean[name]) else row[key] - clean[name] for part, key in keys.items()}
+            for name in ("entropy", "loss")
+            for keys in ({"total": name, "direct": f"frozen_{name}"},)
+        ]
+        at = {marked["neuron"]: row["dose"] for marked in answer["neurons"]}
+        yield _run(f"dose {row['dose']:g}", clean["position"], at, *parts)
+
+
+def _heatmap(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -> Runs:
+    """The largest cells."""
+    options = stored.request["options"]
+    metric, part, baseline = options["metric"], options["part"], options["baseline"]
+    if metric not in ("d_entropy", "d_loss") or part not in ("total", "direct"):
+        raise InputError(
+            f"There is no notebook for a heat map of {metric}, {part}, yet.",
+            code="no_notebook",
+            hint="There is one for the parts total and direct of d_entropy and d_loss.",
+        )
+    cells_ = ((row["neuron"], at, value) for row in answer["rows"] for at, value in enumerate(row["values"]))
+    for neuron, at, value in sorted((c for c in cells_ if c[2] is not None), key=lambda cell: -abs(cell[2])):
+        to = means[neuron] if baseline == "mean" else {"zero": 0.0, "prompt_mean": None}.get(baseline, baseline)
+        changes = {name: {part: value} if name == metric else {} for name in ("d_entropy", "d_loss")}
+        yield _run(f"{neuron} at {at}", at, {neuron: to}, changes["d_entropy"], changes["d_loss"])
+
+
+RUNS = {"effects": _effects, "joint": _joint, "dose": _dose, "heatmap": _heatmap}
+
+
+def _markdown(text: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": "title", "metadata": {}, "source": text}
+
+
+def _code(name: str, text: str) -> dict[str, Any]:
+    return {
+        "cell_type": "code", "id": name, "metadata": {}, "execution_count": None, "outputs": [], "source": text
+    }  # fmt: skip
