@@ -1,18 +1,5 @@
-// The induction page: keys, clicks on charts that stand for a button, and the field for one's own text.
+// The induction page: clicks on charts that stand for a button, and the field for one's own text.
 (() => {
-  const form = () => document.querySelector("#lab");
-
-  document.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !form()) return;
-    event.preventDefault();
-    form().requestSubmit(form().querySelector("button.primary"));
-  });
-
-  // Downloads and other pages are the browser's own submissions, not htmx's.
-  document.addEventListener("submit", (event) => {
-    if (event.submitter?.dataset.native !== undefined) event.stopImmediatePropagation();
-  }, true);
-
   // A point may say "act:clip:3.17": press its panel's button with that value.
   document.addEventListener("plot:click", (event) => {
     const said = [event.detail.customdata].flat()[0];
@@ -20,13 +7,6 @@
     if (typeof said !== "string" || !said.startsWith("act:") || !button) return;
     button.value = said.slice(4);
     button.click();
-  });
-
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("button[data-share]");
-    if (!button) return;
-    window.page.copy(location.href, "Address");
-    button.textContent = "Copied";
   });
 
   // Once the rows are edited, what is kept belongs to others.

@@ -6,13 +6,8 @@
   // --- shortcuts
 
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && form()) {
-      event.preventDefault();
-      form().requestSubmit(form().querySelector('button[value="run"]'));
-      return;
-    }
     // Enter in a small field presses its own button, not the first of the form.
-    if (event.key === "Enter" && event.target.dataset?.enter) {
+    if (event.key === "Enter" && event.target.dataset?.enter && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();
       document.getElementById(event.target.dataset.enter)?.click();
       return;
@@ -28,18 +23,6 @@
     const row = target.closest?.("#neurons tr[data-neuron]") ?? document.querySelector("#neurons tr[data-neuron]");
     row?.querySelector('button[value^="ablate:"]')?.click();
   };
-
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("button[type=button][data-share]");
-    if (!button) return;
-    window.page.copy(location.href, "Address");
-    button.textContent = "Copied";
-  });
-
-  // Downloads leave htmx out.
-  document.addEventListener("submit", (event) => {
-    if (event.submitter?.dataset.native !== undefined) event.stopImmediatePropagation();
-  }, true);
 
   const modes = () => {
     const mode = document.querySelector("[data-mode]");
@@ -59,13 +42,20 @@
   const age = () => document.getElementById("result")?.classList.toggle("old", asked !== null && form().elements.text.value !== asked.text);
   document.addEventListener("input", (event) => { if (event.target.id === "text") age(); });
   document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
-    if (!form()?.contains(ctx.sourceElement)) return;
+    if (!ctx.target?.closest("#result")) return;
     const { body } = ctx.request;
-    if (ctx.target?.id === "result") ctx.asked = Object.fromEntries(boxes().map(({ name }) => [name, body.get(name)]));
-    // A panel of the answer stays with the text of that answer.
-    else if (ctx.target?.closest("#result")) for (const [name, value] of Object.entries(asked)) body.set(name, value);
+    // What the answer asks for by itself (its panels, a model that is still loading) stays with the text of that answer.
+    if (ctx.sourceElement.closest("#result")) for (const [name, value] of Object.entries(asked)) body.set(name, value);
+    ctx.asked = Object.fromEntries(boxes().map(({ name }) => [name, body.get(name)]));
+    ctx.entry = entry;
   });
-  document.addEventListener("htmx:before:swap", ({ detail: { ctx } }) => { if (ctx.asked) answered(ctx.asked); });
+  // An answer belongs to the entry of the history in which it was asked for: it must not overwrite another one.
+  document.addEventListener("htmx:before:swap", (event) => {
+    const { ctx } = event.detail;
+    if (!ctx.asked) return;
+    if (ctx.entry === history.state?.entry) answered(ctx.asked);
+    else event.preventDefault();
+  });
 
   // --- the selected token in the curves
 
@@ -107,11 +97,8 @@
   let entry = null;
   const mark = (key) => { entry = key; history.replaceState({ ...history.state, htmx: true, entry }, ""); };
   const fresh = () => `${performance.timeOrigin}-${performance.now()}`;
-  const here = () => history.state?.entry === entry;
-  const stamp = () => { if (form() && here()) history.replaceState({ ...history.state, form: entries() }, ""); };
+  const stamp = () => { if (form() && history.state?.entry === entry) history.replaceState({ ...history.state, form: entries() }, ""); };
   const restore = (fields) => {
-    // An answer that is still on its way belongs to the entry just left, and must not overwrite this one.
-    for (const id of ["run", "selected", "neurons"]) window.htmx.trigger(`#${id}`, "htmx:abort");
     for (const box of boxes()) box.value = fields[box.name] ?? box.value;
     return window.htmx.ajax("POST", form().action, { source: "#run", target: "#result", swap: "outerHTML", values: { ...fields, restored: "yes" } });
   };
@@ -127,7 +114,6 @@
 
   // In the same tick as the address was pushed and the content put in: later, the browser may already be at another entry.
   document.addEventListener("htmx:before:settle", stamp);
-  document.addEventListener("htmx:before:history:update", (event) => { if (form() && !here()) event.preventDefault(); });
   document.addEventListener("htmx:after:history:push", () => mark(fresh()));
   document.addEventListener("htmx:after:history:replace", () => mark(entry));
   document.addEventListener("htmx:after:swap", () => {

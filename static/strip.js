@@ -24,7 +24,7 @@
     const f = (v) => ((v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b);
   };
-  const inkOn = (rgb) => (luminance(rgb) > 0.18 ? "#10131a" : "#ffffff");
+  const inkOn = (rgb) => (luminance(rgb) > 0.179 ? "#000000" : "#ffffff");
   const fmt = (v, digits = 3) => {
     if (v === null || v === undefined) return "–";
     if (v === 0) return "0";

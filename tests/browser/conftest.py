@@ -4,6 +4,7 @@ Skipped visibly where there is no Chromium. Nothing sleeps: waits are for what a
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,7 +84,11 @@ class Watched:
     def _console(self, kind: str, text: str) -> None:
         # Chromium reports every refused request; a test that provokes one looks at the message on the page.
         # WebGL without a graphics card (the scatter charts) warns of its own slowness.
-        if kind in ("error", "warning") and "status of 422" not in text and "GL Driver Message" not in text:
+        if (
+            kind in ("error", "warning")
+            and not re.search("status of 4(09|22)", text)
+            and "GL Driver Message" not in text
+        ):
             self.problems.append(f"{kind}: {text}")
 
     def _request(self, url: str, server: str) -> None:

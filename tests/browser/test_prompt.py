@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 pytestmark = pytest.mark.browser
 
@@ -135,7 +135,7 @@ def test_back_and_reload_bring_the_text_back(open_page: Open) -> None:
 
 
 def test_an_edited_box_is_not_what_back_brings(open_page: Open) -> None:
-    """The count swapped in while another text is being typed must not write that text into this entry of the history."""
+    """The count swapped in while another text is being typed must not write that text into the history."""
     page = open_page("/")
     run(page)
     with page.expect_response("**/count"):
@@ -246,3 +246,62 @@ def test_without_javascript(open_page: Open) -> None:
     page.locator("#neurons tbody tr").first.get_by_role("button", name="Ablate").click()
     expect(page.locator(".chip:not(.watch)")).to_have_count(1)
     expect(page.locator("#selected thead").first).to_contain_text("intervened")
+
+
+def test_an_answer_that_comes_after_going_back_is_dropped(open_page: Open) -> None:
+    page = open_page("/")
+    for text in (TEXT, OTHER):
+        run(page, text)
+    held: list[Route] = []
+    page.route(
+        "**/", lambda route: held.append(route) if "third" in (route.request.post_data or "") else route.continue_()
+    )
+    page.fill("#text", "This is the third text of this page.")
+    with page.expect_request(lambda request: "third+text" in (request.post_data or "")):
+        page.keyboard.press("Control+Enter")
+    page.go_back(wait_until="commit")
+    expect(page.locator("#strip")).to_contain_text("wisdom")
+    for route in held:
+        route.continue_()
+    page.click('#strip .tok[data-i="3"]')
+    expect(page.locator("#selected-title")).to_contain_text("at 3")
+    expect(page.locator("#strip")).to_contain_text("wisdom")
+    expect(page.locator("#text")).to_have_value(TEXT)
+    assert "wisdom" in page.evaluate("history.state.form.text")
+
+
+def test_what_was_chosen_outlives_an_error(open_page: Open) -> None:
+    page = open_page("/")
+    run(page)
+    page.locator("#neurons tbody tr").first.get_by_title("Draw the activation").click()
+    expect(page.locator(".chip.watch")).to_have_count(1)
+    page.fill("#text", "word " * 300)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#result .error").first).to_contain_text("at most 256")
+    run(page, OTHER)
+    expect(page.locator(".chip.watch")).to_have_count(1)
+
+
+def test_a_loading_model_is_asked_for_the_text_that_was_run(open_page: Open) -> None:
+    """The panel that waits asks again by itself; what is being typed meanwhile is not run."""
+    page = open_page("/")
+    loading = """<div id="result" class="stale"><section class="panel" hx-post="/" hx-trigger="load delay:500ms"
+        hx-target="#result" hx-swap="outerHTML" hx-sync="#run:replace">The model is loading.</section></div>"""
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.post_data or "")
+        if len(asked) == 1:
+            route.fulfill(status=409, content_type="text/html", body=loading)
+        else:
+            route.continue_()
+
+    page.route("**/", answer)
+    page.fill("#text", TEXT)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#result")).to_contain_text("The model is loading.")
+    page.fill("#text", OTHER)
+    expect(page.locator("#strip")).to_contain_text("wisdom")
+    expect(page.locator("#text")).to_have_value(OTHER)
+    expect(page.locator("#result")).to_have_class("stale old")
+    assert "captain" not in asked[1]
