@@ -75,21 +75,25 @@ def _in_row(view: PromptView, series: str) -> float:
 
 
 class Check(BaseModel):
-    """`left` is below (or above) `factor` times `right`: the sentence's claim as data."""
+    """`left` is below (or above) `factor` times `right`, a quantity or a number: the sentence's claim as data."""
 
     model_config = ConfigDict(extra="forbid")
 
     left: Quantity
     relation: Literal["below", "above"]
-    right: Quantity
+    right: Quantity | float
     factor: float = 1.0
 
+    def _sides(self, view: PromptView) -> tuple[float, float]:
+        return self.left.of(view), self.right if isinstance(self.right, float) else self.right.of(view)
+
     def holds(self, view: PromptView) -> bool:
-        left, right = self.left.of(view), self.factor * self.right.of(view)
-        return left < right if self.relation == "below" else left > right
+        left, right = self._sides(view)
+        return left < self.factor * right if self.relation == "below" else left > self.factor * right
 
     def figures(self, view: PromptView) -> str:
-        return f"{self.left.of(view):.4f} {self.relation} {self.factor:g} x {self.right.of(view):.4f}"
+        left, right = self._sides(view)
+        return f"{left:.4f} {self.relation} {self.factor:g} x {right:.4f}"
 
 
 class Pick(BaseModel):
