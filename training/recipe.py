@@ -70,9 +70,9 @@ class Recipe:
 
     def rate_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step: warm-up and plateau; warm-up and linear fall to 2 %."""
-        if not self.settling(step):
-            return min(1.0, (step + 1) * self.tokens_a_step / self.warmup_tokens)
-        done = step - self.settle_step
-        rise = (done + 1) * self.tokens_a_step / self.settle_warmup_tokens
-        fall = 1 - done / (self.steps - self.settle_step)
+        done, warmup, fall = step, self.warmup_tokens, 1.0
+        if self.settling(step):
+            done, warmup = step - self.settle_step, self.settle_warmup_tokens
+            fall = 1 - done / (self.steps - self.settle_step)
+        rise = (done + 1) * self.tokens_a_step / warmup
         return max(0.02, min(1.0, rise, fall))
