@@ -353,10 +353,16 @@ class Nullscope:
             response = self._http.request(method, address, **content)
             if response.status_code != 429 or attempt == self._retries:
                 break
-            self._sleep(float(response.headers.get("Retry-After", 1)))
+            self._sleep(_delay(response))
         if response.status_code >= 400 and response.status_code not in fine:
             raise _error(response)
         return response
+
+
+def _delay(response: httpx.Response) -> float:
+    """Seconds to wait: the server names them; a proxy in between may name a date instead, or nothing."""
+    named = response.headers.get("Retry-After", "")
+    return float(named) if named.isdecimal() else 1.0
 
 
 def _part(name: str) -> str:

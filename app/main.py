@@ -14,7 +14,7 @@ from app import pages
 from app.access.gate import Gate
 from app.answers.induction_jobs import HeadJobs
 from app.db import Database
-from app.jobs import Jobs
+from app.jobs import LOCK, Jobs
 from app.jobs.sweeps import Sweeps
 from app.present.core import versions
 from app.residency.atlas import Atlases
@@ -34,7 +34,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     host.start()
     jobs: Jobs = app.state.jobs
     if app.state.settings.run_jobs:
-        jobs.start(app.state.settings.data_dir / "jobs.lock")
+        jobs.start(app.state.settings.data_dir / LOCK)
     try:
         yield
     finally:

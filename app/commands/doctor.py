@@ -9,6 +9,8 @@ import click
 from app.commands.output import print_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.settings import Settings
 
 GB = 1 << 30
@@ -24,18 +26,18 @@ def command() -> None:
         from app.settings import Settings
 
         settings = Settings()
-        rows = [(name, *_tried(check, settings)) for name, check in CHECKS.items()]
+        rows = [(name, *_tried(check, settings, remedy)) for name, (check, remedy) in CHECKS.items()]
     print_table(
         ("check", "", "found", "what to do"), [(n, "ok" if fine else "NO", found, to) for n, fine, found, to in rows]
     )
     sys.exit(0 if all(row[1] for row in rows) else 1)
 
 
-def _tried(check: "Callable[[Settings], Finding]", settings: "Settings") -> Finding:
+def _tried(check: "Callable[[Settings], Finding]", settings: "Settings", remedy: str) -> Finding:
     try:
         return check(settings)
     except Exception as error:  # a check that cannot run is a finding too
-        return False, f"{type(error).__name__}: {error}".splitlines()[0][:120], getattr(error, "hint", None) or ""
+        return False, f"{type(error).__name__}: {error}".splitlines()[0][:120], getattr(error, "hint", None) or remedy
 
 
 def versions(settings: "Settings") -> Finding:
@@ -95,10 +97,40 @@ def database(settings: "Settings") -> Finding:
 
 
 def models(settings: "Settings") -> Finding:
+    """Files that are whole, and memory for all of them."""
     from analysis.registry import resolve
+    from app.residency.facts import read_facts
+    from app.residency.host import devices
+    from app.residency.hub import HubModels
+    from app.residency.memory import Memory
 
-    found = [resolve(name) for name in settings.models]
-    return True, ", ".join(spec.key for spec in found), ""
+    hub = HubModels(settings.data_dir, None, allow_download=False)
+    memory = Memory(devices(settings.device)[0], settings.memory_bytes)
+    found, needed = [], 0
+    for spec in map(resolve, settings.models):
+        snapshot = None if spec.folder else hub.local(spec)
+        folder = snapshot.folder if snapshot else spec.folder
+        if folder is None:
+            found.append(
+                f"{spec.key} (not on this machine" + (", downloaded at the start)" if settings.allow_download else ")")
+            )
+            if not settings.allow_download:
+                return False, ", ".join(found), "Set NULLSCOPE_ALLOW_DOWNLOAD=true, or name a folder."
+            continue
+        _whole(folder)
+        needed += read_facts(folder).bytes_needed(settings.dtype)
+        found.append(spec.key)
+    memory.admit(needed, "Loading " + ", ".join(found))
+    return True, ", ".join(found), ""
+
+
+def _whole(folder: "Path") -> None:
+    """Raises where a file of weights is damaged or ends too early."""
+    from safetensors import safe_open
+
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="numpy"):
+            pass
 
 
 def access(settings: "Settings") -> Finding:
@@ -111,11 +143,11 @@ def access(settings: "Settings") -> Finding:
 
 
 CHECKS = {
-    "versions": versions,
-    "device": device,
-    "memory": memory,
-    "disk": disk,
-    "database": database,
-    "models": models,
-    "access": access,
+    "versions": (versions, "pip install -e ."),
+    "device": (device, "Set NULLSCOPE_DEVICE=cpu."),
+    "memory": (memory, "Set NULLSCOPE_MEMORY_BYTES."),
+    "disk": (disk, "Set NULLSCOPE_DATA_DIR to a folder that can be written."),
+    "database": (database, "Check NULLSCOPE_DATABASE_URL and that its server runs, or: nullscope restore FILE --yes"),
+    "models": (models, "Copy the folder again, or name a smaller model."),
+    "access": (access, "nullscope users list"),
 }

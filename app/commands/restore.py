@@ -15,10 +15,16 @@ def command(file: Path, yes: bool) -> None:
     with refusing():
         from app.db import Database
         from app.db.transfer import restore
+        from app.jobs import LOCK, locked
         from app.settings import Settings
 
-        database = Database.of(Settings())
+        settings = Settings()
+        database = Database.of(settings)
         if database.path is not None and database.path.exists() and not yes:
             raise Refused(f"{database.path} exists. Stop the server, then: nullscope restore {file} --yes")
-        restore(database, file)
+        lock = locked(settings.data_dir / LOCK)
+        if lock is None:
+            raise Refused(f"A server works with {settings.data_dir}. Stop it first.")
+        with lock:
+            restore(database, file)
         click.echo(f"{file} -> {database.shown}, schema {database.version()}")

@@ -2,12 +2,13 @@
 
 import base64
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table, insert, select
+from sqlalchemy import URL, Table, insert, select
 from sqlalchemy.orm import Session
 
 from analysis.types import InputError
@@ -81,7 +82,7 @@ def restore(database: Database, source: Path) -> None:
     """Put a backup in the place of the database; InputError when it is no whole database of this program."""
     target = _file(database, "restore")
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as file:
+        with contextlib.closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as file:
             state = file.execute("PRAGMA integrity_check").fetchone()[0]
             version = file.execute("SELECT version_num FROM alembic_version").fetchone()[0]
     except sqlite3.Error as error:
@@ -90,8 +91,8 @@ def restore(database: Database, source: Path) -> None:
         raise InputError(f"{source} is damaged: {state}.", code="no_backup")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + ".restoring")
-    temporary.write_bytes(source.read_bytes())
-    copy = Database(f"sqlite:///{temporary}")
+    shutil.copyfile(source, temporary)
+    copy = Database(URL.create("sqlite", database=str(temporary)))
     copy.open()  # migrates an older one, refuses one of a newer program: before anything is replaced
     copy.close()
     for suffix in ("-wal", "-shm"):

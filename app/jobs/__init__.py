@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 ACTIVE = ("queued", "running", "cancelling")
 FINAL = ("finished", "failed", "cancelled")
+LOCK = "jobs.lock"  # in the data folder: held by the process that works off its jobs
 SAVE_SECONDS = 2.0  # how often the progress of a running job is written down
 AGAIN_SECONDS = 2.0  # until a database that could not be reached or written is tried again
 
@@ -82,6 +83,18 @@ class Progress:
         return left * self.seconds / finished if left >= 0 < finished else None
 
 
+def locked(path: Path) -> TextIO | None:
+    """A lock of this process on a data folder, held until the file is closed; None while another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
 class _CancelledError(Exception):
     pass
 
@@ -127,14 +140,8 @@ class Jobs:
             self._lock_file.close()
 
     def _locked(self, path: Path) -> bool:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock_file = path.open("a")
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock_file.close()
-            return False
-        return True
+        self._lock_file = locked(path)
+        return self._lock_file is not None
 
     # asking
 

@@ -136,6 +136,18 @@ def test_429_is_tried_again_after_the_named_delay() -> None:
         impatient.models()
 
 
+def test_a_delay_that_is_no_number_of_seconds_is_a_second() -> None:
+    answers = iter([(429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), (429, {}), (200, {})])
+    waited: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        status, headers = next(answers)
+        return httpx.Response(status, json={"models": []}, headers=headers)
+
+    assert Nullscope(transport=httpx.MockTransport(answer), sleep=waited.append).models().models == []
+    assert waited == [1.0, 1.0]
+
+
 def test_a_job_is_followed_to_its_end() -> None:
     states = iter(["queued", "running", "finished"])
 

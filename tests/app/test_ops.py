@@ -4,6 +4,7 @@ import html
 import json
 import logging
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient
 
 from app.cli import main
 from app.commands.logs import JsonLines
+from app.jobs import LOCK, locked
 from app.main import create_app
 from app.settings import Settings
 
@@ -111,6 +113,24 @@ def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
     code, printed = command("doctor", data=tmp_path)
     assert code == 1
     assert "not a database" in printed
+    assert "nullscope restore" in printed
+
+
+def test_doctor_finds_a_model_that_does_not_fit_or_is_not_whole(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NULLSCOPE_MODELS", json.dumps([str(model_folder)]))
+    assert command("doctor", data=tmp_path)[0] == 0
+    monkeypatch.setenv("NULLSCOPE_MEMORY_BYTES", "1000")
+    code, printed = command("doctor", data=tmp_path)
+    assert (code, "needs" in printed) == (1, True)
+    monkeypatch.delenv("NULLSCOPE_MEMORY_BYTES")
+    shutil.copytree(model_folder, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    monkeypatch.setenv("NULLSCOPE_MODELS", json.dumps([str(tmp_path / "cut")]))
+    code, printed = command("doctor", data=tmp_path)
+    assert (code, "Copy the folder again" in printed) == (1, True)
 
 
 def test_backup_and_restore_from_the_shell(tmp_path: Path) -> None:
@@ -124,3 +144,11 @@ def test_backup_and_restore_from_the_shell(tmp_path: Path) -> None:
     assert command("backup", str(file), data=data)[0] == 0
     assert command("restore", str(file), data=data)[0] == 2  # it would replace something
     assert command("restore", str(file), "--yes", data=data)[0] == 0
+    odd = tmp_path / "100% of it?.sqlite"
+    file.rename(odd)
+    lock = locked(data / LOCK)
+    assert lock is not None
+    with lock:  # as a running server holds it
+        code, printed = command("restore", str(odd), "--yes", data=data)
+        assert (code, "Stop it first" in printed) == (2, True)
+    assert command("restore", str(odd), "--yes", data=data)[0] == 0
