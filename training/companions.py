@@ -45,8 +45,10 @@ def slim(weights: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
 
 
 def save_checkpoints(run: Path, folder: Path) -> None:
-    """The snapshots nearest to each of PERCENTS."""
+    """The snapshots nearest to each of PERCENTS, in place of those of another run."""
     folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.safetensors"):
+        old.unlink()
     recipe = Recipe()
     snapshots = sorted((run / "snapshots").glob("*.safetensors"))
     for percent in PERCENTS:

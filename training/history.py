@@ -37,7 +37,7 @@ def followed(folder: Path) -> list[int]:
 
 
 def points(run: Path, folder: Path, neurons: Sequence[int], every: int) -> Iterator[dict[str, object]]:
-    """One record for every ``every``-th snapshot."""
+    """One record for every ``every``-th snapshot, and for the last one, which is the finished model."""
     held_out = {
         record["tokens"]: record["held_out"]
         for record in map(json.loads, (run / "log.jsonl").read_text().splitlines())
@@ -45,7 +45,8 @@ def points(run: Path, folder: Path, neurons: Sequence[int], every: int) -> Itera
     }
     texts = sample_texts(folder)
     _, unigram = load(folder)
-    for snapshot in sorted((run / "snapshots").glob("*.safetensors"))[::every]:
+    snapshots = sorted((run / "snapshots").glob("*.safetensors"))
+    for snapshot in [*snapshots[:-1:every], snapshots[-1]]:
         with tempfile.TemporaryDirectory() as temporary:
             export(snapshot, run, Path(temporary), Recipe().shape)
             model = models.load(registry.folder_spec(Path(temporary), prepend_bos=True))
