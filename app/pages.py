@@ -83,6 +83,7 @@ class Page:
     figures: Mapping[str, Callable[[], Figure]]
     model: str | None = None
     shares: bool = False
+    base: str = ""
 
     def url(self, path: str, **query: Any) -> str:
         """A link inside the program, with the proxy's prefix and without empty parameters."""
@@ -93,6 +94,14 @@ class Page:
         """This page's address with some parameters changed (None removes one)."""
         pairs = [(name, value) for name, value in self.query if name not in changes] + _pairs(changes)
         return self.root + self.path + ("?" + urlencode(pairs) if pairs else "")
+
+    def python(self, field: str, form: Mapping[str, Any] | None = None) -> str:
+        """Code that reads one field of this page's JSON; `form` is what was asked for in a body, not in the address."""
+        query = [(name, value) for name, value in self.query if name != "format"]
+        address = f"{self.base}{self.path}?{urlencode([*query, ('format', 'json')])}"
+        given = {name: value for name, value in (form or {}).items() if name != "format" and value not in (None, "")}
+        ask = f"httpx.post(url, data={given!r}, timeout=120)" if given else "httpx.get(url, timeout=120)"
+        return f'import httpx\n\nurl = "{address}"\npage = {ask}.raise_for_status().json()\nprint({field})\n'
 
     def static(self, name: str) -> str:
         return f"{self.root}/static/{name}?v={_digest(STATIC / name)}"
@@ -286,6 +295,7 @@ def _page(request: Request, title: str, figures: Mapping[str, Callable[[], Figur
         root=root,
         nav=_nav(request.app),
         shares=_has(request.app, "POST", "/share"),
+        base=str(request.base_url).rstrip("/"),
         figures=figures,
         model=model or request.query_params.get("model"),
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -48,6 +50,40 @@ def test_page_json_and_csv(client: TestClient, path: str) -> None:
             same = str("" if value is None else value) == text[name].removeprefix("'")
             assert same, (name, value, text[name])
     assert "format=parquet" in page.text
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "panels"),
+    [
+        ("/nullspace?k=7&layer=0", None, 5),
+        ("/nullspace", {"text": 'The "cat" sat\non', "direction": "3"}, 5),
+        ("/frequency", {"text": "The cat"}, 6),
+        ("/m/tiny-gpt2/n/1.7?k=7", None, 1),
+        ("/compare", None, 3),
+    ],
+)
+def test_copied_python_reads_the_panel_again(
+    client: TestClient,
+    path: str,
+    form: dict[str, str] | None,
+    panels: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Run as it is, it prints a part of what the same page gives as JSON."""
+    page = client.post(path, data=form) if form else client.get(path)
+    codes = [html.unescape(code) for code in re.findall(r"<code>(import httpx.*?)</code>", page.text, re.S)]
+    monkeypatch.setattr(httpx, "get", lambda url, timeout: client.get(url))
+    monkeypatch.setattr(httpx, "post", lambda url, data, timeout: client.post(url, data=data))
+    whole = client.post(path, params={"format": "json"}, data=form).json() if form else None
+    assert len(codes) >= panels
+    for code in codes:
+        exec(code, {})
+        printed = capsys.readouterr().out
+        assert printed.strip() not in ("", "None", "[]", "{}"), code
+        for part in ("walk", "prompt"):
+            if whole and f'print(page["{part}"])' in code:
+                assert printed.strip() == str(whole[part])
 
 
 @pytest.mark.parametrize(
