@@ -19,6 +19,7 @@ from app.requests.induction_state import InductionState
 from app.residency.host import ModelHost
 from app.routes.induction_page import PANELS
 from app.settings import Settings
+from tests.app.test_permalinks import Addresses
 
 TEXT = "The secret cat sat."
 API = "/api/v1/models/tiny-gpt2"
@@ -116,7 +117,7 @@ def test_every_answer_has_a_permalink_that_computes_it_again(
     plain = client.get(answer["permalink"], params={"plain": "true"})
     assert "Open on the induction page" in plain.text
     assert client.get(answer["permalink"], params={"format": "csv"}).status_code == 200
-    assert "<script" not in client.get(f"{answer['permalink']}/page.html").text
+    assert Addresses(client.get(f"{answer['permalink']}/page.html").text).found == []  # the file loads nothing
 
 
 def test_the_worked_example_needs_no_model(tmp_path: Path) -> None:
