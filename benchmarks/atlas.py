@@ -1,7 +1,7 @@
 """The atlas at the size of GPT-2 Small: all of its 36,864 neurons, then the pages once cached; memory at larger sizes.
 
-python -m benchmarks.atlas          GPT-2 Small whole, one layer of GPT-2 XL's size, the pages
-python -m benchmarks.atlas 7b       some neurons of a 7B model's size alone (minutes; 4 GB)
+python -m benchmarks.atlas           GPT-2 Small whole, one layer of GPT-2 XL's size, the pages
+python -m benchmarks.atlas --one 7b  some neurons of a 7B model's size alone (minutes; 4 GB)
 """
 
 from __future__ import annotations

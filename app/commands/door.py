@@ -63,9 +63,9 @@ def _checked(response: Any) -> Any:
 
 
 @contextmanager
-def opened(model: str | None, url: str | None) -> Iterator[Door]:
-    """A door to a running server, or to an app of our own with the model loaded."""
-    with refusing(), _remote(url, model) if url else _in_process(model) as door:
+def opened(model: str | None, url: str | None, *, data_dir: Path | None = None) -> Iterator[Door]:
+    """A door to a running server, or to an app of our own with the model loaded (and a data folder of its own)."""
+    with refusing(), _remote(url, model) if url else _in_process(model, data_dir) as door:
         yield door
 
 
@@ -132,7 +132,7 @@ def _remote(url: str | None, model: str | None) -> Iterator[Door]:
 
 
 @contextmanager
-def _in_process(model: str | None) -> Iterator[Door]:
+def _in_process(model: str | None, data_dir: Path | None) -> Iterator[Door]:
     import httpx
 
     from app.main import create_app
@@ -142,6 +142,8 @@ def _in_process(model: str | None) -> Iterator[Door]:
     settings = Settings(models=(model,), run_jobs=False) if model else Settings(run_jobs=False)
     if settings.effects_backend == "auto":  # one answer is sooner there than a compiler is done
         settings = settings.model_copy(update={"effects_backend": "eager"})
+    if data_dir:
+        settings = settings.model_copy(update={"data_dir": data_dir})
     make_data_dir(settings.data_dir)
     app = create_app(settings)
     app.state.gate.inside = True

@@ -51,7 +51,8 @@ def write_finding(check: bool) -> None:
     from app import examples
     from app.commands.door import opened
 
-    with opened("demo", None) as door:
+    # A folder of its own: labels follow the newest sweep in the data folder, and the bundled one's are wanted here.
+    with tempfile.TemporaryDirectory() as scratch, opened("demo", None, data_dir=Path(scratch)) as door:
         new = examples.found(lambda request: door.model("induction", request.model_dump(mode="json")))
     click.echo(f"{new.ref.key}: {new.ref.claim}")
     if not check:
