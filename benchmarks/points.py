@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.measure import finish, table
 from tests.browser.conftest import FLAGS
-from tests.browser.test_atlas import DRAWN, MANY_POINTS, big_map
+from tests.browser.test_atlas import MANY_POINTS, big_map, drawn
 
 COUNTS = (5_001, 36_864, 50_000)
 
@@ -19,7 +19,7 @@ def main() -> None:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(f"{sys.argv[1]}/atlas")
-        page.wait_for_function(DRAWN, timeout=120_000)
+        drawn(page)
         found = [page.evaluate(MANY_POINTS, big_map(n)) for n in COUNTS]
         browser.close()
     rows = [[one["points"], one["drawn"], one["frame"]] for one in found]

@@ -55,11 +55,13 @@ def big_map(n: int) -> str:
     return neuron_map(view).to_json()
 
 
-DRAWN = "[...document.querySelectorAll('[data-plotly]')].filter(e => e.offsetParent).every(e => e.dataset.drawn)"
-
-
 def drawn(page: Page) -> None:
-    page.wait_for_function(DRAWN)
+    """Every chart in sight is drawn, and there is one: the page may first be the one that waits for the atlas.
+
+    By locators: `wait_for_function` evaluates a string in the page at each poll, which the policy forbids.
+    """
+    expect(page.locator("[data-plotly][data-drawn]").first).to_be_visible()
+    expect(page.locator("[data-plotly]:not([data-drawn]):visible")).to_have_count(0)
 
 
 def test_a_click_on_the_map_opens_the_neuron(open_page: Open) -> None:
