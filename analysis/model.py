@@ -31,7 +31,7 @@ _PROBE_TOKENS = 12
 
 
 class Model:
-    """A loaded causal language model with its Readout. Build it with `load` (or `from_pretrained_objects` in tests)."""
+    """A loaded causal language model with its Readout. Build it with `load` (or `from_objects` in tests)."""
 
     def __init__(self, spec: ModelSpec, bridge: Any, plain: Plain, tokenizer: Any, *, weights_sha256: str) -> None:
         self.spec = spec

@@ -26,7 +26,9 @@ class Limits(BaseModel):
     max_interventions: int = Field(64, ge=1, description="Most interventions in one request.")
     max_neurons: int = Field(256, ge=1, description="Most neurons named one by one in one request.")
     max_rows: int = Field(64, ge=1, description="Most rows of repeated text in one request of the induction lab.")
-    max_top_k: int = Field(100, ge=1, description="Largest top_k: next tokens listed at each position.")
+    max_top_k: int = Field(
+        100, ge=12, description="Largest top_k: next tokens listed at each position; the page lists 12."
+    )
     max_body_bytes: int = Field(1_000_000, ge=1024, description="Largest request body, in bytes.")
     max_upload_bytes: int = Field(
         32_000_000, ge=1024, description="Largest text that may be uploaded for a sweep, in bytes as sent."

@@ -16,7 +16,7 @@ BackendName = Literal["auto", "eager", "compiled", "triton"]
 
 @runtime_checkable
 class Backend(Protocol):
-    """Reduces a tile; ``name`` goes into the provenance of a result."""
+    """Reduces a tile; ``name`` goes into the manifest of a sweep."""
 
     @property
     def name(self) -> str: ...

@@ -62,7 +62,7 @@ class Ground:
         """
         layers = range(self.model.n_layers) if layer is None else [self.layer(layer)]
         name = (self.model.weights_sha256, self.model.key, layer, k, id(self.evidence))
-        return self.kept.kept(name, lambda: self._neurons(layers, k), most=6)  # type: ignore[no-any-return]
+        return self.kept.kept(name, lambda: self._neurons(layers, k), most=6)
 
     def _neurons(self, layers: Any, k: int) -> shown.Neurons:
         chance = self.chance(k).maximum

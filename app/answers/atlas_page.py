@@ -47,7 +47,7 @@ def _kept_points(here: Ground, found: shown.Neurons, state: AtlasState, k: int) 
     """`points`, kept for the next request with the same axes: sorting and paging change the table alone."""
     name = ("points", id(found), state.x, state.y, state.color, state.size)
     _, made = here.kept.kept(name, lambda: (found, points(here, found, state, k)))  # found: its id stays its own
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def points(here: Ground, found: shown.Neurons, state: AtlasState, k: int) -> views.Points:

@@ -82,7 +82,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             other = port + 1 if port < 65535 else 8001
-            raise Refused(f"Port {port} on {host} is taken. Try: nullscope serve --port {other}") from None
+            raise Refused(
+                f"Port {port} on {host} is taken. Try: nullscope serve --port {other}, or make serve PORT={other}"
+            ) from None
         reason = error.strerror or error
         raise Refused(f"{host} port {port} cannot be listened on: {reason}. Choose another --host or --port.") from None
     return found

@@ -26,7 +26,11 @@ def check_trace(request: TraceRequest, limits: Limits) -> None:
     check_prompt(request, limits)
     _within(len(request.interventions), limits.max_interventions, "interventions", "request")
     if request.top_k > limits.max_top_k:
-        raise InputError(f"top_k is {request.top_k}; at most {limits.max_top_k} are allowed here.", code="limit_top_k")
+        raise InputError(
+            f"top_k is {request.top_k}; at most {limits.max_top_k} are allowed here.",
+            code="limit_top_k",
+            hint="Ask for fewer next tokens.",
+        )
 
 
 def check_tokens(n_tokens: int, limit: int) -> None:

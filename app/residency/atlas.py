@@ -9,11 +9,11 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from analysis import atlas as numerics
 from analysis.atlas import Atlas
@@ -22,6 +22,8 @@ from app.residency.host import HOUSE, ModelHost
 from app.residency.resident import Resident
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RETRY_SECONDS = 20.0
 """A table that could not be computed is tried again after this long; until then its error is the answer."""
@@ -86,12 +88,13 @@ class Atlases:
                 hint="Ask again in a few seconds." if job.eta is None else f"About {job.eta:.0f} s are left.",
             ) from None
 
-    def kept(self, name: tuple[Any, ...], build: Callable[[], Any], *, most: int = 24) -> Any:
+    def kept(self, name: tuple[Any, ...], build: Callable[[], T], *, most: int = 24) -> T:
         """Something small that follows from an atlas alone (columns of a layer for one k); the last few are kept."""
         with self._lock:
             if name in self._views:
-                self._views[name] = self._views.pop(name)  # now the last to go
-                return self._views[name]
+                known: T = self._views.pop(name)
+                self._views[name] = known  # now the last to go
+                return known
         made = build()
         with self._lock:
             self._views[name] = made
@@ -125,7 +128,7 @@ class Atlases:
             job.done, job.total, job.stage = step.done, step.total, step.stage
             if step.result is not None:
                 numerics.save(step.result, path)
-                return step.result  # type: ignore[no-any-return]
+                return step.result
             if self._closing.is_set():
                 raise NotReadyError("The server is shutting down.", code="shutting_down")
         raise AssertionError("the last step has the result")
@@ -138,7 +141,7 @@ class Atlases:
 class Unkept:
     """What `Atlases.kept` is in another process."""
 
-    def kept(self, name: tuple[Any, ...], build: Callable[[], Any], *, most: int = 24) -> Any:
+    def kept(self, name: tuple[Any, ...], build: Callable[[], T], *, most: int = 24) -> T:
         return build()
 
 
@@ -146,6 +149,6 @@ def file_of(resident: Resident, data_dir: Path) -> Path:
     return data_dir / "atlas" / f"{numerics.cache_key(resident.model, resident.unigram)}.safetensors"
 
 
-def steps(resident: Resident) -> Any:
+def steps(resident: Resident) -> Iterator[numerics.Progress]:
     resident.memory.admit(numerics.working_bytes(resident.model), f"The atlas of {resident.key}")
     return numerics.compute(resident.model, resident.unigram)

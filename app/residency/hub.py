@@ -150,7 +150,11 @@ class HubModels:
         except Exception as error:
             raise _unreachable(spec, error) from error
         if not any(folder.glob("*.safetensors")):
-            raise NotFoundError(f"{spec.key} has no safetensors weights on the hub.", code="no_safetensors")
+            raise NotFoundError(
+                f"{spec.key} has no safetensors weights on the hub.",
+                code="no_safetensors",
+                hint="Convert it once (transformers' save_pretrained writes safetensors) and serve the folder.",
+            )
         return folder
 
     def _record(self, repository: str, commit: str) -> None:

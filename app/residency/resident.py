@@ -1,5 +1,6 @@
 """A model in memory with everything that belongs to it: what a function on the device thread receives."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -15,6 +16,8 @@ from analysis.reference import ReferenceMeans
 from analysis.types import NotReadyError
 from app.residency.memory import Memory, forward_bytes, metrics_bytes
 from app.settings import Limits, Settings
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -110,6 +113,9 @@ class Resident:
         engine = Engine.build(
             self.model.readout, unigram=self.unigram, memory_bytes=budget, backend=settings.effects_backend
         )
+        on_cpu = self.model.device.type == "cpu"
+        if on_cpu and settings.effects_backend == "auto" and engine.backend.name == "eager":
+            log.warning("no C++ compiler was found: effects take the slower eager kernels; install g++ for faster ones")
         warm_up(engine)  # a compiling backend starts now, in the background, not with the first request
         return engine
 

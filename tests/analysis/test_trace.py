@@ -46,7 +46,7 @@ def test_last_position_has_no_loss_and_no_rank(tiny_model):
 def test_closed_form_equals_hooks(name, dtype, tiny_model):
     model = tiny_model(name, dtype=dtype)
     last = model.last_layer
-    means = torch.rand(model.n_layers, model.d_mlp)
+    means = torch.rand(model.n_layers, model.d_mlp, generator=torch.Generator().manual_seed(0))
     interventions = [
         Intervention(NeuronId(last, 3), "zero"),
         Intervention(NeuronId(last, 4), "mean", positions=(0, 5)),

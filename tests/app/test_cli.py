@@ -168,6 +168,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded() -> None:
         said = sentence("serve", "--port", str(port))
         assert f"Port {port}" in said
         assert "taken" in said
+        assert "make serve PORT=" in said  # whoever came by make has no nullscope on the path
 
 
 def test_interventions_are_written_as_documented() -> None:

@@ -306,6 +306,14 @@ def test_two_devices_hold_a_replica_each_and_share_the_load(make_host: Callable[
     assert len(asyncio.run(both())) == 2
 
 
+def test_a_missing_compiler_is_said_in_one_sentence(make_host, caplog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.kernels.choice.has_compiler", lambda: False)
+    with caplog.at_level("WARNING", logger="app.residency.resident"):
+        loaded(make_host(effects_backend="auto"))
+    (said,) = [record.message for record in caplog.records if record.name == "app.residency.resident"]
+    assert "install g++" in said
+
+
 def test_what_follows_from_the_weights_is_built_once(make_host: Callable[..., ModelHost]) -> None:
     host = loaded(make_host())
     built: list[int] = []

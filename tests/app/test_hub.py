@@ -81,6 +81,16 @@ def test_without_network_or_permission_the_reason_is_named(hub: StandIn, tmp_pat
     assert HubModels(tmp_path, hub).recorded() == {}
 
 
+def test_other_weights_than_safetensors_are_refused_with_the_way_out(hub: StandIn, tmp_path: Path) -> None:
+    hub.folder = tmp_path / "pickles"
+    hub.folder.mkdir()
+    (hub.folder / "pytorch_model.bin").touch()
+    with pytest.raises(NotFoundError, match="no safetensors") as caught:
+        HubModels(tmp_path, hub).fetch(GPT2)
+    assert "serve the folder" in (caught.value.hint or "")
+    assert HubModels(tmp_path, hub).recorded() == {}
+
+
 def test_a_snapshot_with_a_missing_shard_is_not_complete(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}'

@@ -4,15 +4,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 
-def test_a_model_is_unloaded_and_loaded_again(
-    make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def client(make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path) -> TestClient:
+    """Of a server with two models, tiny-gpt2 and a copy of it called other."""
     other = tmp_path / "other"
     shutil.copytree(model_folder, other)
-    client = make_client(models=(str(model_folder), str(other)))
+    return make_client(models=(str(model_folder), str(other)))
+
+
+def test_a_model_is_unloaded_and_loaded_again(client: TestClient) -> None:
     url, body = "/api/v1/models/other/trace", {"text": "x"}
     before = client.post(url, json=body).json()
     assert [row["key"] for row in client.delete("/api/v1/models/other").json()["models"]] == ["tiny-gpt2"]
@@ -23,12 +27,7 @@ def test_a_model_is_unloaded_and_loaded_again(
     assert client.post(url, json=body).json()["clean"] == before["clean"]
 
 
-def test_an_administrator_does_both_on_the_page(
-    make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path
-) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(model_folder, other)
-    client = make_client(models=(str(model_folder), str(other)))
+def test_an_administrator_does_both_on_the_page(client: TestClient) -> None:
     assert 'action="/models/other/unload"' in client.get("/models").text
     page = client.post("/models/other/unload").text
     assert 'action="/models/other/unload"' not in page

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from app.requests.core import TraceRequest
+from app.requests.prompt import TOP_K
 from app.settings import Limits, Settings
 
 
@@ -37,6 +39,13 @@ def test_settings_come_from_the_environment_and_flags_win(monkeypatch: pytest.Mo
 def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Settings(**bad)  # type: ignore[arg-type]
+
+
+def test_the_lowest_top_k_lets_the_page_and_default_requests_through() -> None:
+    least = max(TOP_K, TraceRequest.model_fields["top_k"].default)
+    assert Settings(max_top_k=least).max_top_k == least
+    with pytest.raises(ValidationError, match="max_top_k"):
+        Settings(max_top_k=least - 1)
 
 
 def test_every_limit_is_a_setting() -> None:
