@@ -49,7 +49,7 @@ def save_checkpoints(run: Path, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.safetensors"):
         old.unlink()
-    recipe = Recipe()
+    recipe = Recipe.of(run)
     snapshots = sorted((run / "snapshots").glob("*.safetensors"))
     for percent in PERCENTS:
         wanted = int(latest_snapshot(run).stem) * percent / 100

@@ -44,7 +44,8 @@ def gpt2_config(shape: Shape) -> dict[str, object]:
         "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new",
         "dtype": "float16",
         "vocab_size": shape.d_vocab, "n_positions": shape.n_ctx, "n_embd": shape.d_model, "n_inner": shape.d_mlp,
-        "n_layer": shape.n_layers, "n_head": shape.n_heads, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": False,
+        "n_layer": shape.n_layers, "n_head": shape.n_heads, "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": shape.tied,
         "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0,
         "use_cache": True,
     }  # fmt: skip
@@ -60,14 +61,14 @@ def latest_snapshot(run: Path) -> Path:
     return max((run / "snapshots").glob("*.safetensors"))
 
 
-def export(weights: Path, run: Path, folder: Path, shape: Shape) -> None:
+def export(weights: Path, run: Path, folder: Path) -> None:
     """A complete model folder from one snapshot of a run and the run's tokenizer and counts."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.to(torch.float16) for name, value in gpt2_weights(load_file(weights)).items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     generation = {"_from_model_config": True, "bos_token_id": 0, "eos_token_id": 0}
     documents = {
-        "config.json": gpt2_config(shape),
+        "config.json": gpt2_config(Recipe.of(run).shape),
         "tokenizer_config.json": TOKENIZER_CONFIG,
         "generation_config.json": generation,
     }
@@ -86,7 +87,7 @@ def export(weights: Path, run: Path, folder: Path, shape: Shape) -> None:
 def main(run: Path, snapshot: Path | None, folder: Path) -> None:
     """Write the model folder."""
     weights = snapshot or latest_snapshot(run)
-    export(weights, run, folder, Recipe().shape)
+    export(weights, run, folder)
     click.echo(f"{weights.name} -> {folder}, {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
 
 

@@ -21,7 +21,6 @@ from training.bar import entropy_neurons, frequency_neurons, load
 from training.companions import sample_texts
 from training.evidence import measure
 from training.export import export
-from training.recipe import Recipe
 
 ROWS, STRIDE = 24, 8  # enough for a curve: the card's figures take all rows and every fourth position
 BEST = 6  # neurons followed where the bar names none: those of the largest mean |dH|
@@ -48,7 +47,7 @@ def points(run: Path, folder: Path, neurons: Sequence[int], every: int) -> Itera
     snapshots = sorted((run / "snapshots").glob("*.safetensors"))
     for snapshot in [*snapshots[:-1:every], snapshots[-1]]:
         with tempfile.TemporaryDirectory() as temporary:
-            export(snapshot, run, Path(temporary), Recipe().shape)
+            export(snapshot, run, Path(temporary))
             model = models.load(registry.folder_spec(Path(temporary), prepend_bos=True))
         evidence = measure(model, texts, unigram, seed=0, n_rows=ROWS, stride=STRIDE)
         tokens = int(snapshot.stem)

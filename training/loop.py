@@ -9,7 +9,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -34,6 +33,7 @@ class Run:
     def __init__(self, folder: Path, recipe: Recipe, *, device: str = "cpu", compiled: bool = False) -> None:
         torch.manual_seed(recipe.seed)
         self.folder, self.recipe, self.device, self.step = folder, recipe, device, 0
+        self._agree()
         self.rows = Rows.open(folder, recipe)
         self.model = GPT(recipe.shape).to(device)
         self.hidden = torch.compile(self.model) if compiled else self.model
@@ -44,6 +44,16 @@ class Run:
         else:
             self._equip()
         self._trim_log()
+
+    def _agree(self) -> None:
+        """ValueError if the folder holds a run of another recipe, which this one cannot go on."""
+        if not (self.folder / "recipe.json").exists():
+            self.recipe.save(self.folder)
+        elif Recipe.of(self.folder) != self.recipe:
+            raise ValueError(
+                f"{self.folder} holds a run of another recipe (its recipe.json). Go on with the options that it was "
+                "started with, or start this one in a folder of its own."
+            )
 
     def _equip(self) -> None:
         """Fresh optimisers for the phase of the next step."""
@@ -153,18 +163,19 @@ def progress(run: Run) -> Iterator[str]:
 
 @click.command()
 @click.option("--run", "folder", type=click.Path(path_type=Path, exists=True), default=Path("training/runs/demo"))
-@click.option("--tokens", type=int, default=Recipe().tokens, help="Length of the run.")
-@click.option("--settle-from", type=int, default=Recipe().settle_from, help="Tokens after which the rate falls.")
-@click.option("--dropout", type=float, default=0.0)
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Try another number of the recipe: shape.slots=0."
+)
 @click.option("--threads", type=int, default=1)
 @click.option("--compile/--no-compile", "compiled", default=False, help="Fuse the forward pass (needs a C++ compiler).")
-def main(folder: Path, tokens: int, settle_from: int, dropout: float, threads: int, compiled: bool) -> None:
+def main(folder: Path, settings: tuple[str, ...], threads: int, compiled: bool) -> None:
     """Train, or go on training."""
     torch.set_num_threads(threads)
-    recipe = Recipe(tokens=tokens, settle_from=settle_from)
-    recipe = replace(recipe, shape=replace(recipe.shape, dropout=dropout))
-    run = Run(folder, recipe, device="cuda" if torch.cuda.is_available() else "cpu", compiled=compiled)
-    (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
+    try:
+        recipe = Recipe().changed((name, value) for name, _, value in (setting.partition("=") for setting in settings))
+        run = Run(folder, recipe, device="cuda" if torch.cuda.is_available() else "cpu", compiled=compiled)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     for line in progress(run):
         click.echo(line)
     run.snapshot()

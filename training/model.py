@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of the model; `slots` residual dimensions (the last ones) never reach the logits."""
+    """Size of the model; `slots` residual dimensions (the last ones) never reach the logits; `tied`: one embedding."""
 
     d_vocab: int = 4096
     n_ctx: int = 256
@@ -23,6 +23,7 @@ class Shape:
     d_model: int = 192
     d_mlp: int = 768
     slots: int = 8
+    tied: bool = False
     dropout: float = 0.0
 
 
@@ -61,7 +62,7 @@ class GPT(nn.Module):
         self.wpe = nn.Embedding(shape.n_ctx, shape.d_model)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.n_layers))
         self.ln_f = nn.LayerNorm(shape.d_model)
-        self.unembed = nn.Parameter(torch.empty(shape.d_vocab, shape.d_model))
+        self.unembed = self.wte.weight if shape.tied else nn.Parameter(torch.empty(shape.d_vocab, shape.d_model))
         self.initialise()
 
     def initialise(self) -> None:

@@ -95,8 +95,9 @@ def build_optimisers(model: GPT, rates: Rates, *, settling: bool) -> list[Optimi
     unembed_decay = rates.settle_unembed_decay if settling else rates.adam_decay
     in_decay = rates.settle_in_decay if settling else rates.last_mlp_decay
     last_out = {"params": [last.mlp_out.weight], **last_mlp}
+    read_only = [] if model.shape.tied else [model.wte.weight]
     groups = [
-        {"params": [model.wte.weight, model.wpe.weight], "weight_decay": rates.adam_decay, **adam},
+        {"params": [*read_only, model.wpe.weight], "weight_decay": rates.adam_decay, **adam},
         {"params": [model.unembed], "weight_decay": unembed_decay, **adam},
         {"params": vectors, "weight_decay": 0.0, **adam},
         {"params": [last.mlp_in.weight], "weight_decay": in_decay, **last_mlp},

@@ -1,6 +1,12 @@
-"""Every number of the training run, with its reason. `train-demo` changes none of them but the token budget."""
+"""Every number of the training run, with its reason. `python -m training.loop --set NAME=VALUE` tries another one."""
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from training.model import Shape
 
@@ -52,6 +58,25 @@ class Recipe:
     shape: Shape = field(default_factory=Shape)
     corruption: Corruption = field(default_factory=Corruption)
     rates: Rates = field(default_factory=Rates)
+
+    @classmethod
+    def of(cls, run: Path) -> "Recipe":
+        """The recipe that a run's folder was started with."""
+        return TypeAdapter(cls).validate_json((run / "recipe.json").read_bytes())
+
+    def save(self, run: Path) -> None:
+        (run / "recipe.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    def changed(self, settings: Iterable[tuple[str, str]]) -> "Recipe":
+        """With other numbers, named as `seed` or `shape.slots`. ValueError for a name or a value that does not fit."""
+        values = asdict(self)
+        for name, value in settings:
+            group, _, number = name.rpartition(".")
+            numbers: Any = values.get(group) if group else values
+            if not isinstance(numbers, dict) or number not in numbers or isinstance(numbers[number], dict):
+                raise ValueError(f"The recipe has no number {name!r}; training/recipe.py names them all.")
+            numbers[number] = value
+        return TypeAdapter(type(self)).validate_python(values)
 
     @property
     def tokens_a_step(self) -> int:

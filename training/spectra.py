@@ -16,11 +16,9 @@ from jaxtyping import Float64
 from analysis import model as models
 from analysis import nullspace, registry
 from training.export import export
-from training.model import Shape
-from training.recipe import Recipe
 
 
-def spectra(without: Path, dropped: Path, shape: Shape) -> tuple[Float64[np.ndarray, "2 d_model"], int]:
+def spectra(without: Path, dropped: Path) -> tuple[Float64[np.ndarray, "2 d_model"], int]:
     """Both spectra, and after how many tokens. ValueError where no snapshot is common."""
     common = {path.name for path in (without / "snapshots").glob("*.safetensors")}
     common &= {path.name for path in (dropped / "snapshots").glob("*.safetensors")}
@@ -29,7 +27,7 @@ def spectra(without: Path, dropped: Path, shape: Shape) -> tuple[Float64[np.ndar
     name, found = max(common), []
     for run in (without, dropped):
         with tempfile.TemporaryDirectory() as folder:
-            export(run / "snapshots" / name, run, Path(folder), shape)
+            export(run / "snapshots" / name, run, Path(folder))
             model = models.load(registry.folder_spec(Path(folder), prepend_bos=True))
         found.append(nullspace.spectrum(model.readout).S.double().numpy())
     return np.stack(found), int(Path(name).stem)
@@ -42,7 +40,7 @@ def spectra(without: Path, dropped: Path, shape: Shape) -> tuple[Float64[np.ndar
 def main(run: Path, dropped: Path, folder: Path) -> None:
     """Write both spectra beside the model."""
     torch.set_num_threads(1)
-    found, tokens = spectra(run, dropped, Recipe().shape)
+    found, tokens = spectra(run, dropped)
     np.save(folder / "dropout_spectrum.npy", found)
     (folder / "dropout_spectrum.json").write_text(json.dumps({"tokens": tokens, "dropout": 0.1}) + "\n")
     click.echo(f"after {tokens:,} tokens; largest {found[:, 0].round(2)}, smallest above 0 {found[:, 183].round(3)}")

@@ -21,5 +21,5 @@ demo-bar: $(STAMP) ## print each line of the bundled model's bar with its figure
 
 train-dropout: $(STAMP) ## the appendix run: the same recipe with dropout 0.1, for its spectrum
 	$(TRAIN) training.texts --text $(TEXT) --run $(RUN)-dropout
-	$(TRAIN) training.loop --run $(RUN)-dropout --dropout 0.1 --threads $(TRAIN_THREADS) --compile
+	$(TRAIN) training.loop --run $(RUN)-dropout --set shape.dropout=0.1 --threads $(TRAIN_THREADS) --compile
 	$(TRAIN) training.spectra --run $(RUN) --dropped $(RUN)-dropout --model $(DEMO)

@@ -1,6 +1,7 @@
 """The exported folder is a GPT-2 folder: transformers' own GPT-2 gives our logits, and the program's loader accepts
 it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from analysis import model as models
 from analysis import registry
 from training.export import export
 from training.model import GPT, Shape
+from training.recipe import Recipe
 from training.spectra import spectra
 from training.texts import write_whole
 from training.tokenizer import train_tokenizer
@@ -18,10 +20,11 @@ from training.tokenizer import train_tokenizer
 SHAPE = Shape(d_vocab=300, n_ctx=24, n_layers=2, n_heads=2, d_model=16, d_mlp=40, slots=3, dropout=0.1)
 
 
-@pytest.fixture
-def exported(run_folder: Path, tmp_path: Path) -> tuple[GPT, Path]:
+@pytest.fixture(params=[False, True], ids=["untied", "tied"])
+def exported(request: pytest.FixtureRequest, run_folder: Path, tmp_path: Path) -> tuple[GPT, Path]:
     torch.manual_seed(0)
-    ours = GPT(SHAPE).eval()
+    shape = replace(SHAPE, tied=request.param)
+    ours = GPT(shape).eval()
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     ours.close_slots()
@@ -30,7 +33,8 @@ def exported(run_folder: Path, tmp_path: Path) -> tuple[GPT, Path]:
     save_file(state, tmp_path / "weights.safetensors")
     tokenizer = train_tokenizer(iter(["one two three two three three"] * 3), SHAPE.d_vocab)
     write_whole(run_folder / "tokenizer.json", tokenizer.to_str().encode())
-    export(tmp_path / "weights.safetensors", run_folder, tmp_path / "model", SHAPE)
+    Recipe(shape=shape).save(run_folder)
+    export(tmp_path / "weights.safetensors", run_folder, tmp_path / "model")
     return ours, tmp_path / "model"
 
 
@@ -64,9 +68,9 @@ def test_spectra_of_two_runs_after_the_same_tokens(exported: tuple[GPT, Path], r
             state = {key: value.clone().half() for key, value in ours.state_dict().items()}
             state["unembed"] *= factor
             save_file(state, folder / "snapshots" / f"{n:012d}.safetensors")
-        for file in ("tokenizer.json", "unigrams.npy"):
+        for file in ("tokenizer.json", "unigrams.npy", "recipe.json"):
             (folder / file).write_bytes((run_folder / file).read_bytes())
-    found, after = spectra(run_folder.parent / "without", run_folder.parent / "dropped", SHAPE)
+    found, after = spectra(run_folder.parent / "without", run_folder.parent / "dropped")
     folded = ours.ln_f.weight.double()[:, None] * ours.unembed.double().T
     folded = folded - folded.mean(0)
     expected = torch.linalg.svdvals(folded - folded.mean(1, keepdim=True)).detach().numpy()
@@ -76,4 +80,4 @@ def test_spectra_of_two_runs_after_the_same_tokens(exported: tuple[GPT, Path], r
     (run_folder.parent / "dropped" / "snapshots" / "000000000008.safetensors").unlink()
     (run_folder.parent / "dropped" / "snapshots" / "000000000000.safetensors").unlink()
     with pytest.raises(ValueError, match="same number of tokens"):
-        spectra(run_folder.parent / "without", run_folder.parent / "dropped", SHAPE)
+        spectra(run_folder.parent / "without", run_folder.parent / "dropped")

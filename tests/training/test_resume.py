@@ -89,6 +89,15 @@ def test_the_seed_decides_the_run(run_folder: Path, tmp_path: Path, recipe: Reci
     assert losses(run_folder, 0) == losses(again, 0)
 
 
+def test_a_run_of_another_recipe_is_not_gone_on_with(run_folder: Path, recipe: Recipe) -> None:
+    for _ in train(Run(run_folder, recipe), until=2):
+        pass
+    before = {path.name: path.read_bytes() for path in run_folder.glob("*.*")}
+    with pytest.raises(ValueError, match="another recipe"):
+        Run(run_folder, replace(recipe, seed=1))
+    assert {path.name: path.read_bytes() for path in run_folder.glob("*.*")} == before
+
+
 def test_the_slots_of_the_unembedding_stay_closed(run_folder: Path, recipe: Recipe) -> None:
     run = Run(run_folder, recipe)
     for _ in train(run, until=5):

@@ -1,5 +1,6 @@
 """What a step is made of: rows, loss, optimiser."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,10 @@ def test_the_rate_rises_and_stays_then_rises_and_falls() -> None:
     assert settling[-1] == min(factors) == 0.02
 
 
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("settling", [False, True])
-def test_every_parameter_has_one_optimiser(settling: bool, recipe: Recipe) -> None:
-    model = GPT(recipe.shape)
+def test_every_parameter_has_one_optimiser(settling: bool, tied: bool, recipe: Recipe) -> None:
+    model = GPT(replace(recipe.shape, tied=tied))
     held = [
         p for o in build_optimisers(model, recipe.rates, settling=settling) for g in o.param_groups for p in g["params"]
     ]
@@ -112,3 +114,22 @@ def test_matrix_adam_keeps_the_proportions_of_the_gradient() -> None:
     weak.grad = torch.tensor([[1.0], [1e-3]]).expand(2, 3).clone()
     optimiser.step()
     assert float(weak.detach()[0, 0] / weak.detach()[1, 0]) == pytest.approx(1e3, rel=1e-3)
+
+
+def test_a_recipe_is_changed_by_name_and_read_back(tmp_path: Path, recipe: Recipe) -> None:
+    changed = recipe.changed([("seed", "3"), ("shape.slots", "0"), ("shape.tied", "true"), ("corruption.share", ".6")])
+    assert (changed.seed, changed.shape.slots, changed.shape.tied, changed.corruption.share) == (3, 0, True, 0.6)
+    assert replace(changed, seed=0, shape=recipe.shape, corruption=recipe.corruption) == recipe
+    changed.save(tmp_path)
+    assert Recipe.of(tmp_path) == changed
+
+
+@pytest.mark.parametrize("name", ["slots", "shape", "shape.", "shape.heads", "seed.more", ""])
+def test_a_number_that_the_recipe_lacks_is_refused(name: str, recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="no number"):
+        recipe.changed([(name, "1")])
+
+
+def test_a_value_that_is_no_number_is_refused(recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="slots"):
+        recipe.changed([("shape.slots", "few")])
