@@ -1,8 +1,7 @@
 """The bundled model's bar, line by line, with pass or miss: `python -m training.bar --model models/demo --text DIR`.
 
-Three corruption seeds on the model's sample.jsonl, and one on the texts in DIR where there are any. `--card FILE`
-writes the
-figures of the first seed as JSON: the model card states them, and a test recomputes them.
+Three corruption seeds on the model's sample.jsonl, and one on the two eval books where DIR holds them. `--card FILE`
+writes what the model card states as JSON; a test recomputes it.
 """
 
 import json
@@ -23,7 +22,7 @@ from analysis.induction.sequences import natural_units, repeat
 from analysis.induction.steps import complete
 from analysis.model import Model
 from training.companions import sample_texts
-from training.evaluate import BOOKS, held_out
+from training.evaluate import BOOKS, HeldOut, held_out
 from training.evidence import Evidence, measure
 
 SEEDS = (0, 1, 2)
@@ -56,6 +55,16 @@ def frequency_neurons(e: Evidence) -> list[int]:
     return sorted(holds.nonzero()[:, 0].tolist(), key=lambda i: -float(e.d_kl[i]))
 
 
+def strongest_ln(e: Evidence) -> float:
+    """Largest LN-mediated fraction of an entropy neuron; NaN where there is none."""
+    return max((float(e.ln_fraction[i]) for i in entropy_neurons(e)), default=float("nan"))
+
+
+def best_correlation(e: Evidence) -> float:
+    """Largest |r| of an entropy neuron's activation with the corruption rate; NaN where there is none."""
+    return max((float(e.correlation[i].abs()) for i in entropy_neurons(e)), default=float("nan"))
+
+
 def describe(e: Evidence, i: int) -> str:
     """The figures of one neuron; norm and LogitVar as multiples of the layer's median."""
     return (
@@ -71,9 +80,9 @@ def last_layer_lines(e: Evidence) -> Iterator[Line]:
     yield Line("at least 3 entropy neurons", "; ".join(describe(e, i) for i in entropy) or "none", len(entropy) >= 3)
     others = near_misses(e)
     yield Line("... and neurons that miss only the norm", "; ".join(describe(e, i) for i in others) or "none", None)
-    strongest = max((float(e.ln_fraction[i]) for i in entropy), default=float("nan"))
+    strongest = strongest_ln(e)
     yield Line("strongest LN-mediated fraction >= 0.5", f"{strongest:.2f}", strongest >= 0.5)
-    best = max((float(e.correlation[i].abs()) for i in entropy), default=float("nan"))
+    best = best_correlation(e)
     over_all = max((float(e.correlation_over_all[i].abs()) for i in entropy), default=float("nan"))
     yield Line(
         "an entropy neuron follows the corruption rate, |r| >= 0.8",
@@ -111,12 +120,21 @@ def induction_lines(model: Model, texts: Sequence[str], e: Evidence) -> Iterator
     )
 
 
-def loss_lines(model: Model, folder: Path) -> Iterator[Line]:
+def eval_books(folder: Path) -> list[str]:
+    """The two CC0 books of the eval folder."""
+    return [(folder / name).read_text(encoding="utf-8") for name in BOOKS]
+
+
+def loss_of(model: Model, books: Sequence[str]) -> HeldOut:
+    """Held-out loss over all of them."""
+    first, *others = (held_out(model, book) for book in books)
+    return sum(others, first)
+
+
+def loss_line(both: HeldOut) -> Line:
     """The line on held-out text."""
-    books = [held_out(model, (folder / name).read_text(encoding="utf-8")) for name in BOOKS]
-    both = books[0] + books[1]
     found = f"{both.bits_per_byte:.3f} bits per byte, {both.nats_per_token:.3f} nats per token"
-    yield Line("at most 1.75 bits per byte on the two CC0 eval books", found, both.bits_per_byte <= 1.75)
+    return Line("at most 1.75 bits per byte on the two CC0 eval books", found, both.bits_per_byte <= 1.75)
 
 
 COLUMNS = ("norm", "logit_var", "rho", "ln_fraction", "frequency_fraction", "d_entropy", "d_kl", "correlation")
@@ -140,6 +158,16 @@ def card_figures(e: Evidence) -> dict[str, object]:
     return {"k": e.k, **groups, "neurons": neurons}
 
 
+def summary(e: Evidence) -> dict[str, object]:
+    """What the card's table of the bar states of one set of rows."""
+    figures = {"strongest_ln_fraction": strongest_ln(e), "best_correlation": best_correlation(e)}
+    return {
+        "entropy": entropy_neurons(e),
+        "frequency": frequency_neurons(e),
+        **{name: round(value, 4) for name, value in figures.items()},
+    }
+
+
 def load(folder: Path) -> tuple[Model, Unigram]:
     model = models.load(registry.folder_spec(folder, prepend_bos=True))
     return model, frequency.load_counts(folder / "unigrams.npy", d_vocab=model.d_vocab)
@@ -148,31 +176,34 @@ def load(folder: Path) -> tuple[Model, Unigram]:
 @click.command()
 @click.option("--model", "folder", type=click.Path(path_type=Path, exists=True), default=Path("models/demo"))
 @click.option("--text", "eval_folder", type=click.Path(path_type=Path), default=Path("../shared/data/text/eval"))
-@click.option("--card", type=click.Path(path_type=Path), help="Write the figures of the first seed here, as JSON.")
+@click.option("--card", type=click.Path(path_type=Path), help="Write the card's figures here, as JSON.")
 @click.option("--threads", type=int, default=1)
 def main(folder: Path, eval_folder: Path, card: Path | None, threads: int) -> None:
     """Print the bar."""
     torch.set_num_threads(threads)
     model, unigram = load(folder)
-    texts = sample_texts(folder)
+    texts, figures, sets = sample_texts(folder), dict[str, object](), dict[str, object]()
     for seed in SEEDS:
         evidence = measure(model, texts, unigram, seed=seed)
         click.echo(f"\nsample.jsonl, corruption seed {seed}, k = {evidence.k}")
         lines = [*last_layer_lines(evidence), *(induction_lines(model, texts, evidence) if seed == SEEDS[0] else ())]
         for line in lines:
             click.echo(str(line))
-        if card and seed == SEEDS[0]:
-            card.write_text(json.dumps(card_figures(evidence), indent=1) + "\n")
-    if not all((eval_folder / name).exists() for name in BOOKS):
+        if seed == SEEDS[0]:
+            figures = card_figures(evidence)
+        sets[f"seed {seed}"] = summary(evidence)
+    if all((eval_folder / name).exists() for name in BOOKS):
+        books = eval_books(eval_folder)
+        evidence, loss = measure(model, books, unigram, seed=0, n_rows=EVAL_ROWS), loss_of(model, books)
+        click.echo("\nthe two eval books, corruption seed 0")
+        for line in (*last_layer_lines(evidence), loss_line(loss)):
+            click.echo(str(line))
+        sets["books"] = summary(evidence)
+        figures["held_out"] = {"bits_per_byte": loss.bits_per_byte, "nats_per_token": loss.nats_per_token}
+    else:
         click.echo(f"\n{eval_folder} does not hold the two eval books: no held-out figures")
-        return
-    books = [(eval_folder / name).read_text(encoding="utf-8") for name in BOOKS]
-    click.echo("\nthe two eval books, corruption seed 0")
-    for line in (
-        *last_layer_lines(measure(model, books, unigram, seed=0, n_rows=EVAL_ROWS)),
-        *loss_lines(model, eval_folder),
-    ):
-        click.echo(str(line))
+    if card:
+        card.write_text(json.dumps({**figures, "sets": sets}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

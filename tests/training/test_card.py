@@ -1,6 +1,8 @@
 """The model card is true: its table says what figures.json says, and the project's own analysis gives those figures."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from analysis import registry
 from analysis.induction.heads import head_scores, score_rows
 from analysis.induction.steps import complete
-from training.bar import COLUMNS, load
+from training.bar import COLUMNS, EVAL_ROWS, SEEDS, eval_books, load, loss_of, summary
 from training.companions import sample_texts
 from training.evidence import measure
 
@@ -24,10 +26,10 @@ def figures() -> dict[str, Any]:
 
 def test_the_figures_are_what_the_analysis_finds(figures: dict[str, Any]) -> None:
     model, unigram = load(DEMO)
-    neurons = [int(i) for i in figures["neurons"]]
-    evidence = measure(model, sample_texts(DEMO), unigram, seed=0, neurons=neurons)
+    evidence = measure(model, sample_texts(DEMO), unigram, seed=SEEDS[0])
     assert evidence.k == figures["k"]
-    for i in neurons:
+    assert_same(summary(evidence), figures["sets"][f"seed {SEEDS[0]}"])
+    for i in map(int, figures["neurons"]):
         for name in COLUMNS:
             values = getattr(evidence, name)
             relative = values / values.median() if name in ("norm", "logit_var") else values
@@ -42,6 +44,45 @@ def test_the_cards_table_states_the_figures(figures: dict[str, Any]) -> None:
         stated = figures["neurons"][name.strip().removeprefix("3.")]
         for column, cell in zip(COLUMNS, cells[1:], strict=True):
             assert float(cell) == pytest.approx(stated[column], abs=0.006), (name, column)
+
+
+@pytest.mark.parametrize("seed", SEEDS[1:])
+def test_the_bar_of_the_other_corruption_seeds(seed: int, figures: dict[str, Any]) -> None:
+    model, unigram = load(DEMO)
+    assert_same(summary(measure(model, sample_texts(DEMO), unigram, seed=seed)), figures["sets"][f"seed {seed}"])
+
+
+def test_the_bar_of_the_eval_books(figures: dict[str, Any], shared: Path) -> None:
+    model, unigram = load(DEMO)
+    books = eval_books(shared / "data" / "text" / "eval")
+    evidence = measure(model, books, unigram, seed=0, n_rows=EVAL_ROWS)
+    assert_same(summary(evidence), figures["sets"]["books"])
+    loss = loss_of(model, books)
+    assert loss.bits_per_byte == pytest.approx(figures["held_out"]["bits_per_byte"], abs=0.001)
+    assert loss.nats_per_token == pytest.approx(figures["held_out"]["nats_per_token"], abs=0.002)
+
+
+def assert_same(found: dict[str, Any], stated: dict[str, Any]) -> None:
+    """The same neurons, and fractions within rounding of another machine."""
+    assert found.keys() == stated.keys()
+    for name, value in found.items():
+        assert value == (pytest.approx(stated[name], abs=0.01) if isinstance(value, float) else stated[name]), name
+
+
+def test_the_cards_bar_states_the_figures(figures: dict[str, Any]) -> None:
+    *seeds, books = figures["sets"].values()
+
+    def row(name: str, show: Callable[[Any], str]) -> str:
+        return f"{', '.join(show(one[name]) for one in seeds)}; books {show(books[name])} | pass |"
+
+    card, loss = (DEMO / "README.md").read_text(encoding="utf-8"), figures["held_out"]
+    assert f"| at least 3 entropy neurons, all conditions | {row('entropy', lambda i: str(len(i)))}" in card
+    assert f"| at least 2 token-frequency neurons | {row('frequency', lambda i: str(len(i)))}" in card
+    strongest = row("strongest_ln_fraction", lambda fraction: f"{fraction:.2f}")
+    assert f"| strongest LN-mediated fraction at least 0.5 | {strongest}" in card
+    assert row("best_correlation", lambda r: f"{r:.2f}") in card
+    assert f"{loss['nats_per_token']:.3f} nats per token, {loss['bits_per_byte']:.3f} bits per byte" in card
+    assert f"| at most 1.75 bits per byte on the two eval books | {loss['bits_per_byte']:.3f} | pass |" in card
 
 
 def test_the_card_names_the_best_induction_head() -> None:
