@@ -1,8 +1,7 @@
 """Shards on several workers: local processes, or a Ray cluster. The interface and the bytes are those of `InProcess`.
 
-Workers get a shard's rows with the task and send its bytes back, so
-machines of a cluster need no common disk beside the model's files. A worker that dies costs its shard, which is done
-again.
+Workers get a shard's rows with the task and send its bytes back, so machines of a cluster need no common disk beside
+the model's files. A worker that dies costs its shard, which is done again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Held-out loss of a model folder: `python -m training.evaluate --model models/demo --text ../shared/data/text/eval`.
 
 Every token of a text is predicted once, from at most n_ctx - 1 tokens before it and the BOS that begins each row;
-rows do not
-overlap, so the first tokens of a row have little context and the figure is, if anything, too high.
+rows do not overlap, so the first tokens of a row have little context and the figure is, if anything, too high.
 Bits per byte = total nats / ln 2 / bytes of the UTF-8 text: comparable between tokenizers, as nats per token are not.
 """
 

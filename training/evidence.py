@@ -2,11 +2,10 @@
 in closed form.
 
 1. documents -> rows of min(n_ctx, 256) tokens with BOS, short ones left out; every second row corrupted with a fixed
-seed (drawn as in
-   training, but anew), its rate remembered;
+   seed (drawn as in training, but anew), its rate remembered;
 2. one forward pass a row; each neuron's mean over all rows is the baseline of its ablation;
-3. effects at every `stride`-th kept position (the paper's filter), total, with the LN scale frozen, with the
-frequency component frozen;
+3. effects at every `stride`-th kept position (the paper's filter), total, with the LN scale frozen, with
+   the frequency component frozen;
 4. geometry from the weights: norm, LogitVar, rho at the knee.
 """
 

@@ -1,8 +1,8 @@
 """The training loop: `python -m training.loop --run RUN`. Kill it whenever you like; the same command goes on.
 
 A step depends on nothing but the weights, the optimisers' state and its own number (rows and dropout are drawn from
-it), so a
-checkpoint holds just these, and a run that was killed and resumed has the loss curve of one that never stopped.
+it), so a checkpoint holds just these, and a run that was killed and resumed has the loss curve of one that never
+stopped.
 """
 
 import json

@@ -2,10 +2,9 @@
 the last MLP's output weights.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): momentum whose update is replaced by the
-nearest matrix with
-orthonormal rows or columns, found by five Newton-Schulz iterations. It reaches a given loss in about half the tokens
-here, but it
-pulls all neurons of a matrix to one norm; the last MLP, whose norms are the subject of this project, is left to AdamW.
+nearest matrix with orthonormal rows or columns, found by five Newton-Schulz iterations. It reaches a given loss in
+about half the tokens here, but it pulls all neurons of a matrix to one norm; the last MLP, whose norms are the subject
+of this project, is left to AdamW.
 """
 
 import torch

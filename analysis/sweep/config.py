@@ -35,8 +35,7 @@ class SweepBaseline:
 
     mean: over all positions of this corpus, BOS included (the paper); filtered_mean: over the kept positions;
     percentile: ``value`` in 0..100, over a seeded sample of kept tokens; resample: at every token the activation of
-    another,
-    randomly drawn kept token (the same for every neuron); zero; value: ``value``.
+    another, randomly drawn kept token (the same for every neuron); zero; value: ``value``.
     """
 
     kind: BaselineKind = "mean"
