@@ -3,11 +3,15 @@
 Each field can be set by a variable `NULLSCOPE_<NAME>` or by the flag of `nullscope serve` with the same name.
 """
 
+import difflib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "NULLSCOPE_"
 
 
 def default_data_dir() -> Path:
@@ -41,7 +45,7 @@ class Limits(BaseModel):
 class Settings(Limits, BaseSettings):
     """How this process runs."""
 
-    model_config = SettingsConfigDict(env_prefix="NULLSCOPE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -136,3 +140,13 @@ class Settings(Limits, BaseSettings):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names a request may be addressed to; empty: any, or loopback for a loopback server."
     )
+
+
+def unknown_variables(environment: Iterable[str]) -> Iterator[str]:
+    """A sentence for each variable that looks like a setting and is none: a misspelt one would do nothing, silently."""
+    known = [name.upper() for name in Settings.model_fields]
+    for variable in sorted(environment):
+        name = variable.upper().removeprefix(PREFIX)
+        if name != variable.upper() and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            yield f"{variable} is no setting and does nothing here." + (f" Is {PREFIX}{near[0]} meant?" if near else "")

@@ -65,10 +65,15 @@ def command(**flags: Any) -> None:
 
 
 def show_settings(settings: Any) -> None:
-    """What this process runs with, one line in the log; secrets stay hidden."""
+    """What this process runs with, one line in the log; secrets stay hidden. A warning for each misspelt variable."""
     import logging
 
-    logging.getLogger("app").info("settings %s", settings.model_dump_json())
+    from app.settings import unknown_variables
+
+    logger = logging.getLogger("app")
+    logger.info("settings %s", settings.model_dump_json())
+    for sentence in unknown_variables(os.environ):
+        logger.warning(sentence)
 
 
 def listen(host: str, port: int) -> socket.socket:

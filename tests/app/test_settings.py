@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from app.requests.core import TraceRequest
 from app.requests.prompt import TOP_K
-from app.settings import Limits, Settings
+from app.settings import Limits, Settings, unknown_variables
 
 
 def test_every_setting_says_what_it_is() -> None:
@@ -51,3 +51,11 @@ def test_the_lowest_top_k_lets_the_page_and_default_requests_through() -> None:
 def test_every_limit_is_a_setting() -> None:
     assert set(Limits.model_fields) <= set(Settings.model_fields)
     assert issubclass(Settings, Limits)
+
+
+def test_a_misspelt_variable_is_named_with_what_was_meant() -> None:
+    found = list(unknown_variables(["PATH", "NULLSCOPE_PORT", "nullscope_host", "NULLSCOPE_MODLES", "NULLSCOPE_ZZZ"]))
+    assert found == [
+        "NULLSCOPE_MODLES is no setting and does nothing here. Is NULLSCOPE_MODELS meant?",
+        "NULLSCOPE_ZZZ is no setting and does nothing here.",
+    ]
