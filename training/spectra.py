@@ -43,7 +43,8 @@ def main(run: Path, dropped: Path, folder: Path) -> None:
     found, tokens = spectra(run, dropped)
     np.save(folder / "dropout_spectrum.npy", found)
     (folder / "dropout_spectrum.json").write_text(json.dumps({"tokens": tokens, "dropout": 0.1}) + "\n")
-    click.echo(f"after {tokens:,} tokens; largest {found[:, 0].round(2)}, smallest above 0 {found[:, 183].round(3)}")
+    largest, smallest = found[:, 0].round(2).tolist(), found[:, -4:-1].round(3).tolist()  # the last is the centring's
+    click.echo(f"after {tokens:,} tokens, without and with dropout: largest {largest}, smallest {smallest}")
 
 
 if __name__ == "__main__":
