@@ -28,6 +28,7 @@ from starlette.staticfiles import StaticFiles
 from app.errors import Failure, failure_of
 from app.figures.theme import plotly_js
 from app.present import format as shown
+from app.present.code import Server
 from app.visible import visible
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +72,9 @@ NAV = (
 )
 
 
+NOWHERE = Server("")  # of a page in a file, which offers no Python
+
+
 @dataclass(frozen=True)
 class Page:
     """What a template knows beside its view."""
@@ -83,7 +87,7 @@ class Page:
     figures: Mapping[str, Callable[[], Figure]]
     model: str | None = None
     shares: bool = False
-    base: str = ""
+    server: Server = NOWHERE
 
     def url(self, path: str, **query: Any) -> str:
         """A link inside the program, with the proxy's prefix and without empty parameters."""
@@ -97,11 +101,7 @@ class Page:
 
     def python(self, field: str, form: Mapping[str, Any] | None = None) -> str:
         """Code that reads one field of this page's JSON; `form` is what was asked for in a body, not in the address."""
-        query = [(name, value) for name, value in self.query if name != "format"]
-        address = f"{self.base}{self.path}?{urlencode([*query, ('format', 'json')])}"
-        given = {name: value for name, value in (form or {}).items() if name != "format" and value not in (None, "")}
-        ask = f"httpx.post(url, data={given!r}, timeout=120)" if given else "httpx.get(url, timeout=120)"
-        return f'import httpx\n\nurl = "{address}"\npage = {ask}.raise_for_status().json()\nprint({field})\n'
+        return self.server.page(self.path, self.query, form, field)
 
     def static(self, name: str) -> str:
         return f"{self.root}/static/{name}?v={_digest(STATIC / name)}"
@@ -141,6 +141,11 @@ def respond(
         headers |= {name: to for name, to in ((PUSH, push), (REPLACE, replace)) if to is not None}
     page = _page(request, title, figures or {}, model)
     return Response(_render(template, fragment_of(request), view=view, page=page), status, headers, "text/html")
+
+
+def server(request: Request) -> Server:
+    """This server as whoever asks sees it."""
+    return Server(str(request.base_url).rstrip("/"), keyed=request.app.state.gate.closed)
 
 
 def format_of(request: Request) -> Format:
@@ -295,7 +300,7 @@ def _page(request: Request, title: str, figures: Mapping[str, Callable[[], Figur
         root=root,
         nav=_nav(request.app),
         shares=_has(request.app, "POST", "/share"),
-        base=str(request.base_url).rstrip("/"),
+        server=server(request),
         figures=figures,
         model=model or request.query_params.get("model"),
     )

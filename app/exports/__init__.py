@@ -15,6 +15,7 @@ from analysis.types import InputError
 from app.db.results import answer_of
 from app.db.tables import Result
 from app.exports import cells
+from app.present.code import Server
 from app.requests.prompt import PromptState
 
 MOST_RUNS = 50  # each is two forward passes in the notebook
@@ -27,11 +28,10 @@ def attachment(text: str, name: str, media_type: str) -> Response:
     return Response(text, 200, headers, f"{media_type}; charset=utf-8")
 
 
-def client_code(stored: Result, base: str) -> str:
+def client_code(stored: Result, server: Server) -> str:
     """Python that opens the result through the client."""
     return (
-        "from app.client import Nullscope\n\n"
-        f"client = Nullscope({base.rstrip('/')!r})  # key=... where the server asks for one\n"
+        f"{server.client()}\n"
         f"saved = client.result({stored.hash!r})\n"
         'print(saved.verdict, saved.sentence)\nsaved.result["provenance"]'
     )

@@ -1,10 +1,8 @@
 """Results of the induction lab as views."""
 
-import json
 from collections.abc import Sequence
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from analysis.induction.attribution import Attribution
@@ -201,15 +199,3 @@ def passage(model: Model, found: Passage) -> views.PassageView:
 
 def aligned(found: Aligned) -> views.AlignedView:
     return views.AlignedView(first=curve_views(found.first), second=curve_views(found.second))
-
-
-def python(base: str, model: str | None, call: str, request: BaseModel) -> str:
-    """Code that computes an answer again, through the HTTP API of this server."""
-    body = request.model_dump(mode="json", exclude_defaults=True)
-    lines = "".join(f"    {json.dumps(key)}: {value!r},\n" for key, value in body.items())
-    return (
-        "import httpx\n\n"
-        f'url = "{base.rstrip("/")}/api/v1/models/{model}/{call}"\n'
-        f"body = {{\n{lines}}}\n"
-        "answer = httpx.post(url, json=body, timeout=120).raise_for_status().json()\n"
-    )

@@ -1,9 +1,8 @@
 """A trace as the prompt page reads it: the selected token's candidates, chips, the code that computes a panel again."""
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
+from app.present.code import Server
 from app.requests.core import AnyIntervention, HeadInterventionRequest, InterventionRequest, SpanRequest
 from app.requests.prompt import PromptState, target_name, write_intervention
 from app.views.core import RunView, Token, TraceView
@@ -130,22 +129,10 @@ def chips(state: PromptState) -> list[Chip]:
     return [chip(write_intervention(item), active, item) for active, item in state.interventions]
 
 
-def code(state: PromptState, base: str) -> dict[str, str]:
+def code(state: PromptState, server: Server) -> dict[str, str]:
     """Python that computes the run and the neuron table again, through the HTTP API of this server."""
-    trace = state.trace_request().model_dump(mode="json", exclude_defaults=True)
-    effects = state.effects_request(state.pos).model_dump(mode="json", exclude_defaults=True)
+    effects = state.effects_request(state.pos)
     return {
-        "trace": _code(base, state.model, "trace", trace, 'answer["clean"]["entropy"]'),
-        "effects": _code(base, state.model, "effects", effects, 'answer["rows"][0]'),
+        "trace": server.call(state.model, "trace", state.trace_request(), 'answer["clean"]["entropy"]'),
+        "effects": server.call(state.model, "effects", effects, 'answer["rows"][0]'),
     }
-
-
-def _code(base: str, model: str | None, call: str, body: Mapping[str, Any], read: str) -> str:
-    lines = ",\n".join(f"    {json.dumps(key)}: {value!r}" for key, value in body.items())
-    return (
-        "import httpx\n\n"
-        f'url = "{base.rstrip("/")}/api/v1/models/{model}/{call}"\n'
-        f"body = {{\n{lines},\n}}\n"
-        "answer = httpx.post(url, json=body, timeout=120).raise_for_status().json()\n"
-        f"print({read})\n"
-    )

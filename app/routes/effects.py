@@ -1,7 +1,7 @@
 """The effects page: heat map, joint ablation, dose response and LN ledger of one prompt."""
 
 import asyncio
-import json
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -108,27 +108,33 @@ def _given(value: T | None) -> T:
 async def _panel(request: Request, caller: Caller, state: EffectsState) -> dict[str, Any]:
     """What the open panel shows, as fields of the view."""
     key = state.model or caller.host.default_key
+
+    def code(call: str, asked: BaseModel) -> str:
+        return pages.server(request).call(key, call, asked, 'answer["rows"][0]')
+
     if state.panel == "heatmap":
-        return await _heatmap(request, caller, key, state)
+        return await _heatmap(request, caller, key, state, code)
     if state.panel == "ledger":
         book = state.ledger()
-        return {"ledger": await caller.answer(key, answers.ledger, book), "python": _code(request, key, "ledger", book)}
+        return {"ledger": await caller.answer(key, answers.ledger, book), "python": code("ledger", book)}
     suggested = await _suggested(caller, key, state)
     neurons = state.names or suggested[:2]
     shown = {"suggested": suggested, "state": state.model_copy(update={"neurons": " ".join(neurons)}).model_dump()}
     if state.panel == "joint":
         joint = state.joint(neurons)
         answer: BaseModel = await caller.answer(key, answers.joint, joint)
-        return {**shown, "joint": answer, "python": _code(request, key, "joint", joint)}
+        return {**shown, "joint": answer, "python": code("joint", joint)}
     dose = state.dose(neurons)
-    return {**shown, "dose": await caller.answer(key, answers.dose, dose), "python": _code(request, key, "dose", dose)}
+    return {**shown, "dose": await caller.answer(key, answers.dose, dose), "python": code("dose", dose)}
 
 
-async def _heatmap(request: Request, caller: Caller, key: str, state: EffectsState) -> dict[str, Any]:
+async def _heatmap(
+    request: Request, caller: Caller, key: str, state: EffectsState, code: Callable[[str, BaseModel], str]
+) -> dict[str, Any]:
     """Started in the background; a page without htmx, JSON and CSV wait for the whole."""
     asked = state.heatmap()
     runs = _runs(request, caller)
-    name = runs.start(caller, key, asked, _code(request, key, "heatmap", asked))
+    name = runs.start(caller, key, asked, code("heatmap", asked))
     run = runs.run(name)
     in_steps = pages.REQUEST in request.headers and pages.format_of(request) == "html"
     patience = FIRST_WAIT if in_steps else caller.host.settings.request_seconds
@@ -170,16 +176,3 @@ def _runs(request: Request, caller: Caller) -> HeatmapRuns:
         state.heatmaps = HeatmapRuns(caller.host)
     found: HeatmapRuns = state.heatmaps
     return found
-
-
-def _code(request: Request, key: str, call: str, body: BaseModel) -> str:
-    """Python that asks this server the same again."""
-    fields = json.loads(body.model_dump_json(exclude_defaults=True))
-    lines = ",\n".join(f"    {json.dumps(name)}: {value!r}" for name, value in fields.items())
-    return (
-        "import httpx\n\n"
-        f'url = "{str(request.base_url).rstrip("/")}/api/v1/models/{key}/{call}"\n'
-        f"body = {{\n{lines},\n}}\n"
-        "answer = httpx.post(url, json=body, timeout=120).raise_for_status().json()\n"
-        'print(answer["rows"][0])\n'
-    )

@@ -14,7 +14,6 @@ from app.deps import Caller, CallerDep
 from app.errors import failure_of
 from app.figures import induction as figures
 from app.figures import induction_panels as panels
-from app.present.induction import python
 from app.requests.induction import InductionRequest
 from app.requests.induction_state import InductionState
 from app.residency.resident import Resident
@@ -173,7 +172,7 @@ async def _show(request: Request, caller: CallerDep, name: str, fields: dict[str
         status, problem = failure.status, ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
         if pages.format_of(request) != "html":
             raise
-    code = python(str(request.base_url), state.model, panel.call, asked) if found and asked else None
+    code = pages.server(request).call(state.model, panel.call, asked) if found and asked else None
     view = LabView(state=state.fields(), models=tuple(caller.host.entries), found=found, problem=problem, code=code)
     address = f"{caller.root}{state.address()}"
     return pages.respond(
@@ -204,7 +203,7 @@ def _whole(
     state = InductionState.of_request(
         asked, dict(request.query_params), model=model, saved=kept.hash if isinstance(kept, SavedView) else ""
     )
-    code = python(str(request.base_url), model, panel.call, asked)
+    code = pages.server(request).call(model, panel.call, asked)
     models = tuple(caller.host.entries)
     view = LabView(state=state.fields(), models=models, found=found, code=code, **more)
     drawn = {key: _drawn(draw, found) for key, draw in panel.figures.items()}

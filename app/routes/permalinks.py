@@ -71,7 +71,7 @@ async def recomputed(caller: Caller, name: str) -> tuple[Result, PermalinkView]:
         loose=loose,
         text=text,
         notes=[shown_notes.note(note, caller.identity, caller.root) for note in notes],
-        python=exports.client_code(result, str(caller.request.base_url)),
+        python=exports.client_code(result, pages.server(caller.request)),
     )
     return result, view
 

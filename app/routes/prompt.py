@@ -74,7 +74,7 @@ def _render(request: Request, view: PromptView, state: PromptState, status: int,
     query = state.query()
     address = request.scope.get("root_path", "") + "/" + (f"?{query}" if query else "")
     if view.trace is not None:
-        view = view.model_copy(update={"code": code(state, str(request.base_url))})
+        view = view.model_copy(update={"code": code(state, pages.server(request))})
     return pages.respond(
         request,
         view.effects if view.effects and request.query_params.get("table") == "neurons" else view,
