@@ -1,4 +1,4 @@
-"""The GPT-2 architecture, small; the last residual dimensions can be kept out of the unembedding.
+"""The GPT-2 architecture, small; with the last residual dimensions kept out of the unembedding.
 
 Same function as Hugging Face's GPT2LMHeadModel without dropout at evaluation (a test compares their logits); written
 here so that the forward pass can be fused, the loss can be computed in chunks, and weights have the layout that the
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of the model, and what was tried of it: `tied`, one matrix embeds and unembeds; `slots`, that many residual
-    dimensions (the last ones) never reach the logits: a null space offered, where the shipped model grew its own."""
+    """Size of the model; `slots`: that many residual dimensions (the last ones) never reach the logits, an offered null
+    space; `tied`: one matrix embeds and unembeds."""
 
     d_vocab: int = 4096
     n_ctx: int = 256
@@ -23,7 +23,7 @@ class Shape:
     n_heads: int = 4
     d_model: int = 192
     d_mlp: int = 768
-    slots: int = 0
+    slots: int = 8
     tied: bool = False
     dropout: float = 0.0
 

@@ -18,6 +18,7 @@ class Corruption:
     share: float = 0.45  # of the rows that are not repeats
     low: float = 0.1  # a corrupted row draws its replacement rate from U(low, high)
     high: float = 0.6
+    by_frequency: float = 0.5  # share of these rows whose noise is drawn by word frequency, else uniformly
 
 
 @dataclass(frozen=True)

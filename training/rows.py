@@ -27,7 +27,7 @@ def corrupt(
     distribution."""
     rate = rng.uniform(corruption.low, corruption.high)
     replaced = np.flatnonzero(rng.random(len(ids)) < rate)
-    if rng.random() < 0.5:
+    if rng.random() < 1 - corruption.by_frequency:
         noise = rng.integers(1, len(p_unigram), len(replaced))
     else:
         noise = rng.choice(len(p_unigram), len(replaced), p=p_unigram)
