@@ -4,6 +4,7 @@ Each field can be set by a variable `NULLSCOPE_<NAME>` or by the flag of `nullsc
 """
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -142,7 +143,7 @@ class Settings(Limits, BaseSettings):
     )
 
 
-def unknown_variables(environment: Iterable[str]) -> Iterator[str]:
+def unknown_variables(environment: Iterable[str] = os.environ) -> Iterator[str]:
     """A sentence for each variable that looks like a setting and is none: a misspelt one would do nothing, silently."""
     known = [name.upper() for name in Settings.model_fields]
     for variable in sorted(environment):

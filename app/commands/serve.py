@@ -72,7 +72,7 @@ def show_settings(settings: Any) -> None:
 
     logger = logging.getLogger("app")
     logger.info("settings %s", settings.model_dump_json())
-    for sentence in unknown_variables(os.environ):
+    for sentence in unknown_variables():
         logger.warning(sentence)
 
 
