@@ -1,4 +1,4 @@
-"""The GPT-2 architecture, small; with the last residual dimensions kept out of the unembedding.
+"""The GPT-2 architecture, small, with the last residual dimensions kept out of the unembedding.
 
 Same function as Hugging Face's GPT2LMHeadModel without dropout at evaluation (a test compares their logits); written
 here so that the forward pass can be fused, the loss can be computed in chunks, and weights have the layout that the

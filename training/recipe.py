@@ -66,7 +66,10 @@ class Recipe:
         return TypeAdapter(cls).validate_json((run / "recipe.json").read_bytes())
 
     def save(self, run: Path) -> None:
-        (run / "recipe.json").write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """Whole or not at all: a run that was killed here must be able to go on."""
+        temporary = run / "recipe.json.tmp"
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        temporary.replace(run / "recipe.json")
 
     def changed(self, settings: Iterable[tuple[str, str]]) -> "Recipe":
         """With other numbers, named as `seed` or `shape.slots`. ValueError for a name or a value that does not fit."""

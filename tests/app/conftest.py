@@ -1,6 +1,8 @@
 """A tiny random model in a folder, and the app serving it. Nothing here waits by the clock."""
 
+import html
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -78,3 +80,8 @@ def client(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         for entry in opened.app.state.host.entries.values():  # type: ignore[attr-defined]
             entry.means_settled.wait()
         yield opened
+
+
+def copied_python(page: str) -> list[str]:
+    """The Python that the panels of a page offer to copy."""
+    return [html.unescape(code) for code in re.findall(r"<code>(import (?:os|httpx)\b.*?)</code>", page, re.S)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import re
@@ -18,6 +17,7 @@ from starlette.testclient import TestClient
 
 from analysis import published
 from app.cli import main
+from tests.app.conftest import copied_python
 
 PAGES = ("/atlas", "/nullspace", "/frequency", "/m/tiny-gpt2/n/1.7", "/atlas/1.7")
 
@@ -72,7 +72,7 @@ def test_copied_python_reads_the_panel_again(
 ) -> None:
     """Run as it is, it prints a part of what the same page gives as JSON."""
     page = client.post(path, data=form) if form else client.get(path)
-    codes = [html.unescape(code) for code in re.findall(r"<code>(import httpx.*?)</code>", page.text, re.S)]
+    codes = copied_python(page.text)
     monkeypatch.setattr(httpx, "get", lambda url, timeout: client.get(url))
     monkeypatch.setattr(httpx, "post", lambda url, data, timeout: client.post(url, data=data))
     whole = client.post(path, params={"format": "json"}, data=form).json() if form else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +11,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
+from tests.app.conftest import copied_python
 
 KEY = "a shared key of the lab"
 
@@ -42,7 +41,7 @@ def test_copied_python_logs_in(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = closed.post(path, data=form) if form else closed.get(path)
-    codes = [html.unescape(code) for code in re.findall(r"<code>(import os.*?)</code>", page.text, re.S)]
+    codes = copied_python(page.text)
     assert len(codes) >= panels, page.text[:2000]
     del closed.headers["Authorization"]
     monkeypatch.setattr(httpx, "get", lambda url, timeout, **asked: closed.get(url, **asked))
