@@ -1,132 +1,28 @@
 """What the sweep pages and API ask of a resident model, on the device thread."""
 
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any
 
 import numpy as np
 
-from analysis import atlas as atlases
 from analysis import calibration, nullspace
 from analysis.atlas import Atlas
 from analysis.calibration import NeuronSet
-from analysis.corpus import RowRule, RowSet, cut, kept_positions
-from analysis.effects import next_tokens, stream
-from analysis.frequency import Unigram
+from analysis.corpus import RowSet
 from analysis.model import Model
 from analysis.store import RunFolder
-from analysis.sweep import Result, SweepConfig
-from analysis.sweep.measures import conditions_of
+from analysis.sweep import Result
 from analysis.sweep.run import config_of
-from analysis.trace import trace
 from analysis.types import InputError, NeuronId, NotFoundError
 from app.errors import ConflictError
 from app.present import sweep as shown
 from app.present.sweep_figures import figure as made
 from app.present.sweep_ground import Dropout, Ground
-from app.requests.sweep import CalibrationQuery, FigureName, FigureQuery
+from app.requests.sweep import CalibrationQuery, FigureQuery
 from app.residency.resident import Resident
 from app.views import sweep as views
-
-T = TypeVar("T")
-PROBE_ROWS = 200
-PROBE_POSITIONS = 8
-
-
-def rule_of(resident: Resident, config: SweepConfig) -> RowRule:
-    model = resident.model
-    return RowRule(
-        length=config.length or model.n_ctx,
-        bos=model.bos_id if model.prepends_bos() else None,
-        token_filter=config.token_filter,
-        excluded=model.excluded_ids,
-    )
-
-
-def probe_rows(resident: Resident, config: SweepConfig, texts: Iterable[str]) -> tuple[list[list[int]], int]:
-    """The first rows of a text, and the characters they were cut from; InputError when there is not one."""
-    rows: list[list[int]] = []
-    characters = 0
-    rule = rule_of(resident, config)
-    for text in texts:
-        rows += cut(resident.model.encode(text, prepend_bos=False), rule)
-        characters += len(text)
-        if len(rows) >= PROBE_ROWS:
-            break
-    if not rows:
-        raise InputError(
-            "Nothing is left of this text after filtering.",
-            code="empty_corpus",
-            hint="A row needs a few tokens that the token filter keeps.",
-        )
-    return rows, characters
-
-
-def estimate(
-    resident: Resident, config: SweepConfig, texts: Callable[[], Iterator[str]], n_characters: int
-) -> views.EstimateView:
-    """Size, time and memory of a sweep, from its first rows and a short timed probe; refuses what cannot be carried
-    out."""
-    config = config.settled(resident.model)
-    rows, characters = probe_rows(resident, config, texts())
-    n_rows = max(len(rows), round(len(rows) * n_characters / characters)) if len(rows) >= PROBE_ROWS else len(rows)
-    n_rows = min(n_rows, config.n_rows or n_rows)
-    tokens = round(n_rows * float(np.mean([len(row) for row in rows])))
-    kept = [len(kept_positions(row, config.token_filter, resident.model.excluded_ids)) for row in rows]
-    n_kept = round(n_rows * float(np.mean(kept)))
-    n = len(config.chosen(resident.model))
-    seconds = _seconds(resident, config, rows[0], n_rows, n_kept)
-    return views.EstimateView(
-        rows=n_rows,
-        tokens=tokens,
-        neurons=n,
-        token_neuron_pairs=n_kept * n,
-        seconds=seconds,
-        at_most=getattr(resident.engine.backend, "compiling", False),
-        memory_bytes=resident.engine.bytes
-        + 8 * n * (config.bootstrap * 14 + 4096 + 60)
-        + 4 * n * 7 * config.sample_tokens,
-        disk_bytes=8 * n * (15 * n_rows + 60 * max(1, n_rows // config.shard_rows))
-        + 4 * n * (4096 + 14 * config.sample_tokens),
-    )
-
-
-def _seconds(resident: Resident, config: SweepConfig, row: list[int], n_rows: int, n_kept: int) -> float:
-    """A forward pass and one call of the kernels, timed; neurons of earlier layers take a forward pass each."""
-    model = resident.model
-    forward, found = _timed(lambda: trace(model, row))
-    last = [neuron.index for neuron in config.chosen(model) if neuron.layer == model.last_layer]
-    earlier = len(config.chosen(model)) - len(last)
-    where = kept_positions(row, config.token_filter, model.excluded_ids)[:PROBE_POSITIONS]
-
-    def effects() -> list[object]:
-        return list(
-            stream(
-                resident.engine,
-                found.last,
-                next_tokens(row),
-                baseline=found.last.activations.mean(0),
-                positions=where.tolist(),
-                neurons=last,
-                conditions=conditions_of(resident.unigram is not None),
-                ranks=True,
-            )
-        )
-
-    per_token = _timed(effects)[0] / len(where) if last else 0.0
-    return n_rows * forward * (2 + 2 * earlier) + n_kept * per_token
-
-
-def _timed(work: Callable[[], T]) -> tuple[float, T]:
-    """Seconds and result of the quicker of two runs: the first may still prepare what later ones find ready."""
-    runs = []
-    for _ in range(2):
-        started = time.perf_counter()
-        found = work()
-        runs.append(time.perf_counter() - started)
-    return min(runs), found
 
 
 def weights_of(model: Model, atlas: Atlas, result: Result, k: int) -> dict[str, np.ndarray]:
@@ -313,14 +209,3 @@ def _run(run: calibration.Calibration, each: NeuronSet, layer: int) -> views.Cal
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def figures_offline(
-    model: Model, unigram: Unigram | None, result: Result, folder: RunFolder, query: FigureQuery
-) -> Iterator[views.FigureView]:
-    """Every figure, for the command line: the atlas is computed on the way."""
-    of_these_weights(model, folder)
-    *_, last = atlases.compute(model, unigram)
-    assert last.result is not None
-    on = ground(model, last.result, result, folder.path.name, query)
-    return (made(on, name) for name in get_args(FigureName))

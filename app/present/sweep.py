@@ -1,11 +1,12 @@
 """Sweeps as views: jobs, tables of neurons, examples."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from analysis.store import MANIFEST
+from analysis.store import MANIFEST, RunFolder
 from analysis.sweep import Result
 from analysis.types import NeuronId
 from app.db import Job
@@ -42,8 +43,8 @@ def job(found: Job, jobs: Jobs, *, result: str | None = None) -> views.JobView:
     )
 
 
-def bundled_job(sweep_id: str, model: str) -> views.JobView:
-    """The sweep that ships with a model, as if its job had just ended."""
+def ended_job(sweep_id: str, model: str) -> views.JobView:
+    """Of a finished sweep without a job (one that ships with a model, one in a folder), as if it had just ended."""
     return views.JobView(
         id=sweep_id, kind="sweep", model=model, state="finished", stage="done", done=0, total=0, fraction=1.0,
         result=f"/api/v1/sweeps/{sweep_id}",
@@ -55,7 +56,7 @@ def ref(sweeps: Sweeps, sweep_id: str) -> views.SweepRef:
     if sweep_id.startswith(BUNDLED):
         manifest = sweeps.folder(sweep_id).manifest()
         model = sweep_id.removeprefix(BUNDLED)
-        return _ref(sweep_id, model, manifest["corpus"]["source"], manifest["config"], bundled_job(sweep_id, model))
+        return _ref(sweep_id, model, manifest["corpus"]["source"], manifest["config"], ended_job(sweep_id, model))
     found = sweeps.jobs.get(sweep_id)
     config = found.config
     shown = job(found, sweeps.jobs, result=f"/api/v1/sweeps/{sweep_id}")
@@ -224,10 +225,27 @@ def label(column: str) -> str:
     return prefix + _WORDS.get(measure, measure)
 
 
+def of_folder(folder: RunFolder) -> views.SweepRef:
+    """The line of a finished sweep that lies in a folder of its own."""
+    name, manifest = folder.path.resolve().name, folder.manifest()
+    model = manifest["model"]
+    return _ref(name, model, manifest["corpus"]["source"], manifest["config"], ended_job(name, model))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One side of a comparison."""
+
+    ref: views.SweepRef
+    result: Result
+    weights_sha256: str
+
+
 def compare(
-    sweeps: Sweeps, a: str, b: str, one: Result, other: Result, name: str, offset: int, limit: int
+    a: Compared, b: Compared, name: str, offset: int, limit: int, *, choices: list[views.SweepRef]
 ) -> views.CompareView:
-    """The neurons of both sweeps, by how far they differ."""
+    """The neurons of both sweeps, by how far they differ. choices: what else could stand on a side."""
+    one, other = a.result, b.result
     both = [found for found in one.neurons if found in other.place]
     first, second = (dict(zip(r.neurons, column(r, name), strict=True)) for r in (one, other))
     rows = [
@@ -241,13 +259,13 @@ def compare(
     ]
     rows.sort(key=lambda found: -abs(found.difference) if found.difference is not None else 1.0)
     return views.CompareView(
-        a=ref(sweeps, a),
-        b=ref(sweeps, b),
+        a=a.ref,
+        b=b.ref,
         column=name,
         label=label(name),
-        same_weights=len({sweeps.folder(each).manifest()["weights_sha256"] for each in (a, b)}) == 1,
+        same_weights=a.weights_sha256 == b.weights_sha256,
         columns={column: label(column) for column in SWEEP_COLUMNS[1:]},
-        choices=every(sweeps),
+        choices=choices,
         correlation=spearman([(r.a, r.b) for r in rows if r.a is not None and r.b is not None]),
         total=len(rows),
         offset=offset,

@@ -10,6 +10,7 @@ from analysis.sweep import Result
 from analysis.types import NullscopeError
 from app.answers import kept
 from app.answers import sweep as answers
+from app.answers import sweep_estimate as estimating
 from app.db.results import NewResult
 from app.deps import Caller, caller_of
 from app.jobs import Jobs
@@ -70,7 +71,9 @@ class Desk:
     async def estimate(self, body: SweepRequest) -> views.EstimateView:
         key = body.model or self.caller.host.default_key
         length = await asyncio.to_thread(lambda: sum(map(len, self.sweeps.texts(key, body.corpus)())))
-        return await self.caller.run(key, answers.estimate, body.config(), self.sweeps.texts(key, body.corpus), length)
+        return await self.caller.run(
+            key, estimating.estimate, body.config(), self.sweeps.texts(key, body.corpus), length
+        )
 
     def _source(self, key: str, corpus_id: str) -> str:
         if corpus_id == SAMPLE:
@@ -106,10 +109,14 @@ class Desk:
 
     async def compare(self, a: str, b: str, column: str, offset: int, limit: int) -> views.CompareView:
         def read() -> views.CompareView:
-            one, other = self.sweeps.result(a), self.sweeps.result(b)
-            return shown.compare(self.sweeps, a, b, one, other, column, offset, limit)
+            sides = self._side(a), self._side(b)
+            return shown.compare(*sides, column, offset, limit, choices=shown.every(self.sweeps))
 
         return await asyncio.to_thread(read)
+
+    def _side(self, sweep_id: str) -> shown.Compared:
+        weights = self.sweeps.folder(sweep_id).manifest()["weights_sha256"]
+        return shown.Compared(shown.ref(self.sweeps, sweep_id), self.sweeps.result(sweep_id), weights)
 
     async def owned(self, sweep_id: str) -> None:
         """ForbiddenError unless this person started it, or is an administrator. What ships with a model is nobody's."""
@@ -126,7 +133,7 @@ class Desk:
 
 def _check(resident: Any, config: Any, texts: Any) -> None:
     """Refuse what cannot become a sweep, before it is queued."""
-    answers.probe_rows(resident, config.settled(resident.model), texts())
+    estimating.probe_rows(resident, config.settled(resident.model), texts())
 
 
 def desk_of(request: Request) -> Desk:

@@ -15,7 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from analysis.kernels.eager import Eager
-from app.answers import sweep as answers
+from app.answers import sweep_estimate
 from app.jobs.sweeps import STAGES
 from app.main import create_app
 from app.settings import Settings
@@ -236,8 +236,8 @@ def test_estimate_counts_what_a_sweep_then_does(client: TestClient, done: dict[s
 
 def test_what_the_first_run_prepares_is_not_charged_to_every_token(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 9.0, 10.0, 10.5])
-    monkeypatch.setattr("app.answers.sweep.time.perf_counter", lambda: next(clock))
-    assert answers._timed(lambda: "found") == (0.5, "found")
+    monkeypatch.setattr("app.answers.sweep_estimate.time.perf_counter", lambda: next(clock))
+    assert sweep_estimate._timed(lambda: "found") == (0.5, "found")
 
 
 def test_an_estimate_made_while_kernels_are_compiled_says_so(

@@ -121,12 +121,75 @@ def test_figures_take_the_pages_controls(client: TestClient, run: Path, model_fo
     assert "top" in bad.stderr
 
 
+def test_a_neuron_is_the_servers(client: TestClient, run: Path, model_folder: Path, tmp_path: Path) -> None:
+    on_model = ("--model", model_folder)
+    found = json.loads(sweep("neuron", run, "1.3", "--json", *on_model).stdout)
+    sweep_id = finished(client, started(client))["id"]
+    assert found == client.get(f"/api/v1/sweeps/{sweep_id}/neurons/1.3").json() | {"sweep": "run"}
+    said = sweep("neuron", run, "1.3", "--examples", "1", "--out", tmp_path / "examples.csv", *on_model).stdout
+    assert f"{found['row']['total']['abs_entropy']:.5g}" in said
+    assert "activation, largest" in said
+    rows = list(csv.DictReader((tmp_path / "examples.csv").open(encoding="utf-8")))
+    assert [float(row["value"]) for row in rows] == [
+        example["value"] for part in found["lists"] for example in part["examples"]
+    ]
+    assert "1.400 is not in this sweep" in sweep("neuron", run, "1.400", *on_model, code=2).stderr
+
+
+def test_calibration_is_the_servers(client: TestClient, run: Path, model_folder: Path, tmp_path: Path) -> None:
+    asked = {"neurons": "1.3 1.5", "controls": 2, "bins": 5, "rows": 2, "seed": 3, "top": 3}
+    given = [part for name, value in asked.items() if name != "neurons" for part in (f"--{name}", value)]
+    args = ("calibration", run, "-n", "1.3", "-n", "1.5", *given, "--model", model_folder)
+    found = json.loads(sweep(*args, "--json").stdout)
+    sweep_id = finished(client, started(client))["id"]
+    assert found == client.get(f"/api/v1/sweeps/{sweep_id}/calibration", params=asked).json() | {"sweep": "run"}
+    said = sweep(*args, "--out", tmp_path / "bins.parquet").stdout
+    assert [line.split()[0] for line in said.splitlines()[1:5]] == ["clean", "ablated", "random", "random"]
+    assert pq.read_table(tmp_path / "bins.parquet").num_rows == 4 * 5
+    assert "controls" in sweep(*args, "--controls", "11", code=2).stderr
+
+
+def test_two_sweeps_compared_are_the_servers(client: TestClient, run: Path, model_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "zero"
+    sweep("run", other, "--model", model_folder, "--backend", "eager", *FLAGS, "--baseline", "zero")
+    found = json.loads(sweep("compare", run, other, "--column", "direct.abs_loss", "--limit", "7", "--json").stdout)
+    a, b = (finished(client, started(client, **changes))["id"] for changes in ({}, {"baseline": "zero"}))
+    query = {"a": a, "b": b, "column": "direct.abs_loss", "limit": 7}
+    told = client.get("/api/v1/sweeps/compare", params=query).json()
+    own = {"a", "b", "choices"}
+    assert {name: found[name] for name in found if name not in own} == {
+        name: told[name] for name in told if name not in own
+    }
+    assert [side["baseline"] for side in (found["a"], found["b"])] == ["mean", "zero"]
+    said = sweep("compare", run, other).stdout
+    assert "the same weights" in said
+    assert "20 of 40 neurons" in said
+    manifest = other / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"weights_sha256": "0" * 64}))
+    assert "OTHER WEIGHTS" in sweep("compare", run, other).stdout
+    assert "no column 'x'" in sweep("compare", run, other, "--column", "x", code=2).stderr
+
+
+def test_an_estimate_is_of_what_the_run_then_does(run: Path, model_folder: Path, client: TestClient) -> None:
+    flags = ["--model", model_folder, "--backend", "eager", *FLAGS]
+    found = json.loads(sweep("estimate", *flags, "--json").stdout)
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert (found["rows"], found["neurons"]) == (manifest["corpus"]["rows"], 40)
+    told = client.post("/api/v1/sweeps/estimate", json=SMALL).json()
+    timed = {"seconds", "at_most", "memory_bytes"}
+    assert {name: found[name] for name in found if name not in timed} == {
+        name: told[name] for name in told if name not in timed
+    }
+    assert "seconds" in sweep("estimate", *flags).stdout
+    assert "--max-documents" in sweep("estimate", *flags, "--corpus", "hub:a/b", code=2).stderr
+
+
 def test_no_figure_mixes_a_sweep_with_other_weights(run: Path, model_folder: Path, tmp_path: Path) -> None:
     manifest = run / "manifest.json"
     wrong = json.loads(manifest.read_text()) | {"weights_sha256": "0" * 64}
     manifest.write_text(json.dumps(wrong))
-    said = sweep("figures", run, "--out", tmp_path / "figures", "--model", model_folder, code=2).stderr
-    assert "other weights" in said
+    for args in (("figures", run, "--out", tmp_path / "figures"), ("neuron", run, "1.3"), ("calibration", run)):
+        assert "other weights" in sweep(*args, "--model", model_folder, code=2).stderr
     assert not (tmp_path / "figures").exists()
 
 

@@ -1,0 +1,80 @@
+"""A finished sweep in a folder, asked without a server: the answers of `app.answers.sweep`, on a model loaded here."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast, get_args
+
+import torch
+
+from analysis import atlas as atlases
+from analysis.atlas import Atlas
+from analysis.frequency import Unigram
+from analysis.model import Model
+from analysis.store import RunFolder
+from analysis.sweep import Result, SweepConfig
+from analysis.sweep.worker import Worker
+from app.answers import sweep as answers
+from app.answers import sweep_estimate as estimating
+from app.present import sweep as shown
+from app.requests.sweep import CalibrationQuery, CompareQuery, FigureName, FigureQuery
+from app.residency.memory import Memory
+from app.residency.resident import MeansStatus, Resident
+from app.settings import Settings
+from app.views import sweep as views
+
+
+def resident(model: Model, unigram: Unigram | None) -> Resident:
+    """The model as the answers want it; nothing of a server is around it."""
+    return Resident(model, unigram, MeansStatus(), Settings(), Memory(str(model.device)))
+
+
+def estimate(
+    model: Model, unigram: Unigram | None, config: SweepConfig, texts: Callable[[], Iterator[str]]
+) -> views.EstimateView:
+    """What a run would take in this process. ``texts`` is read twice."""
+    config = config.settled(model)
+    here = resident(model, unigram)
+    here.memo("engine", lambda: Worker.build(model, unigram, config).engine)  # compiled first, as for a run
+    with torch.inference_mode():
+        return estimating.estimate(here, config, texts, sum(map(len, texts())))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished sweep and the model it belongs to. Answers raise ConflictError for a model with other weights."""
+
+    resident: Resident
+    folder: RunFolder
+    result: Result
+
+    @property
+    def name(self) -> str:
+        return self.folder.path.resolve().name
+
+    @cached_property
+    def atlas(self) -> Atlas:
+        answers.of_these_weights(self.resident.model, self.folder)
+        *_, last = atlases.compute(self.resident.model, self.resident.unigram)
+        assert last.result is not None
+        return last.result
+
+    def figures(self, query: FigureQuery) -> list[views.FigureView]:
+        """Every figure."""
+        names = list(get_args(FigureName))
+        return answers.figures(self.resident, self.atlas, self.result, self.name, self.folder, names, query)
+
+    def neuron(self, name: str) -> views.SweepNeuronView:
+        answers.of_these_weights(self.resident.model, self.folder)
+        return answers.neuron(self.resident, self.name, self.result, self.folder, name)
+
+    def calibration(self, query: CalibrationQuery) -> Iterator[int | views.CalibrationView]:
+        """Rows done, again and again, then the answer."""
+        steps = answers.calibrate(self.resident, self.atlas, self.result, self.name, self.folder, query)
+        return cast(Iterator[int | views.CalibrationView], steps)
+
+
+def compare(sides: list[tuple[RunFolder, Result]], query: CompareQuery) -> views.CompareView:
+    """Two finished sweeps in folders, by one column."""
+    a, b = (shown.Compared(shown.of_folder(f), found, f.manifest()["weights_sha256"]) for f, found in sides)
+    return shown.compare(a, b, query.column, query.offset, query.limit, choices=[a.ref, b.ref])
