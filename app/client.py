@@ -13,7 +13,7 @@ An answer 429 is tried again after the delay that it names; errors are ApiError 
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -28,20 +28,15 @@ from app.views import jobs as job_views
 from app.views import notes as note_views
 from app.views import sweep as sweep_views
 from app.views.check import CheckView
+from app.views.compare import SidesView
+from app.views.neuron import Live, Sample
+from app.wire import ApiError as ApiError
+from app.wire import V, Wire
 
-V = TypeVar("V", bound=BaseModel)
 FINAL = frozenset({"finished", "failed", "cancelled"})
 
 
-class ApiError(Exception):
-    """What the server refused, and why."""
-
-    def __init__(self, status: int, code: str, message: str, hint: str | None) -> None:
-        super().__init__(" ".join(filter(None, (message, hint))))
-        self.status, self.code, self.message, self.hint = status, code, message, hint
-
-
-class Nullscope:
+class Nullscope(Wire):
     """One server, one model at a time (`model=None`: the server's first)."""
 
     def __init__(
@@ -55,20 +50,8 @@ class Nullscope:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout, transport=transport)
+        super().__init__(url, key, retries=retries, timeout=timeout, transport=transport, sleep=sleep)
         self._model = model
-        self._retries = retries
-        self._sleep = sleep
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._http.close()
 
     @property
     def model(self) -> str:
@@ -153,11 +136,34 @@ class Nullscope:
     def neuron(self, name: str, **query: Any) -> atlas_views.NeuronView:
         return self._get(atlas_views.NeuronView, f"{self._path}/neurons/{_part(name)}", query)
 
+    def neuron_on(self, name: str, prompt: str | list[int], **options: Any) -> Live:
+        """One neuron at each token of a prompt, and its activation held fixed."""
+        return self._ask(Live, f"neurons/{_part(name)}", prompt, options)
+
+    def neuron_sample(self, name: str) -> Sample:
+        """Where in the model's sample text it is most active, and changes entropy most."""
+        return self._get(Sample, f"{self._path}/neurons/{_part(name)}/sample")
+
     def spectrum(self, **query: Any) -> atlas_views.SpectrumView:
         return self._get(atlas_views.SpectrumView, f"{self._path}/spectrum", query)
 
     def frequency(self, **query: Any) -> atlas_views.FrequencyView:
         return self._get(atlas_views.FrequencyView, f"{self._path}/frequency", query)
+
+    def nullspace(self, **query: Any) -> atlas_views.NullspaceShares:
+        return self._get(atlas_views.NullspaceShares, f"{self._path}/nullspace", query)
+
+    def walk(self, prompt: str | list[int], **options: Any) -> atlas_views.WalkView:
+        """The prompt's last residual stream moved along one singular vector of W_U."""
+        return self._ask(atlas_views.WalkView, "walk", prompt, options)
+
+    def frequency_on(self, prompt: str | list[int], **options: Any) -> atlas_views.FrequencyOnPrompt:
+        """KL to the unigram distribution over a prompt, and what one neuron does to it."""
+        return self._ask(atlas_views.FrequencyOnPrompt, "frequency", prompt, options)
+
+    def compare(self, **query: Any) -> SidesView:
+        """Two models or checkpoints (`a="demo", b="demo@1998848"`); training=True: and the way there."""
+        return self._get(SidesView, "/compare", query)
 
     def reproduce(self) -> atlas_views.ReproduceView:
         """The published values of the model, beside those computed here."""
@@ -331,51 +337,10 @@ class Nullscope:
         given = {"text": prompt} if isinstance(prompt, str) else {"token_ids": [*prompt]}
         return self._post(view, f"{self._path}/{question}", {**given, **options})
 
-    def _get(self, view: type[V], path: str, query: Mapping[str, Any] | None = None, *, api: bool = True) -> V:
-        params = {name: value for name, value in (query or {}).items() if value is not None}
-        return view.model_validate(self._send("GET", path, api=api, params=params).json())
-
-    def _post(self, view: type[V], path: str, body: Mapping[str, Any]) -> V:
-        return view.model_validate(self._send("POST", path, json=dict(body)).json())
-
-    def _put(self, view: type[V], path: str, body: Mapping[str, Any]) -> V:
-        return view.model_validate(self._send("PUT", path, json=dict(body)).json())
-
-    def _delete(self, view: type[V], path: str, query: Mapping[str, Any] | None = None) -> V:
-        return view.model_validate(self._send("DELETE", path, params=query).json())
-
-    def _send(
-        self, method: str, path: str, *, api: bool = True, fine: Sequence[int] = (), **content: Any
-    ) -> httpx.Response:
-        """The answer, once it is one; ApiError for a refusal that is not `fine`."""
-        address = ("/api/v1" if api else "") + path
-        for attempt in range(self._retries + 1):
-            response = self._http.request(method, address, **content)
-            if response.status_code != 429 or attempt == self._retries:
-                break
-            self._sleep(_delay(response))
-        if response.status_code >= 400 and response.status_code not in fine:
-            raise _error(response)
-        return response
-
-
-def _delay(response: httpx.Response) -> float:
-    """Seconds to wait: the server names them; a proxy in between may name a date instead, or nothing."""
-    named = response.headers.get("Retry-After", "")
-    return float(named) if named.isdecimal() else 1.0
-
 
 def _part(name: str) -> str:
     """A name as one part of a path."""
     return quote(name, safe="")
-
-
-def _error(response: httpx.Response) -> ApiError:
-    try:
-        error = response.json()["error"]
-        return ApiError(response.status_code, error["code"], error["message"], error["hint"])
-    except (ValueError, KeyError, TypeError):
-        return ApiError(response.status_code, "no_answer", f"The server answered {response.status_code}.", None)
 
 
 def to_pandas(view: BaseModel) -> Any:

@@ -30,7 +30,7 @@ def whole(resident: Resident, on: Footing, k: int | None) -> Side:
     rho = torch.stack([here.rho(layer, chosen) for layer in range(model.n_layers)])
     table = here.atlas.table
     found = Snapshot(0, spectrum, chosen, table.norm, table.logit_var, rho)
-    return _side(model.key, found)
+    return _side(resident, model.key, found)
 
 
 def checkpoint(resident: Resident, tokens: int, k: int | None) -> Side:
@@ -44,10 +44,10 @@ def checkpoint(resident: Resident, tokens: int, k: int | None) -> Side:
             hint=f"There are: {known}.",
         )
     read = checkpoints.read(found[tokens], n_tokens=resident.model.n_tokens, k=k)
-    return _side(f"{resident.key}@{tokens}", read)
+    return _side(resident, f"{resident.key}@{tokens}", read)
 
 
-def _side(name: str, found: Snapshot) -> Side:
+def _side(resident: Resident, name: str, found: Snapshot) -> Side:
     spectrum, d_mlp = found.spectrum, found.norm.shape[1]
     chance = nullspace.chance(spectrum.d_model, found.k, d_mlp, trivial=spectrum.trivial)
     return Side(
@@ -62,6 +62,7 @@ def _side(name: str, found: Snapshot) -> Side:
         rho=series(found.rho[-1]),
         singular_values=spectrum.S.tolist(),
         rho_by_layer={str(layer): shown.quantiles(found.rho[layer]) for layer in range(len(found.rho))},
+        provenance=shown.source(resident, k=found.k),
     )
 
 
@@ -83,7 +84,7 @@ def moment(resident: Resident, on: Footing, tokens: int | None, neurons: list[st
     k, last = spectrum.k, model.last_layer
     if tokens is None:
         table = here.atlas.table
-        found = Snapshot(0, spectrum, k, table.norm, table.logit_var, here.rho(last, k)[None])
+        found = Snapshot(0, spectrum, k, table.norm[last:], table.logit_var[last:], here.rho(last, k)[None])
     else:
         path = checkpoint_files(resident)[tokens]
         found = here.kept.kept(

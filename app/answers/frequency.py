@@ -8,25 +8,26 @@ from analysis.trace import Trace
 from analysis.types import InputError, Intervention, NeuronId
 from app.answers import atlas as answers
 from app.answers.atlas import Footing, Ground, sampled
-from app.answers.core import prompt_ids
+from app.answers.core import prompt_ids, request_hash
 from app.answers.neuron import sample_rows
 from app.present import core as shown
 from app.present.plain import number, series
-from app.requests.atlas import FrequencyQuery, FrequencyState
+from app.requests.atlas import FrequencyQuery, FrequencyRequest, FrequencyState
 from app.requests.core import PromptRequest
 from app.residency.resident import Resident
 from app.views import atlas as views
 
 RANKS = 400
 LISTED = 12
-TEXT_TOKENS = 160
+SAMPLE_TOKENS = 160
+"""Tokens of the sample that the page takes where the reader gives no text."""
 
 
 def page(resident: Resident, on: Footing, state: FrequencyState, models: list[str]) -> views.FrequencyPageView:
     here, unigram = on(resident), resident.unigram
     last = resident.model.last_layer
     alignment = here.atlas.table.frequency_alignment[last]
-    run = None if unigram is None else _run(resident, state)
+    run = None if unigram is None else _page_run(resident, state)
     rows = [] if unigram is None else _most_aligned(here)
     neuron = state.neuron or (str(rows[0]["neuron"]) if rows else None)
     return views.FrequencyPageView(
@@ -43,10 +44,40 @@ def page(resident: Resident, on: Footing, state: FrequencyState, models: list[st
     )
 
 
-def _run(resident: Resident, state: FrequencyState) -> Trace:
+def on_prompt(resident: Resident, on: Footing, request: FrequencyRequest) -> views.FrequencyOnPrompt:
+    """KL(P_freq ‖ P) over a prompt, and what one neuron does to it there."""
+    unigram = resident.unigram
+    if unigram is None:
+        raise InputError(
+            f"{resident.key} has no token counts.",
+            code="no_counts",
+            hint="Count a text with `nullscope count`, or serve a file of counts with --counts.",
+        )
+    run = _run(resident, prompt_ids(resident, request))
+    neuron = request.neuron or str(_most_aligned(on(resident))[0]["neuron"])
+    ids = list(run.token_ids)
+    return views.FrequencyOnPrompt(
+        prompt=_prompt(resident, run),
+        shift=_shift(resident, run, unigram, neuron),
+        provenance=shown.provenance(
+            resident,
+            ids,
+            prepend_bos=request.prepend_bos,
+            baseline=shown.baseline_name("zero" if resident.means is None else "mean", resident),
+            request_sha256=request_hash("frequency", resident, ids, request),
+        ),
+    )
+
+
+def _page_run(resident: Resident, state: FrequencyState) -> Trace:
+    """On the reader's text, else on the beginning of the model's sample."""
+    if state.text:
+        return _run(resident, prompt_ids(resident, PromptRequest(text=state.text)))
     rows = sample_rows(resident)
-    ids = prompt_ids(resident, PromptRequest(text=state.text)) if state.text else rows[0] if rows else None
-    ids = list((ids or [resident.model.bos_id or 0])[:TEXT_TOKENS])
+    return _run(resident, (rows[0] if rows else [resident.model.bos_id or 0])[:SAMPLE_TOKENS])
+
+
+def _run(resident: Resident, ids: list[int]) -> Trace:
     resident.admit(len(ids), rows=2)
     return tracing.trace(resident.model, ids, unigram=resident.unigram)
 

@@ -13,6 +13,7 @@ from analysis.model import Model
 from analysis.trace import LastLayer, Trace
 from analysis.types import Intervention, NeuronId
 from app.answers.core import prompt_ids, request_hash
+from app.present import atlas as atlas_shown
 from app.present import core as shown
 from app.present.plain import number, series
 from app.requests.core import PromptRequest
@@ -24,17 +25,15 @@ CLAMPS = (None, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 SAMPLE_TOKENS = 4096
 ROW_TOKENS = 128
 SHOWN, CONTEXT = 5, 14
-LIVE_TOKENS = 160
 
 
-def live(resident: Resident, name: str, text: str) -> Live:
-    """The neuron's activation at each token of a text (or of the sample's first row), and what holding it fixed
+def live(resident: Resident, name: str, request: PromptRequest | None) -> Live:
+    """The neuron's activation at each token of a prompt (or of the sample's first row), and what holding it fixed
     does."""
     model = resident.model
     neuron = model.check_neuron(NeuronId.parse(name))
     rows = sample_rows(resident)
-    ids = prompt_ids(resident, PromptRequest(text=text)) if text else (rows[0] if rows else [model.bos_id or 0])
-    ids = list(ids[:LIVE_TOKENS])
+    ids = prompt_ids(resident, request) if request else (rows[0] if rows else [model.bos_id or 0])
     resident.admit(len(ids), rows=2)
     run = tracing.trace(model, ids, neurons=[neuron], unigram=resident.unigram)
     kind, baseline = _baseline(resident)
@@ -47,13 +46,13 @@ def live(resident: Resident, name: str, text: str) -> Live:
         baseline=kind if change is not None else None,
         clamp=[_clamped(resident, run, neuron, value) for value in CLAMPS],
         gate_cases=_gate_cases(model, neuron, ids, run.activations[neuron]),
-        text=text,
+        text=(request.text or "") if request else "",
         provenance=shown.provenance(
             resident,
             ids,
-            prepend_bos=None,
+            prepend_bos=request.prepend_bos if request else None,
             baseline=kind,
-            request_sha256=request_hash("neuron", resident, ids, PromptRequest(token_ids=ids)),
+            request_sha256=request_hash(f"neuron {neuron}", resident, ids, PromptRequest(token_ids=ids)),
         ),
     )
 
@@ -188,6 +187,7 @@ def sample_view(resident: Resident, rows: Sequence[RowResult]) -> Sample:
         least_active=moments(by_activation),
         raises_entropy=moments(by_change[::-1]),
         lowers_entropy=moments(by_change),
+        provenance=atlas_shown.source(resident),
     )
 
 

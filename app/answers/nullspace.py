@@ -3,25 +3,28 @@
 from collections.abc import Collection
 
 import torch
-from torch import Tensor
 
 from analysis import nullspace
 from analysis import trace as tracing
+from analysis.metrics import entropy
 from analysis.model import Model
 from analysis.nullspace import Spectrum
+from analysis.types import InputError
 from app.answers import atlas as answers
 from app.answers.atlas import Footing, Ground
-from app.answers.core import prompt_ids
+from app.answers.core import prompt_ids, request_hash
 from app.answers.neuron import sample_rows
-from app.present import core as shown
+from app.present import atlas as atlas_shown
+from app.present import core as core_shown
 from app.present.plain import number, series
-from app.requests.atlas import NullspaceState, SpectrumQuery
+from app.requests.atlas import NullspaceQuery, NullspaceState, SpectrumQuery, WalkRequest
 from app.requests.core import PromptRequest
 from app.residency.resident import Resident
 from app.views import atlas as views
 
 STEPS = 25
-WALK_TOKENS = 64
+SAMPLE_TOKENS = 64
+"""Tokens of the sample that the page's own walk takes."""
 
 
 def page(
@@ -44,7 +47,26 @@ def page(
         neurons_above=int((rho > spectrum.chance.maximum).sum()),
         heads=_heads(model, chosen, spectrum.k) if "others" in parts else None,
         embeddings=_embeddings(here, chosen, spectrum.k) if "others" in parts else {},
-        walk=walk(resident, here, state, chosen) if "walk" in parts else None,
+        walk=_page_walk(resident, state, chosen) if "walk" in parts else None,
+    )
+
+
+def shares(resident: Resident, on: Footing, query: NullspaceQuery) -> views.NullspaceShares:
+    """The null space's share of neurons, heads and embeddings."""
+    here, model = on(resident), resident.model
+    layer = model.last_layer if query.layer is None else here.layer(query.layer)
+    spectrum = here.spectrum(query.vocab_centred)
+    k = spectrum.chosen(query.k)
+    rho, chance = here.rho(layer, k, query.vocab_centred), here.chance(k)
+    return views.NullspaceShares(
+        k=k,
+        layer=layer,
+        rho=series(rho),
+        chance=atlas_shown.chance_view(chance),
+        neurons_above=int((rho > chance.maximum).sum()),
+        heads=_heads(model, spectrum, k),
+        embeddings=_embeddings(here, spectrum, k),
+        provenance=atlas_shown.source(resident, k=k),
     )
 
 
@@ -71,34 +93,54 @@ def _embeddings(here: Ground, spectrum: Spectrum, k: int) -> dict[str, float]:
     return found
 
 
-def walk(resident: Resident, here: Ground, state: NullspaceState, spectrum: Spectrum) -> views.Walk:
+def walked(resident: Resident, on: Footing, request: WalkRequest) -> views.WalkView:
+    """The walk at the last token of a prompt."""
+    ids = prompt_ids(resident, request)
+    found = walk(resident, ids, on(resident).spectrum(request.vocab_centred), request.direction, request.reach)
+    provenance = core_shown.provenance(
+        resident,
+        ids,
+        prepend_bos=request.prepend_bos,
+        baseline=None,
+        request_sha256=request_hash("walk", resident, ids, request),
+    )
+    return views.WalkView(**dict(found), provenance=provenance)
+
+
+def _page_walk(resident: Resident, state: NullspaceState, spectrum: Spectrum) -> views.Walk:
+    """On the reader's text, else on the beginning of the model's sample."""
+    if state.text:
+        ids = prompt_ids(resident, PromptRequest(text=state.text))
+    else:
+        rows = sample_rows(resident)
+        ids = (rows[0] if rows else [resident.model.bos_id or 0])[:SAMPLE_TOKENS]
+    return walk(resident, ids, spectrum, state.direction, state.reach)
+
+
+def walk(resident: Resident, ids: list[int], spectrum: Spectrum, direction: int | None, reach: float) -> views.Walk:
     """Move the last residual stream along one singular direction: with a null direction only the LN scale grows."""
     model, readout = resident.model, resident.model.readout
-    rows = sample_rows(resident)
-    text = PromptRequest(text=state.text) if state.text else None
-    ids = prompt_ids(resident, text) if text else (rows[0] if rows else [model.bos_id or 0])
-    ids = list(ids[:WALK_TOKENS])
     resident.admit(len(ids))
     x = tracing.trace(model, ids).last.resid[-1]
     last = spectrum.d_model - 1
-    direction = min(last - int(spectrum.trivial) if state.direction is None else state.direction, last)
-    unit = spectrum.U[:, direction].to(x)
-    amount = torch.linspace(-state.reach, state.reach, STEPS, dtype=torch.float64)
+    chosen = last - int(spectrum.trivial) if direction is None else direction
+    if chosen > last:
+        raise InputError(
+            f"There is no direction {chosen}.", code="no_such_direction", hint=f"Directions run from 0 to {last}."
+        )
+    unit = spectrum.U[:, chosen].to(x)
+    amount = torch.linspace(-reach, reach, STEPS, dtype=torch.float64)
     length = readout.centre(x).norm()
     moved = x + (amount.to(x)[:, None] * length) * unit
     frozen = readout.logits(moved, scale=readout.scale(x).expand(STEPS)).log_softmax(-1)
     log_probs = readout.log_probs(moved)
     return views.Walk(
-        direction=direction,
-        singular_value=float(spectrum.S[direction]),
-        token=shown.tokens(model, ids)[-1],
+        direction=chosen,
+        singular_value=float(spectrum.S[chosen]),
+        token=core_shown.tokens(model, ids)[-1],
         amount=amount.tolist(),
         ln_scale=series(readout.scale(moved)),
-        entropy=series(_entropy(log_probs)),
+        entropy=series(entropy(log_probs)),
         frozen_change=series((frozen - readout.log_probs(x)).abs().amax(-1)),
-        top_logit=series(log_probs.amax(-1).exp()),
+        top1_prob=series(log_probs.amax(-1).exp()),
     )
-
-
-def _entropy(log_probs: Tensor) -> Tensor:
-    return -(log_probs.exp() * log_probs).sum(-1)

@@ -5,7 +5,7 @@ Either way the answer is the API's own JSON, so a command cannot show another nu
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ Ask = Callable[[str, str, Any], Any]  # (method, path below the API, body) -> ht
 
 
 class Door:
-    """The API with errors as `Refused`. `key` is the model's name there."""
+    """The API with errors as `Refused`. `keys` are the models' names there, in the order asked for; `key` the first."""
 
-    def __init__(self, ask: Ask, key: str) -> None:
+    def __init__(self, ask: Ask, keys: Sequence[str]) -> None:
         self._ask = ask
-        self.key = key
+        self.keys = keys
+        self.key = keys[0]
 
     @property
     def quoted(self) -> str:
@@ -63,9 +64,13 @@ def _checked(response: Any) -> Any:
 
 
 @contextmanager
-def opened(model: str | None, url: str | None, *, data_dir: Path | None = None) -> Iterator[Door]:
-    """A door to a running server, or to an app of our own with the model loaded (and a data folder of its own)."""
-    with refusing(), _remote(url, model) if url else _in_process(model, data_dir) as door:
+def opened(models: str | Sequence[str] | None, url: str | None, *, data_dir: Path | None = None) -> Iterator[Door]:
+    """A door to a running server, or to an app of our own with the models loaded (and a data folder of its own).
+
+    models: key or folder of one or several; None: the first that is served.
+    """
+    named = (models,) if isinstance(models, str) else tuple(models or ())
+    with refusing(), _remote(url, named) if url else _in_process(named, data_dir) as door:
         yield door
 
 
@@ -107,7 +112,7 @@ def make_data_dir(folder: Path) -> None:
 
 
 @contextmanager
-def _remote(url: str | None, model: str | None) -> Iterator[Door]:
+def _remote(url: str | None, models: tuple[str, ...]) -> Iterator[Door]:
     import httpx
 
     from app.settings import Settings
@@ -122,24 +127,23 @@ def _remote(url: str | None, model: str | None) -> Iterator[Door]:
             except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise Refused(f"No answer from {url}: {error}") from None
 
-        key = model
-        if key is None:
+        if not models:
             served = _checked(ask("GET", "/models", None))["models"]
             if not served:
                 raise Refused(f"{url} serves no model.")
-            key = served[0]["key"]
-        yield Door(ask, key)
+            models = (served[0]["key"],)
+        yield Door(ask, models)
 
 
 @contextmanager
-def _in_process(model: str | None, data_dir: Path | None) -> Iterator[Door]:
+def _in_process(models: tuple[str, ...], data_dir: Path | None) -> Iterator[Door]:
     import httpx
 
     from app.main import create_app
     from app.residency.host import ModelHost
     from app.settings import Settings
 
-    settings = Settings(models=(model,), run_jobs=False) if model else Settings(run_jobs=False)
+    settings = Settings(models=models, run_jobs=False) if models else Settings(run_jobs=False)
     if settings.effects_backend == "auto":  # one answer is sooner there than a compiler is done
         settings = settings.model_copy(update={"effects_backend": "eager"})
     if data_dir:
@@ -148,18 +152,19 @@ def _in_process(model: str | None, data_dir: Path | None) -> Iterator[Door]:
     app = create_app(settings)
     app.state.gate.inside = True
     host: ModelHost = app.state.host
-    key = host.default_key
+    keys = list(host.entries) if models else [host.default_key]
     with asyncio.Runner() as runner:
         lifespan = app.router.lifespan_context(app)
         runner.run(lifespan.__aenter__())
         try:
-            entry = host.wait(key)
-            if entry.state == "failed":
-                raise Refused(f"{key} could not be loaded: {entry.error}")
-            entry.means_settled.wait()  # a shell has nothing better to do than to wait for its baseline
+            for key in keys:
+                entry = host.wait(key)
+                if entry.state == "failed":
+                    raise Refused(f"{key} could not be loaded: {entry.error}")
+                entry.means_settled.wait()  # a shell has nothing better to do than to wait for its baseline
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             client = httpx.AsyncClient(transport=transport, base_url="http://in-process" + API, timeout=None)
-            yield Door(lambda method, path, body: runner.run(client.request(method, path, json=body)), key)
+            yield Door(lambda method, path, body: runner.run(client.request(method, path, json=body)), keys)
             runner.run(client.aclose())
         finally:
             runner.run(lifespan.__aexit__(None, None, None))

@@ -4,21 +4,48 @@ from typing import Any
 
 import click
 
-from app.commands.door import opened
-from app.commands.options import model_options
-from app.commands.output import print_json, print_table
+from app.commands.door import Refused, opened
+from app.commands.output import cell, escaped, print_json, print_table
+from app.commands.prompt import Prompt, prompt_options
 
 
 @click.command("frequency")
-@model_options
-def command(model: str | None, url: str | None, as_json: bool) -> None:
-    """The unigram distribution, alignment by layer, and softmax(b_U) against the counts."""
-    with opened(model, url) as door:
+@prompt_options
+@click.option("--neuron", "-n", metavar="L.I", help="With TEXT: the neuron to ablate; the most aligned by default.")
+def command(prompt: Prompt, neuron: str | None) -> None:
+    """Token counts and what goes along with them.
+
+    Without TEXT: the unigram distribution, alignment by layer, and softmax(b_U) against the counts. With TEXT: entropy
+    and KL(P_freq || P) of each token, and one neuron ablated where it stands out most.
+    """
+    if prompt.given:
+        prompt.ask("frequency", print_on_prompt, neuron=neuron)
+        return
+    if neuron:
+        raise Refused("--neuron needs a TEXT to ablate it on.")
+    with opened(prompt.model, prompt.url) as door:
         answer = door.get(f"/models/{door.quoted}/frequency")
-    if as_json:
+    if prompt.as_json:
         print_json(answer)
     else:
         print_frequency(answer)
+
+
+def print_on_prompt(answer: dict[str, Any]) -> None:
+    prompt, shift = answer["prompt"], answer["shift"]
+    print_table(
+        ["position", "token", "entropy", "KL(P_freq || P)"],
+        [
+            [token["position"], token["text"], *values]
+            for token, *values in zip(prompt["tokens"], prompt["entropy"], prompt["kl_unigram"], strict=True)
+        ],
+    )
+    token = shift["token"]
+    click.echo(
+        f"correlation {cell(prompt['correlation'])}; {shift['neuron']} ablated at token {token['position']} "
+        f"({escaped(token['text'])}): KL(P_freq || P) {cell(shift['d_kl_unigram'])}, log P by "
+        f"{cell(shift['slope'])} per nat of log frequency; nats"
+    )
 
 
 def print_frequency(answer: dict[str, Any]) -> None:

@@ -1,27 +1,67 @@
-"""nullscope neuron: one neuron by its weights."""
+"""nullscope neuron: one neuron by its weights, on a text, over the sample."""
 
 from typing import Any
 
 import click
 
 from app.commands.door import opened
-from app.commands.options import model_options
-from app.commands.output import print_json, print_table
+from app.commands.output import cell, escaped, print_json, print_table
+from app.commands.prompt import Prompt, prompt_options
 from app.commands.tables import query_string
 
 
 @click.command("neuron")
 @click.argument("neuron")
+@prompt_options
+@click.option("--sample", is_flag=True, help="Where in the model's sample text it acts most, instead.")
 @click.option("--k", type=int, help="Dimension of the null space; the knee's by default.")
-@model_options
-def command(neuron: str, model: str | None, url: str | None, as_json: bool, k: int | None) -> None:
-    """What the weights say about NEURON (layer.index): statistics, labels, direct logit effect, neighbours."""
-    with opened(model, url) as door:
-        answer = door.get(f"/models/{door.quoted}/neurons/{neuron}{query_string({'k': k})}")
-    if as_json:
-        print_json(answer)
-    else:
-        print_neuron(answer)
+def command(prompt: Prompt, neuron: str, sample: bool, k: int | None) -> None:
+    """NEURON (layer.index) by its weights, or on a TEXT.
+
+    Without TEXT: statistics, labels, direct logit effect, neighbours. With TEXT: its activation at each token, what
+    ablating it there does to entropy (last layer), and the text with its activation held fixed.
+    """
+    if prompt.given:
+        prompt.ask(f"neurons/{neuron}", print_live)
+        return
+    with opened(prompt.model, prompt.url) as door:
+        path = f"/models/{door.quoted}/neurons/{neuron}"
+        answer = door.get(f"{path}/sample" if sample else f"{path}{query_string({'k': k})}")
+    show = print_sample if sample else print_neuron
+    (print_json if prompt.as_json else show)(answer)
+
+
+def print_live(answer: dict[str, Any]) -> None:
+    changes = answer["d_entropy"] or [None] * len(answer["tokens"])
+    print_table(
+        ["position", "token", "activation", "dH if ablated"],
+        [
+            [token["position"], token["text"], activation, change]
+            for token, activation, change in zip(answer["tokens"], answer["activation"], changes, strict=True)
+        ],
+    )
+    click.echo(f"baseline: {answer['baseline'] or 'none below the last layer'}; change of entropy in nats\n")
+    columns = ["value", "ln_scale", "entropy", "loss", "rank"]
+    print_table(
+        ["held at", "LN scale", "entropy", "loss", "rank"],
+        [[point[name] for name in columns] for point in answer["clamp"]],
+    )
+    for case in answer["gate_cases"] or ():
+        click.echo(f"gate {case['gate']}, input {case['input']}: {case['share']:.1%} of the tokens")
+
+
+def print_sample(answer: dict[str, Any]) -> None:
+    for name in ("most_active", "least_active", "raises_entropy", "lowers_entropy"):
+        if not answer[name]:
+            continue
+        click.echo(f"{name.replace('_', ' ')}")
+        for found in answer[name]:
+            context = f"{escaped(found['before'][-40:])} [{escaped(found['token'])}]{escaped(found['after'])}"
+            click.echo(f"  {cell(found['activation']):>10}  {cell(found['d_entropy']):>10}  {context}")
+    click.echo(
+        f"activation, change of entropy when ablated ({answer['baseline'] or 'not below the last layer'}); "
+        f"{answer['n_tokens']} tokens of {answer['source']}"
+    )
 
 
 def print_neuron(answer: dict[str, Any]) -> None:

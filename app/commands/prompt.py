@@ -25,6 +25,11 @@ class Prompt:
     url: str | None
     as_json: bool
 
+    @property
+    def given(self) -> bool:
+        """Whether there is one: `frequency` also answers without."""
+        return self.body["text"] is not None or "token_ids" in self.body
+
     def ask(self, question: str, show: Callable[[dict[str, Any]], None], **fields: Any) -> None:
         """Show the API's answer. A bad request is refused before a model is loaded for it."""
         body = self.body | fields
@@ -69,7 +74,7 @@ def _body(text: str | None, token_ids: str | None, prepend_bos: bool | None) -> 
 
 
 def _request(question: str) -> "type[PromptRequest]":
-    from app.requests import core, effects
+    from app.requests import atlas, core, effects
 
     requests: dict[str, type[PromptRequest]] = {
         "trace": core.TraceRequest,
@@ -78,5 +83,7 @@ def _request(question: str) -> "type[PromptRequest]":
         "joint": effects.JointRequest,
         "dose": effects.DoseRequest,
         "ledger": effects.LedgerRequest,
+        "walk": atlas.WalkRequest,
+        "frequency": atlas.FrequencyRequest,
     }
-    return requests[question]
+    return requests.get(question, core.PromptRequest)

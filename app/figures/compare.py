@@ -7,13 +7,13 @@ import plotly.graph_objects as go
 
 from app.figures import theme
 from app.figures.atlas import ticks
-from app.views.compare import CompareView, Training
+from app.views.compare import SidesView, Training
 
 COLOURS = (theme.SERIES[0], theme.SERIES[1])
 WEBGL_FROM = 5_000
 
 
-def scatter(view: CompareView, index: int) -> go.Figure:
+def scatter(view: SidesView, index: int) -> go.Figure:
     """Norm against LogitVar of one side; limits and colours are those of both."""
     side = view.sides[index]
     values = [
@@ -52,7 +52,7 @@ def _limits(values: np.ndarray) -> list[float]:
     return [low - 0.08, high + 0.08]
 
 
-def spectra(view: CompareView) -> go.Figure:
+def spectra(view: SidesView) -> go.Figure:
     """Singular values over their share of the index, so that widths can differ."""
     lines = []
     for side, colour in zip(view.sides, COLOURS, strict=False):
@@ -76,7 +76,7 @@ def spectra(view: CompareView) -> go.Figure:
     )
 
 
-def by_layer(view: CompareView) -> go.Figure:
+def by_layer(view: SidesView) -> go.Figure:
     """Median and largest rho of each layer, over depth."""
     lines = []
     for side, colour in zip(view.sides, COLOURS, strict=False):

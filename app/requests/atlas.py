@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from app.requests.core import NEURON_PATTERN, Strict, TableRequest, Text
+from app.requests.core import NEURON_PATTERN, NeuronName, PromptRequest, Strict, TableRequest, Text
 
 NEURON_COLUMNS = (
     "neuron",
@@ -31,6 +31,7 @@ NEURON_COLUMNS = (
 )
 LabelName = Literal["entropy", "token-frequency", "prediction", "suppression", "partition"]
 NEURON_LIST = r"^\s*(\d{1,4}\.\d{1,7}([\s,]+|$))*$"
+SIDE = r"^[A-Za-z0-9._-]{1,80}(@\d{1,15})?$"
 K = Annotated[
     int | None, Field(ge=1, description="Dimension of the null space; null: the knee's, else 1 % of d_model.")
 ]
@@ -61,8 +62,43 @@ class SpectrumQuery(Strict):
     vocab_centred: bool = Field(True, description="Whether W_U is centred over the vocabulary first.")
 
 
+class NullspaceQuery(SpectrumQuery):
+    layer: int | None = Field(None, ge=0, description="The layer whose neurons are shown; null: the last.")
+
+
 class FrequencyQuery(Strict):
     pass
+
+
+class SidesQuery(Strict):
+    """Two sides, each a model, or `model@tokens` for a checkpoint of its training."""
+
+    a: str | None = Field(None, pattern=SIDE, description="null: the server's first model.")
+    b: str | None = Field(None, pattern=SIDE, description="null: the next thing there is.")
+    k: K = None
+    training: bool = Field(False, description="The entropy neurons of side a through its checkpoints, too.")
+
+
+# on a prompt
+
+Direction = Annotated[
+    int | None, Field(ge=0, description="Singular vector to walk along; null: the last informative one.")
+]
+Reach = Annotated[float, Field(gt=0, le=100, description="How far to walk, in lengths of the centred residual stream.")]
+
+
+class WalkRequest(PromptRequest):
+    """Move the last residual stream of a prompt along one singular vector of W_U."""
+
+    direction: Direction = None
+    reach: Reach = 8.0
+    vocab_centred: bool = Field(True, description="Whether W_U is centred over the vocabulary first.")
+
+
+class FrequencyRequest(PromptRequest):
+    """KL to the unigram distribution over a prompt, and what one neuron does to it."""
+
+    neuron: NeuronName | None = Field(None, description="A last-layer neuron; null: the most aligned one.")
 
 
 # pages
@@ -112,22 +148,16 @@ class NeuronState(PageQuery, NeuronQuery):
     text: Text = Field("", max_length=4000, description="A text to watch the neuron on; empty: the bundled sample.")
 
 
-class NullspaceState(PageQuery, SpectrumQuery):
-    layer: int | None = Field(None, ge=0, description="The layer whose rho is drawn; null: the last.")
+class NullspaceState(PageQuery, NullspaceQuery):
     log: bool = Field(True, description="Singular values on a logarithmic axis.")
-    direction: int | None = Field(
-        None, ge=0, description="Singular vector of the test walk; null: the last informative."
-    )
-    reach: float = Field(8.0, gt=0, le=100, description="How far to walk, in lengths of the residual stream.")
+    direction: Direction = None
+    reach: Reach = 8.0
     text: Text = Field("", max_length=4000, description="The text of the test walk.")
 
 
 class FrequencyState(PageQuery):
     text: Text = Field("", max_length=4000)
     neuron: str | None = Field(None, pattern=NEURON_PATTERN, description="The neuron whose effect is drawn.")
-
-
-SIDE = r"^[A-Za-z0-9._-]{1,80}(@\d{1,15})?$"
 
 
 class CompareState(PageQuery):

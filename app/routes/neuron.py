@@ -10,7 +10,7 @@ from app.answers import atlas as answers
 from app.answers import neuron as work
 from app.figures import neuron as figures
 from app.requests.atlas import NeuronQuery, NeuronState
-from app.requests.core import NeuronName
+from app.requests.core import NeuronName, PromptRequest
 from app.routes.atlas import wait
 from app.routes.footing import PAGE_PATIENCE, Ground, GroundDep
 from app.routes.notes import NotesQuery, notes
@@ -51,7 +51,8 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
     except NotReadyError:
         return wait(request, ground, model)
     wanted = everything or block == "live" or bool(state.text)
-    live = await ground.caller.run(model, work.live, neuron, state.text) if wanted else None
+    prompt = PromptRequest(text=state.text) if state.text else None
+    live = await ground.caller.run(model, work.live, neuron, prompt) if wanted else None
     sample = await over_sample(ground, model, neuron) if everything or block == "sample" else None
     written = [] if block else await notes_on(ground, model, neuron)
     view = NeuronPage(

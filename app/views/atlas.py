@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from app.views.core import Series, Token, View
+from app.views.core import Provenance, Series, Token, View
 
 
 class Source(View):
@@ -250,7 +250,24 @@ class Walk(View):
     ln_scale: Series
     entropy: Series
     frozen_change: Series = Field(description="Largest change of a log-probability with the LN scale frozen.")
-    top_logit: Series
+    top1_prob: Series
+
+
+class WalkView(Walk):
+    provenance: Provenance
+
+
+class NullspaceShares(View):
+    """How much of what is written lies in the null space: by neurons of a layer, heads, embeddings, chance."""
+
+    k: int
+    layer: int
+    rho: Series = Field(description="Of every neuron of the layer.")
+    chance: ChanceView
+    neurons_above: int = Field(description="Neurons of the layer above the chance maximum.")
+    heads: list[list[float | None]] = Field(description="Share of each head's writes in the null space, by layer.")
+    embeddings: dict[str, float] = Field(description="The same of token embeddings, each MLP, and random directions.")
+    provenance: Source
 
 
 class NullspaceView(View):
@@ -289,6 +306,14 @@ class TokenShift(View):
     change: list[float] = Field(description="Of log P, ablated minus clean, in nats.")
     slope: float | None = Field(description="Nats of change per nat of log frequency, least squares.")
     d_kl_unigram: float | None
+
+
+class FrequencyOnPrompt(View):
+    """Token frequency at work on a prompt."""
+
+    prompt: PromptFrequency
+    shift: TokenShift = Field(description="One neuron ablated where it stands out most.")
+    provenance: Provenance
 
 
 class FrequencyPageView(View):

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
+from app.views.atlas import Source
 from app.views.core import Series, View
 
 
@@ -21,6 +22,7 @@ class Side(View):
     rho: Series
     singular_values: list[float]
     rho_by_layer: dict[str, dict[str, float | None]]
+    provenance: Source = Field(description="Of the finished model, where the side is a checkpoint of it.")
 
 
 class Moment(View):
@@ -45,7 +47,7 @@ class Training(View):
     moments: list[Moment] = Field(description="By training tokens; the last is the model itself.")
 
 
-class CompareView(View):
+class SidesView(View):
     model: str
     names: list[str] = Field(description="What can stand on either side.")
     state: dict[str, Any]

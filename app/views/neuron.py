@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.views.atlas import NeuronView
+from app.views.atlas import NeuronView, Source
 from app.views.core import Provenance, Series, Token, View
 from app.views.notes import NoteView
 
@@ -62,6 +62,7 @@ class Sample(View):
     least_active: list[Moment]
     raises_entropy: list[Moment] = Field(description="Ablating it here raises the entropy most.")
     lowers_entropy: list[Moment]
+    provenance: Source
 
 
 class NeuronPage(View):

@@ -35,7 +35,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
 def test_a_command_is_its_api_call(name: str, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def opened(model: str | None, url: str | None) -> Iterator[Door]:
-        yield Door(lambda method, path, body: client.request(method, f"/api/v1{path}", json=body), "tiny-gpt2")
+        yield Door(lambda method, path, body: client.request(method, f"/api/v1{path}", json=body), ("tiny-gpt2",))
 
     module = importlib.import_module(f"app.commands.{name}")
     monkeypatch.setattr(prompt, "opened", opened)

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from click.testing import CliRunner
 from starlette.testclient import TestClient
+
+from app.cli import main
 
 URL = "/api/v1/models/tiny-gpt2"
 TEXT = "The dog sat, <b>and</b>\nleft."
@@ -51,3 +54,54 @@ def test_the_neuron_table_of_the_page_is_the_effects_of_the_api(client: TestClie
     told = client.post(f"{URL}/effects", json=body).json()
     assert shown["rows"] == told["rows"]
     assert shown["clean"] == told["clean"]
+
+
+STATE = ("models", "results", "notes", "lists", "pins", "export", "import", "queue", "jobs", "corpora")
+COMMANDS_OF = {
+    "/compare": ["compare"],
+    "/models/{key}/tokens": ["trace"],
+    "/models/{key}/trace": ["trace"],
+    "/models/{key}/check": ["check"],
+    "/models/{key}/effects": ["effects"],
+    "/models/{key}/heatmap": ["heatmap"],
+    "/models/{key}/joint": ["joint"],
+    "/models/{key}/dose": ["dose"],
+    "/models/{key}/ledger": ["ledger"],
+    "/models/{key}/neurons": ["neurons"],
+    "/models/{key}/neurons/{neuron}": ["neuron"],
+    "/models/{key}/neurons/{neuron}/sample": ["neuron", "--sample"],
+    "/models/{key}/spectrum": ["spectrum"],
+    "/models/{key}/nullspace": ["nullspace"],
+    "/models/{key}/walk": ["walk"],
+    "/models/{key}/frequency": ["frequency"],
+    "/models/{key}/reproduce": ["reproduce"],
+    "/models/{key}/induction": ["induction"],
+    "/models/{key}/heads": ["induction", "--heads"],
+    "/models/{key}/induction/attribution": ["induction", "--who"],
+    "/models/{key}/induction/ablation": ["induction", "--ablate"],
+    "/models/{key}/induction/natural": ["induction", "--natural-repeats"],
+    "/sweeps": ["sweep", "run"],
+    "/sweeps/estimate": ["sweep", "estimate"],
+    "/sweeps/compare": ["sweep", "compare"],
+    "/sweeps/{sweep_id}": ["sweep", "export"],
+    "/sweeps/{sweep_id}/resume": ["sweep", "resume"],
+    "/sweeps/{sweep_id}/figures/{name}": ["sweep", "figures"],
+    "/sweeps/{sweep_id}/neurons/{neuron}": ["sweep", "neuron"],
+    "/sweeps/{sweep_id}/calibration": ["sweep", "calibration"],
+}
+
+
+def test_every_number_of_the_api_has_a_command(client: TestClient) -> None:
+    """What is left out is state of a server (people's notes, jobs, cancelling), not a number of a model."""
+    paths = {path.removeprefix("/api/v1") for path in client.get("/api/v1/openapi.json").json()["paths"]}
+    numbers = {
+        path for path in paths
+        if path.split("/")[1] not in (*STATE, "healthz", "readyz", "metrics") or path.startswith("/models/{key}/")
+        if "jobs" not in path and not path.endswith("/cancel")
+    }  # fmt: skip
+    assert numbers == set(COMMANDS_OF)
+    for command in COMMANDS_OF.values():
+        words = [word for word in command if not word.startswith("--")]
+        said = CliRunner().invoke(main, [*words, "--help"])
+        assert said.exit_code == 0, command
+        assert all(word in said.output for word in command), command
