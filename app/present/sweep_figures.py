@@ -241,7 +241,7 @@ def _dropout(g: Ground) -> dict[str, Any]:
     runs, note = {"this model": g.singular}, "No run with dropout lies beside this model: only its own is drawn."
     if g.dropout is not None:
         runs = dict(zip(("without dropout", "with dropout"), g.dropout.spectra, strict=True))
-        note = f"One recipe, trained twice on the same {g.dropout.tokens:,} tokens; the shipped model saw more."
+        note = f"One recipe, trained twice on the same {g.dropout.tokens:,} tokens."
     rows = [
         Point(series=name, label=f"σ {i}", x=i, y=number(value))
         for name, values in runs.items()
