@@ -183,3 +183,33 @@ def test_every_page_fits_and_draws(open_page: Open, path: str, width: int, schem
     page = open_page(path, viewport={"width": width, "height": 900}, color_scheme=scheme)
     drawn(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(
+    ("path", "panel", "field", "bad", "good"),
+    [
+        ("/nullspace", "walk", "text", "word " * 801, "The cat sat"),
+        ("/frequency", "prompt", "text", "word " * 801, "The cat sat"),
+        ("/m/demo/n/3.10", "live", "text", "word " * 801, "The cat sat"),
+        ("/atlas", "neurons", "neurons", "no neuron", "3.10"),
+    ],
+)
+def test_a_refusal_keeps_what_was_typed(
+    open_page: Open, path: str, panel: str, field: str, bad: str, good: str
+) -> None:
+    """The message stands under the form; table, charts and address stay, and the next answer takes it away."""
+    page = open_page(path)
+    drawn(page)
+    box = page.locator(f"#{panel}")
+    typed = box.locator(f"[name={field}]")
+    before, results = page.url, box.locator(".scroll, .chart, .watch").count()
+    typed.fill(bad)
+    box.locator("form").first.evaluate("form => form.requestSubmit()")
+    expect(box.get_by_role("alert")).to_be_visible()
+    expect(typed).to_have_value(bad)
+    assert page.url == before
+    assert box.locator(".scroll, .chart, .watch").count() == results > 0
+    typed.fill(good)
+    box.locator("form").first.evaluate("form => form.requestSubmit()")
+    expect(box.get_by_role("alert")).to_have_count(0)
+    expect(typed).to_have_value(good)
