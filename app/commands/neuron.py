@@ -1,17 +1,25 @@
 """nullscope neuron: one neuron by its weights, on a text, over the sample."""
 
+import re
 from typing import Any
 
 import click
 
-from app.commands.door import opened
+from app.commands.door import Refused, opened
 from app.commands.output import cell, escaped, print_json, print_table
 from app.commands.prompt import Prompt, prompt_options
 from app.commands.tables import query_string
 
 
+def _named(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    """The name stands in a path, so nothing else gets there."""
+    if not re.fullmatch(r"\d+\.\d+", text):
+        raise Refused(f"{text[:40]!r} is not a neuron. Write layer.index, for example 3.62.")
+    return text
+
+
 @click.command("neuron")
-@click.argument("neuron")
+@click.argument("neuron", callback=_named)
 @prompt_options
 @click.option("--sample", is_flag=True, help="Where in the model's sample text it acts most, instead.")
 @click.option("--k", type=int, help="Dimension of the null space; the knee's by default.")
@@ -22,6 +30,8 @@ def command(prompt: Prompt, neuron: str, sample: bool, k: int | None) -> None:
     ablating it there does to entropy (last layer), and the text with its activation held fixed.
     """
     if prompt.given:
+        if sample:
+            raise Refused("Give a TEXT or --sample, not both.")
         prompt.ask(f"neurons/{neuron}", print_live)
         return
     with opened(prompt.model, prompt.url) as door:

@@ -98,6 +98,8 @@ def test_a_neuron_over_the_sample(client: TestClient, shell: Callable[..., str])
     assert json.loads(shell("neuron", "1.7", "--sample", "--json")) == told
     assert "raises entropy" in shell("neuron", "1.7", "--sample")
     assert client.get(f"{API}/neurons/1.40/sample").status_code == 404
+    assert "is not a neuron" in shell("neuron", "1.7/sample", code=2)
+    assert "not both" in shell("neuron", "1.7", TEXT, "--sample", code=2)
 
 
 def test_shares_of_the_null_space(client: TestClient, shell: Callable[..., str]) -> None:
