@@ -52,6 +52,8 @@ def notebook(stored: Result, means: Mapping[str, float] | None = None) -> str:
     elif stored.kind in RUNS:
         runs = list(islice(RUNS[stored.kind](stored, answer, known), MOST_RUNS))
         numbers = f"RUNS = {runs!r}\n\n{cells.RUNS}"
+    elif stored.kind == "ledger":
+        numbers = _ledger(answer)
     else:
         raise InputError(
             f"There is no notebook for {stored.kind} results yet.",
@@ -120,6 +122,27 @@ def _trace(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -
     checks = {"entropy": trace["clean"]["entropy"], "loss": trace["clean"]["loss"][:-1]}
     after = trace["intervened"] and trace["intervened"]["entropy"]
     return f"EXPECTED = {checks!r}\nINTERVENTIONS = {interventions!r}\nAFTER = {after!r}\n\n{cells.TRACE}"
+
+
+def _ledger(answer: dict[str, Any]) -> str:
+    """Every component, and the listed neurons of the last MLP."""
+    switches = answer["provenance"]["folding"]
+    if switches["post_norm"] or switches["soft_cap"]:
+        raise InputError(
+            "There is no notebook for the ledger of a model with a norm behind its MLP or capped logits yet.",
+            code="no_notebook",
+            hint="Its JSON and Python give the same numbers.",
+        )
+    rows = {
+        name: [{key: row[key] for key in ("component", "share", "null")} for row in answer[name]]
+        for name in ("rows", "neurons")
+    }
+    return (
+        f"POSITION, K = {answer['clean']['position']!r}, {answer['k']!r}\n"
+        f"TOTAL, EPS = {answer['total']!r}, {answer['eps']!r}\n"
+        f"CENTRED, VOCAB_CENTRED = {switches['centred']!r}, {switches['vocab_centred']!r}\n"
+        f"ROWS = {rows['rows']!r}\nNEURONS = {rows['neurons']!r}\n\n{cells.LEDGER}"
+    )
 
 
 def _run(name: str, position: int, values: Mapping[str, float | None], entropy: Parts, loss: Parts) -> dict[str, Any]:

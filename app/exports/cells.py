@@ -109,3 +109,63 @@ for run in RUNS:
         agree((direct_loss - loss)[at], run["direct_loss"], run)
     print(f"{run['name']}: d_entropy {(after_entropy - entropy)[at]:+.6f}")
 print("the numbers agree")"""
+
+# POSITION, ROWS, NEURONS, TOTAL, EPS, K, CENTRED and VOCAB_CENTRED come before it: the ledger's rows and the readout's
+# switches. What a component wrote is asked of its own output projection, and the unembedding of the final norm and
+# `unembed` themselves, so nothing here knows how an architecture stores its weights.
+LEDGER = """\
+LAST = bridge.cfg.n_layers - 1
+NAMES = ["blocks.0.hook_resid_pre", f"blocks.{LAST}.hook_resid_post", f"blocks.{LAST}.mlp.hook_post"]
+NAMES += [f"blocks.{layer}.{name}" for layer in range(LAST + 1) for name in ("attn.hook_z", "mlp.hook_post")]
+_, seen = bridge.run_with_cache(tokens, names_filter=lambda name: name in NAMES)
+at = {name: value[0, POSITION] for name, value in seen.items()}
+resid = at[f"blocks.{LAST}.hook_resid_post"].double()
+d_model = len(resid)
+
+
+def centre(x):
+    return x - x.mean(-1, keepdim=True) if CENTRED else x
+
+
+def written(projection, x):
+    with torch.inference_mode():
+        return (projection(x[None, None]) - projection(torch.zeros_like(x)[None, None]))[0, 0].double()
+
+
+def only(x, part):
+    kept = torch.zeros_like(x)
+    kept[part] = x[part]
+    return kept
+
+
+def unembedding():
+    vectors = torch.cat([torch.eye(d_model), torch.zeros(1, d_model)])
+    with torch.inference_mode():
+        logits = bridge.unembed(bridge.ln_final(vectors[None]))[0].double()
+    scale = (centre(vectors[:-1]).double().square().mean(-1) + EPS).sqrt()
+    W_U = (logits[:-1] - logits[-1]) * scale[:, None]
+    return W_U - W_U.mean(-1, keepdim=True) if VOCAB_CENTRED else W_U
+
+
+xc = centre(resid)
+null = torch.linalg.svd(unembedding(), full_matrices=False).U[:, d_model - K :]
+inside = null @ (null.T @ xc)
+writes = {"embedding": at["blocks.0.hook_resid_pre"].double()}
+for layer in range(LAST + 1):
+    block, z = bridge.blocks[layer], at[f"blocks.{layer}.attn.hook_z"].flatten()
+    for head, part in enumerate(torch.arange(len(z)).chunk(bridge.cfg.n_heads)):
+        writes[f"L{layer}H{head}"] = written(block.attn.o, only(z, part))
+    writes[f"MLP {layer}"] = written(block.mlp.out, at[f"blocks.{layer}.mlp.hook_post"])
+writes["biases"] = resid - sum(writes.values())
+for row in NEURONS:
+    n = at[f"blocks.{LAST}.mlp.hook_post"]
+    writes[row["component"]] = written(bridge.blocks[LAST].mlp.out, only(n, int(row["component"].split(".")[1])))
+
+assert abs(xc.square().mean().item() + EPS - TOTAL) < 1e-3 * TOTAL
+for row in ROWS + NEURONS:
+    write = centre(writes[row["component"]])
+    share, hidden = (write @ xc).item() / d_model, (write @ inside).item() / d_model
+    assert abs(share - row["share"]) < 1e-3 * TOTAL, (row, share)
+    assert abs(hidden - row["null"]) < 1e-3 * TOTAL, (row, hidden)
+    print(f"{row['component']}: {share:+.6f} of {TOTAL:.6f}, {hidden:+.6f} of it in the null space")
+print("the numbers agree")"""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from tests import tiny
@@ -52,6 +53,7 @@ def test_the_notebooks_give_the_apis_numbers(
             ("dose", {"neurons": ["1.5", "1.9"], "position": 6, "steps": 4}),
             ("heatmap", {"limit": 3}),  # to the reference mean
             ("heatmap", {**base, "limit": 3, "metric": "d_loss", "part": "direct"}),
+            ("ledger", {"position": 7, "limit": 3, "k": 5}),
         )
     ]
     books = [
@@ -64,9 +66,34 @@ def test_the_notebooks_give_the_apis_numbers(
     assert printed.count("the numbers agree") == len(books)
 
 
+@pytest.mark.parametrize("name", ["neox", "llama", "opt", "gemma2"])
+def test_the_notebook_of_a_ledger_knows_no_architecture(
+    name: str, make_client: Callable[..., TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parallel blocks, RMSNorm with a gated MLP, biases; the cells run here. With a norm behind the MLP: refused."""
+    folder = tmp_path / name
+    tiny.hf_model(name, dtype=torch.float32).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    client = make_client(models=(str(folder),))
+    body = {"token_ids": IDS, "position": 7, "limit": 3, "k": 5}
+    link = client.post(f"/api/v1/models/{name}/ledger", json=body).json()["permalink"]
+    answer = client.get(link + "/notebook.ipynb", headers={"accept": "application/json"})
+    if name == "gemma2":
+        assert answer.json()["error"]["code"] == "no_notebook"
+        return
+    monkeypatch.setenv("NULLSCOPE_MODEL", str(folder))
+    said: list[str] = []
+    scope: dict[str, object] = {"print": lambda *words: said.append(" ".join(map(str, words)))}
+    for cell in answer.json()["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), scope)
+    assert said[-1] == "the numbers agree"
+
+
 def test_what_has_no_notebook_says_so(client: TestClient) -> None:
-    for kind, more in (("heatmap", {"part": "ln_only", "baseline": "zero"}), ("ledger", {})):
-        link = client.post(f"{URL}/{kind}", json={"token_ids": IDS, **more}).json()["permalink"]
+    for kind, more in (("heatmap", {"part": "ln_only", "baseline": "zero"}), ("heads", {"length": 5})):
+        body = more if kind == "heads" else {"token_ids": IDS, **more}
+        link = client.post(f"{URL}/{kind}", json=body).json()["permalink"]
         refused = client.get(link + "/notebook.ipynb", headers={"accept": "application/json"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_notebook")
 
