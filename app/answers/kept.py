@@ -10,10 +10,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from analysis.induction.heads import score_rows
 from analysis.types import NeuronId, NotFoundError
 from app.answers import core, effects, induction, prompt
+from app.answers.induction_rows import built
 from app.db.results import NewResult
 from app.db.tables import Result
+from app.errors import ConflictError
 from app.requests.canonical import canonical_request, content_hash
 from app.requests.core import EffectsRequest, PromptRequest, TraceRequest
 from app.requests.effects import DoseRequest, HeatmapRequest, JointRequest, LedgerRequest
@@ -23,6 +26,7 @@ from app.requests.induction import (
     HeadsRequest,
     InductionRequest,
     NaturalRequest,
+    RepeatRequest,
 )
 from app.requests.prompt import PromptState
 from app.residency.resident import Resident
@@ -173,3 +177,24 @@ def means_of(resident: Resident, neurons: list[str]) -> dict[str, float]:
     means = resident.require_means()
     found = [(name, NeuronId.parse(name)) for name in neurons]
     return {name: float(means[neuron.layer, neuron.index]) for name, neuron in found}
+
+
+def rows_of(resident: Resident, stored: Result) -> list[list[int]]:
+    """Token ids of every row of a stored result over repeated text. On the device thread.
+
+    ConflictError where the sample text or the tokenizer is no longer the one that the result was made with.
+    """
+    _, request = request_of(stored)
+    if isinstance(request, HeadsRequest):
+        repeat = score_rows(resident.model, n_rows=request.rows, seed=request.seed, length=request.length)
+    else:
+        assert isinstance(request, RepeatRequest)
+        repeat, _ = built(resident, request)
+    rows: list[list[int]] = repeat.tokens.tolist()
+    if rows[0] != stored.request["token_ids"]:
+        raise ConflictError(
+            "The rows of this result cannot be had back: the model's sample text is another one now.",
+            code="other_text",
+            hint="Its JSON has the numbers; run it again for a notebook.",
+        )
+    return rows

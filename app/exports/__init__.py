@@ -5,7 +5,7 @@ checks the closed form that the numbers came from.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -37,8 +37,13 @@ def client_code(stored: Result, server: Server) -> str:
     )
 
 
-def notebook(stored: Result, means: Mapping[str, float] | None = None) -> str:
-    """The .ipynb as JSON text. means: reference means of the neurons that are ablated to them."""
+def notebook(
+    stored: Result, means: Mapping[str, float] | None = None, rows: Sequence[Sequence[int]] | None = None
+) -> str:
+    """The .ipynb as JSON text.
+
+    means: reference means of the neurons that are ablated to them. rows: token ids of every row, for `IN_ROWS`.
+    """
     answer = answer_of(stored)
     known = means or {}
     if missing := [name for name in needed_means(stored) if name not in known]:
@@ -54,6 +59,9 @@ def notebook(stored: Result, means: Mapping[str, float] | None = None) -> str:
         numbers = f"RUNS = {runs!r}\n\n{cells.RUNS}"
     elif stored.kind == "ledger":
         numbers = _ledger(answer)
+    elif stored.kind in IN_ROWS:
+        assert rows is not None
+        numbers = f"ROWS = {[list(row) for row in rows]!r}\n{IN_ROWS[stored.kind](answer)}"
     else:
         raise InputError(
             f"There is no notebook for {stored.kind} results yet.",
@@ -143,6 +151,28 @@ def _ledger(answer: dict[str, Any]) -> str:
         f"CENTRED, VOCAB_CENTRED = {switches['centred']!r}, {switches['vocab_centred']!r}\n"
         f"ROWS = {rows['rows']!r}\nNEURONS = {rows['neurons']!r}\n\n{cells.LEDGER}"
     )
+
+
+def _induction(answer: dict[str, Any]) -> str:
+    """Curves by position, the ranking's means, and the clipped ablation where there is one."""
+    repeat, clip = answer["repeat"], answer["clip"]
+    curves = {name: answer["curves"][name]["mean"] for name in ("entropy", "loss")}
+    curves["loss"] = curves["loss"][:-1]  # nothing follows the last token
+    copies = [(start, start + repeat["length"]) for start in repeat["starts"]]
+    ranking = [{key: row[key] for key in ("neuron", "first", "second")} for row in answer["ranking"]]
+    ratios = {name: clip[name]["mean"] for name in ("ratio", "ratio_frozen")} if clip else {}
+    return (
+        f"COPIES = {copies!r}\nCURVES = {curves!r}\nRANKING = {ranking!r}\n"
+        f"RULES = {clip['rules'] if clip else []!r}\nRATIOS = {ratios!r}\n\n{cells.INDUCTION}"
+    )
+
+
+def _heads(answer: dict[str, Any]) -> str:
+    return f"LENGTH = {answer['length']!r}\nSCORES = {answer['rows']!r}\n\n{cells.HEADS}"
+
+
+IN_ROWS = {"induction": _induction, "heads": _heads}
+"""Kinds over several rows, of which a stored result names the first only: `notebook` is given all of them."""
 
 
 def _run(name: str, position: int, values: Mapping[str, float | None], entropy: Parts, loss: Parts) -> dict[str, Any]:

@@ -169,3 +169,80 @@ for row in ROWS + NEURONS:
     assert abs(hidden - row["null"]) < 1e-3 * TOTAL, (row, hidden)
     print(f"{row['component']}: {share:+.6f} of {TOTAL:.6f}, {hidden:+.6f} of it in the null space")
 print("the numbers agree")"""
+
+# ROWS, CURVES, COPIES, RANKING, RULES and RATIOS come before it: every row's token ids, means over rows at each
+# position, the (start, stop) of each copy, and the neurons that were clipped together.
+INDUCTION = """\
+LAST = bridge.cfg.n_layers - 1
+POST, SCALE_HOOK = f"blocks.{LAST}.mlp.hook_post", "ln_final.hook_scale"
+
+
+def measure_row(row, hooks=()):
+    ids = torch.tensor([row])
+    with torch.inference_mode():
+        logits = bridge.run_with_hooks(ids, fwd_hooks=list(hooks), return_type="logits")[0].float()
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1), -log_p[:-1].gather(-1, ids[0, 1:, None])[:, 0]
+
+
+def clip(activations, hook):
+    new = activations.clone()
+    for rule in RULES:
+        index = int(rule["neuron"].split(".")[1])
+        bound = {"max": rule["m"]} if rule["direction"] == "at most" else {"min": rule["m"]}
+        new[..., index] = new[..., index].clamp(**bound)
+    return new
+
+
+found = {"entropy": [], "loss": [], "ratio": [], "ratio_frozen": []}
+copies = {"first": [], "second": []}
+for row in ROWS:
+    _, seen = bridge.run_with_cache(torch.tensor([row]), names_filter=lambda name: name in (POST, SCALE_HOOK))
+    row_entropy, row_loss = measure_row(row)
+    found["entropy"].append(row_entropy)
+    found["loss"].append(row_loss)
+    for name, (start, stop) in zip(copies, COPIES):
+        copies[name].append(seen[POST][0, start:stop].double().mean(0))
+    if RULES:
+        freeze = (SCALE_HOOK, lambda scale, hook: seen[SCALE_HOOK])
+        found["ratio"].append(measure_row(row, [(POST, clip)])[0] / row_entropy)
+        found["ratio_frozen"].append(measure_row(row, [(POST, clip), freeze])[0] / row_entropy)
+
+for name, expected in {**CURVES, **RATIOS}.items():
+    mean = torch.stack(found[name]).double().mean(0)
+    torch.testing.assert_close(mean, torch.tensor(expected, dtype=torch.float64), atol=1e-3, rtol=1e-3)
+    again = [mean[start:stop].mean().item() for start, stop in COPIES]
+    print(name, "in each copy:", *(f"{value:.5f}" for value in again))
+means = {name: torch.stack(values).mean(0) for name, values in copies.items()}
+for row in RANKING:
+    index = int(row["neuron"].split(".")[1])
+    for name, mean in means.items():
+        assert abs(mean[index].item() - row[name]) < 1e-3 * max(1, abs(row[name])), (row, mean[index])
+print("the numbers agree")"""
+
+# ROWS, LENGTH and SCORES come before it: random ids twice in each row, and what was found for each head.
+HEADS = """\
+from collections import defaultdict
+
+totals = defaultdict(float)
+for row in ROWS:
+    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(bridge.cfg.n_layers)]
+    _, seen = bridge.run_with_cache(torch.tensor([row]), names_filter=lambda name: name in names)
+    queries = torch.arange(len(row) - LENGTH, len(row))
+    keys = {
+        "induction": queries - LENGTH + 1,
+        "duplicate": queries - LENGTH,
+        "previous": queries - 1,
+        "first": torch.zeros_like(queries),
+    }
+    for layer, name in enumerate(names):
+        for kind, key in keys.items():
+            for head, score in enumerate(seen[name][0, :, queries, key].double().mean(-1)):
+                totals[f"{layer}.{head}", kind] += score.item() / len(ROWS)
+
+for row in SCORES:
+    for kind in ("induction", "duplicate", "previous", "first"):
+        assert abs(totals[row["head"], kind] - row[kind]) < 1e-3, (row, kind, totals[row["head"], kind])
+best = max(SCORES, key=lambda row: row["induction"])
+print("best induction head", best["head"], best["induction"])
+print("the numbers agree")"""

@@ -180,7 +180,9 @@ async def notebook(name: str, caller: CallerDep) -> Response:
     stored = await found(caller, name)
     needed = exports.needed_means(stored)
     means = await caller.run(stored.model, kept.means_of, needed, kind="permalink") if needed else {}
-    text = exports.notebook(stored, means)
+    in_rows = stored.kind in exports.IN_ROWS
+    rows = await caller.run(stored.model, kept.rows_of, stored, kind="permalink") if in_rows else None
+    text = exports.notebook(stored, means, rows)
     return exports.attachment(text, f"nullscope-{stored.hash[:12]}.ipynb", "application/x-ipynb+json")
 
 

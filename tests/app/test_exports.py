@@ -56,6 +56,15 @@ def test_the_notebooks_give_the_apis_numbers(
             ("ledger", {"position": 7, "limit": 3, "k": 5}),
         )
     ]
+    clip = {"neurons": ["1.5"], "clip": ["1.5", "1.9"], "controls": 2, "limit": 4}
+    others += [
+        client.post(f"{URL}/{kind}", json=more).json()
+        for kind, more in (
+            ("induction", {"kind": "random", "rows": 3, "length": 6, **clip}),
+            ("induction", {"kind": "natural", "rows": 2, "length": 5, "copies": 3, "separator": ".", "corrupt": 1}),
+            ("heads", {"rows": 3, "length": 6}),
+        )
+    ]
     books = [
         json.loads(client.get(answer["permalink"] + "/notebook.ipynb").text) for answer in (trace, effects, *others)
     ]
@@ -91,11 +100,24 @@ def test_the_notebook_of_a_ledger_knows_no_architecture(
 
 
 def test_what_has_no_notebook_says_so(client: TestClient) -> None:
-    for kind, more in (("heatmap", {"part": "ln_only", "baseline": "zero"}), ("heads", {"length": 5})):
-        body = more if kind == "heads" else {"token_ids": IDS, **more}
-        link = client.post(f"{URL}/{kind}", json=body).json()["permalink"]
+    for path, body in (
+        ("heatmap", {"token_ids": IDS, "part": "ln_only", "baseline": "zero"}),
+        ("induction/attribution", {"neuron": "1.3", "rows": 2, "length": 5}),
+    ):
+        link = client.post(f"{URL}/{path}", json=body).json()["permalink"]
         refused = client.get(link + "/notebook.ipynb", headers={"accept": "application/json"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_notebook")
+
+
+def test_rows_that_cannot_be_had_back_are_refused(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    body = {"kind": "natural", "rows": 2, "length": 5}
+    link = client.post(f"{URL}/induction", json=body).json()["permalink"]
+    resident = client.app.state.host.entry("tiny-gpt2").replicas[0][1]  # type: ignore[attr-defined]
+    documents = resident.memo("induction documents", list)
+    documents[:] = [ids[::-1] for ids in documents]
+    refused = client.get(link + "/notebook.ipynb", headers={"accept": "application/json"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "other_text")
 
 
 def test_a_notebook_fails_when_the_numbers_are_others(
