@@ -18,7 +18,7 @@ from analysis.types import NeuronId, NotFoundError
 from app.present import atlas as shown
 from app.present.plain import number, series
 from app.present.table import select
-from app.requests.atlas import FrequencyQuery, NeuronQuery, NeuronsQuery, SpectrumQuery
+from app.requests.atlas import NeuronQuery, NeuronsQuery, SpectrumQuery
 from app.residency.atlas import Atlases
 from app.residency.resident import Resident
 from app.views import atlas as views
@@ -224,41 +224,6 @@ def spectrum(resident: Resident, on: "Footing", query: SpectrumQuery) -> views.S
         controls=shown.quantiles(controls),
         provenance=shown.source(resident, k=k),
     )
-
-
-def frequency(resident: Resident, on: "Footing", query: FrequencyQuery) -> views.FrequencyView:
-    """Token counts, how the neurons align with them, and what the bias alone predicts."""
-    here, unigram = on(resident), resident.unigram
-    table = here.atlas.table
-    layers = range(resident.model.n_layers)
-    return views.FrequencyView(
-        source=None if unigram is None else unigram.source,
-        n_counted=None if unigram is None else int(unigram.counts.sum()),
-        entropy=None if unigram is None else unigram.entropy,
-        alignment_quantiles={str(layer): shown.quantiles(table.frequency_alignment[layer]) for layer in layers},
-        controls=shown.quantiles(here.atlas.controls.frequency_alignment),
-        b_U=_bias(resident),
-        provenance=shown.source(resident),
-    )
-
-
-def _bias(resident: Resident) -> dict[str, float | None]:
-    """softmax(b_U): what the model predicts for a residual stream of zero."""
-    b_U = resident.model.readout.cap(resident.model.readout.b_U).double().cpu()
-    log_p = b_U.log_softmax(0)
-    entropy = float(-(log_p.exp() * log_p).sum())
-    unigram = resident.unigram
-    if unigram is None:
-        return {"entropy": entropy, "kl_unigram": None, "correlation": None, "cosine": None}
-    centred = b_U - b_U.mean()
-    cosine = (centred @ unigram.direction) / centred.norm() if float(centred.norm()) > 0 else float("nan")
-    together = torch.corrcoef(torch.stack([log_p, unigram.log_p]))[0, 1]
-    return {
-        "entropy": entropy,
-        "kl_unigram": float((unigram.p_freq * (unigram.log_p - log_p)).sum()),
-        "correlation": number(together),
-        "cosine": number(cosine),
-    }
 
 
 def reproduce(resident: Resident, on: "Footing") -> views.ReproduceView:

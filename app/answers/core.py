@@ -26,7 +26,7 @@ from app.requests.canonical import canonical_request, content_hash
 from app.requests.core import EffectsRequest, PromptRequest, SwitchedRequest, TraceRequest
 from app.requests.limits import check_known, check_prompt, check_tokens, check_trace
 from app.residency.resident import Resident
-from app.views.core import EffectsView, RunView, TokensView, TraceView
+from app.views.core import EffectsView, Provenance, RunView, TokensView, TraceView
 
 
 def prompt_ids(resident: Resident, request: PromptRequest) -> list[int]:
@@ -100,13 +100,7 @@ def trace(resident: Resident, request: TraceRequest) -> TraceView:
         clean=_shown(resident, readout, clean.trace, request.top_k),
         intervened=None if changed is None else _shown(resident, readout, changed, request.top_k),
         ln_scale=clean.ln_scale,
-        provenance=shown.provenance(
-            resident,
-            clean.ids,
-            prepend_bos=request.prepend_bos,
-            baseline=shown.baseline_name("mean", resident) if needs_mean else None,
-            request_sha256=request_hash("trace", resident, clean.ids, request),
-        ),
+        provenance=provenance("trace", resident, clean.ids, request, "mean" if needs_mean else None),
     )
 
 
@@ -133,13 +127,7 @@ def effects(resident: Resident, request: EffectsRequest) -> EffectsView:
         rows=[rows.row(columns, index, resident.model.last_layer) for index in picked],
         clean=shown.position(resident.model, clean.trace, position),
         ln_scale=clean.ln_scale,
-        provenance=shown.provenance(
-            resident,
-            clean.ids,
-            prepend_bos=request.prepend_bos,
-            baseline=shown.baseline_name(request.baseline, resident),
-            request_sha256=request_hash("effects", resident, clean.ids, request),
-        ),
+        provenance=provenance("effects", resident, clean.ids, request, request.baseline),
     )
 
 
@@ -197,6 +185,19 @@ def _columns(clean: Run, table: ablations.Effects, fitted: Sequence[int]) -> Col
             for index, value in zip(which, series(values), strict=True):
                 found[name][index] = value
     return rows.columns(table, **found)
+
+
+def provenance(
+    kind: str, resident: Resident, ids: list[int], request: PromptRequest, baseline: str | float | None = None
+) -> Provenance:
+    """Where an answer about a prompt comes from; None: nothing was ablated."""
+    return shown.provenance(
+        resident,
+        ids,
+        prepend_bos=request.prepend_bos,
+        baseline=None if baseline is None else shown.baseline_name(baseline, resident),
+        request_sha256=request_hash(kind, resident, ids, request),
+    )
 
 
 def request_hash(kind: str, resident: Resident, ids: list[int], request: BaseModel) -> str:

@@ -17,14 +17,12 @@ from analysis import trace as tracing
 from analysis.effects import Block, Condition
 from analysis.types import InputError
 from app.answers import core
-from app.answers.core import Run, baseline_of, last_layer, prompt_ids, request_hash
+from app.answers.core import Run, baseline_of, last_layer, prompt_ids, provenance
 from app.present import core as core_shown
 from app.present import effects as shown
 from app.present.plain import number
-from app.requests.core import PromptRequest
 from app.requests.effects import DoseRequest, HeatmapRequest, JointRequest, LedgerRequest
 from app.residency.resident import Resident
-from app.views.core import Provenance
 from app.views.effects import DoseView, HeatmapView, JointView, LedgerView, Marked
 
 CONDITIONS: dict[str, tuple[Condition, ...]] = {
@@ -51,18 +49,6 @@ def _checked(position: int, ids: list[int]) -> int:
             hint=f"Positions run from 0 to {len(ids) - 1}.",
         )
     return position
-
-
-def _provenance(
-    kind: str, resident: Resident, ids: list[int], request: PromptRequest, baseline: str | float | None = None
-) -> Provenance:
-    return core_shown.provenance(
-        resident,
-        ids,
-        prepend_bos=request.prepend_bos,
-        baseline=None if baseline is None else core_shown.baseline_name(baseline, resident),
-        request_sha256=request_hash(kind, resident, ids, request),
-    )
 
 
 @dataclass
@@ -93,7 +79,7 @@ class HeatmapSoFar:
             done=self.done,
             cells=self.values.numel(),
             ln_scale=self.run.ln_scale,
-            provenance=_provenance("heatmap", self.resident, self.run.ids, request, request.baseline),
+            provenance=provenance("heatmap", self.resident, self.run.ids, request, request.baseline),
         )
 
 
@@ -170,7 +156,7 @@ def joint(resident: Resident, request: JointRequest) -> JointView:
             **shown.joint(result, resident.model.last_layer),
             "clean": core_shown.position(resident.model, run.trace, position),
             "ln_scale": run.ln_scale,
-            "provenance": _provenance("joint", resident, run.ids, request, request.baseline),
+            "provenance": provenance("joint", resident, run.ids, request, request.baseline),
         }
     )
 
@@ -209,7 +195,7 @@ def dose(resident: Resident, request: DoseRequest) -> DoseView:
         ],
         clean=core_shown.position(resident.model, run.trace, position),
         ln_scale=run.ln_scale,
-        provenance=_provenance("dose", resident, run.ids, request),
+        provenance=provenance("dose", resident, run.ids, request),
     )
 
 
@@ -232,5 +218,5 @@ def ledger(resident: Resident, request: LedgerRequest) -> LedgerView:
         null_total=book.null_total,
         k=k,
         clean=core_shown.position(model, tracing.trace(model, ids, unigram=resident.unigram), position),
-        provenance=_provenance("ledger", resident, ids, request),
+        provenance=provenance("ledger", resident, ids, request),
     )

@@ -6,10 +6,10 @@ from analysis import trace as tracing
 from analysis.frequency import Unigram
 from analysis.trace import Trace
 from analysis.types import InputError, Intervention, NeuronId
-from app.answers import atlas as answers
 from app.answers.atlas import Footing, Ground, sampled
-from app.answers.core import prompt_ids, request_hash
+from app.answers.core import prompt_ids, provenance
 from app.answers.neuron import sample_rows
+from app.present import atlas as atlas_shown
 from app.present import core as shown
 from app.present.plain import number, series
 from app.requests.atlas import FrequencyQuery, FrequencyRequest, FrequencyState
@@ -24,24 +24,57 @@ SAMPLE_TOKENS = 160
 
 
 def page(resident: Resident, on: Footing, state: FrequencyState, models: list[str]) -> views.FrequencyPageView:
-    here, unigram = on(resident), resident.unigram
-    last = resident.model.last_layer
-    alignment = here.atlas.table.frequency_alignment[last]
+    unigram, found = resident.unigram, summary(resident, on, FrequencyQuery())
     run = None if unigram is None else _page_run(resident, state)
-    rows = [] if unigram is None else _most_aligned(here)
-    neuron = state.neuron or (str(rows[0]["neuron"]) if rows else None)
+    neuron = state.neuron or (str(found.rows[0]["neuron"]) if found.rows else None)
     return views.FrequencyPageView(
         model=resident.model.key,
         models=models,
         state=state.model_dump() | {"neuron": neuron},
-        summary=answers.frequency(resident, on, FrequencyQuery()),
-        ranks=[] if unigram is None else _ranks(unigram),
-        alignment={"neurons": series(alignment), "controls": series(here.atlas.controls.frequency_alignment)},
-        rows=rows,
-        bias=[] if unigram is None else _bias(resident, unigram),
+        summary=found,
         prompt=None if run is None else _prompt(resident, run),
         shift=None if run is None or unigram is None or neuron is None else _shift(resident, run, unigram, neuron),
     )
+
+
+def summary(resident: Resident, on: Footing, query: FrequencyQuery) -> views.FrequencyView:
+    """Token counts, how the neurons align with them, and what the bias alone predicts."""
+    here, unigram = on(resident), resident.unigram
+    table = here.atlas.table
+    layers, last = range(resident.model.n_layers), resident.model.last_layer
+    controls = here.atlas.controls.frequency_alignment
+    return views.FrequencyView(
+        source=None if unigram is None else unigram.source,
+        n_counted=None if unigram is None else int(unigram.counts.sum()),
+        entropy=None if unigram is None else unigram.entropy,
+        alignment_quantiles={str(layer): atlas_shown.quantiles(table.frequency_alignment[layer]) for layer in layers},
+        controls=atlas_shown.quantiles(controls),
+        b_U=_b_U(resident),
+        ranks=[] if unigram is None else _ranks(unigram),
+        alignment={"neurons": series(table.frequency_alignment[last]), "controls": series(controls)},
+        rows=[] if unigram is None else _most_aligned(here),
+        bias=[] if unigram is None else _bias(resident, unigram),
+        provenance=atlas_shown.source(resident),
+    )
+
+
+def _b_U(resident: Resident) -> dict[str, float | None]:
+    """softmax(b_U): what the model predicts for a residual stream of zero."""
+    b_U = resident.model.readout.cap(resident.model.readout.b_U).double().cpu()
+    log_p = b_U.log_softmax(0)
+    entropy = float(-(log_p.exp() * log_p).sum())
+    unigram = resident.unigram
+    if unigram is None:
+        return {"entropy": entropy, "kl_unigram": None, "correlation": None, "cosine": None}
+    centred = b_U - b_U.mean()
+    cosine = (centred @ unigram.direction) / centred.norm() if float(centred.norm()) > 0 else float("nan")
+    together = torch.corrcoef(torch.stack([log_p, unigram.log_p]))[0, 1]
+    return {
+        "entropy": entropy,
+        "kl_unigram": float((unigram.p_freq * (unigram.log_p - log_p)).sum()),
+        "correlation": number(together),
+        "cosine": number(cosine),
+    }
 
 
 def on_prompt(resident: Resident, on: Footing, request: FrequencyRequest) -> views.FrequencyOnPrompt:
@@ -55,16 +88,11 @@ def on_prompt(resident: Resident, on: Footing, request: FrequencyRequest) -> vie
         )
     run = _run(resident, prompt_ids(resident, request))
     neuron = request.neuron or str(_most_aligned(on(resident))[0]["neuron"])
-    ids = list(run.token_ids)
     return views.FrequencyOnPrompt(
         prompt=_prompt(resident, run),
         shift=_shift(resident, run, unigram, neuron),
-        provenance=shown.provenance(
-            resident,
-            ids,
-            prepend_bos=request.prepend_bos,
-            baseline=shown.baseline_name("zero" if resident.means is None else "mean", resident),
-            request_sha256=request_hash("frequency", resident, ids, request),
+        provenance=provenance(
+            "frequency", resident, list(run.token_ids), request, "zero" if resident.means is None else "mean"
         ),
     )
 

@@ -1,6 +1,6 @@
 """One neuron at work, on the device thread. Each function is one short piece; the sample is taken row by row."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from analysis import trace as tracing
 from analysis.model import Model
 from analysis.trace import LastLayer, Trace
 from analysis.types import Intervention, NeuronId
-from app.answers.core import prompt_ids, request_hash
+from app.answers.core import prompt_ids, provenance
 from app.present import atlas as atlas_shown
 from app.present import core as shown
 from app.present.plain import number, series
@@ -27,41 +27,44 @@ ROW_TOKENS = 128
 SHOWN, CONTEXT = 5, 14
 
 
-def live(resident: Resident, name: str, request: PromptRequest | None) -> Live:
-    """The neuron's activation at each token of a prompt (or of the sample's first row), and what holding it fixed
-    does."""
+def live(resident: Resident, request: PromptRequest, name: str) -> Iterator[int | Live]:
+    """The neuron's activation at each token of a prompt, and what holding it fixed does: passes done, then the view."""
     model = resident.model
     neuron = model.check_neuron(NeuronId.parse(name))
-    rows = sample_rows(resident)
-    ids = prompt_ids(resident, request) if request else (rows[0] if rows else [model.bos_id or 0])
+    ids = prompt_ids(resident, request)
     resident.admit(len(ids), rows=2)
     run = tracing.trace(model, ids, neurons=[neuron], unigram=resident.unigram)
+    yield 1
     kind, baseline = _baseline(resident)
     change = _entropy_change(resident, neuron, run.last, ids, baseline)
-    return Live(
+    clamp: list[ClampPoint] = []
+    for value in CLAMPS:
+        yield 2 + len(clamp)
+        clamp.append(_clamped(resident, run, neuron, value))
+    yield Live(
         tokens=shown.tokens(model, ids),
         skip=1 if ids[0] == model.bos_id and len(ids) > 2 else 0,
         activation=series(run.activations[neuron]),
         d_entropy=None if change is None else series(change),
-        baseline=kind if change is not None else None,
-        clamp=[_clamped(resident, run, neuron, value) for value in CLAMPS],
+        baseline=None if change is None else shown.baseline_name(kind, resident),
+        clamp=clamp,
         gate_cases=_gate_cases(model, neuron, ids, run.activations[neuron]),
-        text=(request.text or "") if request else "",
-        provenance=shown.provenance(
-            resident,
-            ids,
-            prepend_bos=request.prepend_bos if request else None,
-            baseline=kind,
-            request_sha256=request_hash(f"neuron {neuron}", resident, ids, PromptRequest(token_ids=ids)),
-        ),
+        text=request.text or "",
+        provenance=provenance(f"neuron {neuron}", resident, ids, request, kind),
     )
+
+
+def sample_prompt(resident: Resident) -> PromptRequest:
+    """The first row of the sample: what a neuron is shown on where the reader gives no text."""
+    rows = sample_rows(resident)
+    return PromptRequest(token_ids=rows[0] if rows else [resident.model.bos_id or 0])
 
 
 def _baseline(resident: Resident) -> tuple[str, Tensor]:
     """The reference mean where there is one, else zero; by name and as values."""
     last = resident.last_means
     if last is not None:
-        return shown.baseline_name("mean", resident), last
+        return "mean", last
     return "zero", torch.zeros(resident.model.d_mlp, device=resident.model.device)
 
 
@@ -164,7 +167,8 @@ def sample_row(resident: Resident, name: str, ids: list[int], place: int) -> Row
     last: LastLayer = resident.memo(f"atlas-sample-{place}", lambda: tracing.trace(model, ids).last)
     change = _entropy_change(resident, neuron, last, ids, baseline)
     assert change is not None
-    return RowResult(ids, last.activations[:, neuron.index].tolist(), change.tolist(), kind)
+    named = shown.baseline_name(kind, resident)
+    return RowResult(ids, last.activations[:, neuron.index].tolist(), change.tolist(), named)
 
 
 def sample_view(resident: Resident, rows: Sequence[RowResult]) -> Sample:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import torch
+from torch import Tensor
 
 from analysis import nullspace
 from analysis import trace as tracing
@@ -12,12 +13,12 @@ from analysis.nullspace import Spectrum
 from analysis.types import InputError
 from app.answers import atlas as answers
 from app.answers.atlas import Footing, Ground
-from app.answers.core import prompt_ids, request_hash
+from app.answers.core import prompt_ids, provenance
 from app.answers.neuron import sample_rows
 from app.present import atlas as atlas_shown
 from app.present import core as core_shown
 from app.present.plain import number, series
-from app.requests.atlas import NullspaceQuery, NullspaceState, SpectrumQuery, WalkRequest
+from app.requests.atlas import NullspaceQuery, NullspaceState, WalkRequest
 from app.requests.core import PromptRequest
 from app.residency.resident import Resident
 from app.views import atlas as views
@@ -32,11 +33,10 @@ def page(
 ) -> views.NullspaceView:
     """`parts`: "others" (heads and embeddings) and "walk" where the answer shows them."""
     here, model = on(resident), resident.model
-    layer = model.last_layer if state.layer is None else here.layer(state.layer)
-    query = SpectrumQuery(k=state.k, vocab_centred=state.vocab_centred)
+    query = NullspaceQuery(k=state.k, vocab_centred=state.vocab_centred, layer=state.layer)
     spectrum = answers.spectrum(resident, on, query)
-    rho = here.rho(layer, spectrum.k, state.vocab_centred)
-    chosen = here.spectrum(state.vocab_centred)
+    layer, rho = _rho(here, query, spectrum.k)
+    chosen, others = here.spectrum(state.vocab_centred), "others" in parts
     return views.NullspaceView(
         model=model.key,
         models=models,
@@ -45,8 +45,8 @@ def page(
         layer=layer,
         rho=series(rho),
         neurons_above=int((rho > spectrum.chance.maximum).sum()),
-        heads=_heads(model, chosen, spectrum.k) if "others" in parts else None,
-        embeddings=_embeddings(here, chosen, spectrum.k) if "others" in parts else {},
+        heads=_heads(model, chosen, spectrum.k) if others else None,
+        embeddings=_embeddings(here, chosen, spectrum.k) if others else {},
         walk=_page_walk(resident, state, chosen) if "walk" in parts else None,
     )
 
@@ -54,10 +54,9 @@ def page(
 def shares(resident: Resident, on: Footing, query: NullspaceQuery) -> views.NullspaceShares:
     """The null space's share of neurons, heads and embeddings."""
     here, model = on(resident), resident.model
-    layer = model.last_layer if query.layer is None else here.layer(query.layer)
     spectrum = here.spectrum(query.vocab_centred)
     k = spectrum.chosen(query.k)
-    rho, chance = here.rho(layer, k, query.vocab_centred), here.chance(k)
+    (layer, rho), chance = _rho(here, query, k), here.chance(k)
     return views.NullspaceShares(
         k=k,
         layer=layer,
@@ -68,6 +67,12 @@ def shares(resident: Resident, on: Footing, query: NullspaceQuery) -> views.Null
         embeddings=_embeddings(here, spectrum, k),
         provenance=atlas_shown.source(resident, k=k),
     )
+
+
+def _rho(here: Ground, query: NullspaceQuery, k: int) -> tuple[int, Tensor]:
+    """The layer asked for, and rho of its neurons."""
+    layer = here.model.last_layer if query.layer is None else here.layer(query.layer)
+    return layer, here.rho(layer, k, query.vocab_centred)
 
 
 def _heads(model: Model, spectrum: Spectrum, k: int) -> list[list[float | None]]:
@@ -97,14 +102,7 @@ def walked(resident: Resident, on: Footing, request: WalkRequest) -> views.WalkV
     """The walk at the last token of a prompt."""
     ids = prompt_ids(resident, request)
     found = walk(resident, ids, on(resident).spectrum(request.vocab_centred), request.direction, request.reach)
-    provenance = core_shown.provenance(
-        resident,
-        ids,
-        prepend_bos=request.prepend_bos,
-        baseline=None,
-        request_sha256=request_hash("walk", resident, ids, request),
-    )
-    return views.WalkView(**dict(found), provenance=provenance)
+    return views.WalkView(**dict(found), provenance=provenance("walk", resident, ids, request))
 
 
 def _page_walk(resident: Resident, state: NullspaceState, spectrum: Spectrum) -> views.Walk:

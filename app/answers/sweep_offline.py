@@ -42,11 +42,14 @@ def estimate(
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished sweep and the model it belongs to. Answers raise ConflictError for a model with other weights."""
+    """A finished sweep and the model it belongs to; ConflictError for a model with other weights."""
 
     resident: Resident
     folder: RunFolder
     result: Result
+
+    def __post_init__(self) -> None:
+        answers.of_these_weights(self.resident.model, self.folder)
 
     @property
     def name(self) -> str:
@@ -54,7 +57,6 @@ class Finished:
 
     @cached_property
     def atlas(self) -> Atlas:
-        answers.of_these_weights(self.resident.model, self.folder)
         *_, last = atlases.compute(self.resident.model, self.resident.unigram)
         assert last.result is not None
         return last.result
@@ -65,7 +67,6 @@ class Finished:
         return answers.figures(self.resident, self.atlas, self.result, self.name, self.folder, names, query)
 
     def neuron(self, name: str) -> views.SweepNeuronView:
-        answers.of_these_weights(self.resident.model, self.folder)
         return answers.neuron(self.resident, self.name, self.result, self.folder, name)
 
     def calibration(self, query: CalibrationQuery) -> Iterator[int | views.CalibrationView]:

@@ -5,7 +5,8 @@ checks the closed form that the numbers came from.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,16 @@ from app.requests.prompt import PromptState
 MOST_RUNS = 50  # each is two forward passes in the notebook
 Parts = Mapping[str, float | None]
 Runs = Iterator[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a notebook's numbers are written from. means: of the neurons ablated to them. rows: of `IN_ROWS`."""
+
+    stored: Result
+    answer: dict[str, Any]
+    means: Mapping[str, float]
+    rows: Sequence[Sequence[int]]
 
 
 def attachment(text: str, name: str, media_type: str) -> Response:
@@ -52,24 +63,15 @@ def notebook(
             code="baseline_not_ready",
             hint="Load the model first.",
         )
-    if stored.kind in ("trace", "prompt"):
-        numbers = _trace(stored, answer, known)
-    elif stored.kind in RUNS:
-        runs = list(islice(RUNS[stored.kind](stored, answer, known), MOST_RUNS))
-        numbers = f"RUNS = {runs!r}\n\n{cells.RUNS}"
-    elif stored.kind == "ledger":
-        numbers = _ledger(answer)
-    elif stored.kind in IN_ROWS:
-        assert rows is not None
-        numbers = f"ROWS = {[list(row) for row in rows]!r}\n{IN_ROWS[stored.kind](answer)}"
-    else:
+    if (numbers := NUMBERS.get(stored.kind)) is None:
         raise InputError(
             f"There is no notebook for {stored.kind} results yet.",
             code="no_notebook",
             hint="Its JSON and Python give the same numbers.",
         )
+    given = Given(stored, answer, known, rows or ())
     document = {
-        "cells": [_markdown(_title(stored)), _code("load", _load(stored, answer)), _code("numbers", numbers)],
+        "cells": [_markdown(_title(stored)), _code("load", _load(stored, answer)), _code("numbers", numbers(given))],
         "metadata": {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "nullscope": {"hash": stored.hash, "request": stored.request, "versions": stored.versions},
@@ -121,19 +123,20 @@ def _load(stored: Result, answer: Mapping[str, Any]) -> str:
     )
 
 
-def _trace(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -> str:
-    trace = answer.get("trace") or answer
-    interventions = _interventions(stored)
+def _trace(given: Given) -> str:
+    trace = given.answer.get("trace") or given.answer
+    interventions = _interventions(given.stored)
     for item in interventions:
         if _to_reference_mean(item):
-            item |= {"mode": "value", "value": means[item["neuron"]]}
+            item |= {"mode": "value", "value": given.means[item["neuron"]]}
     checks = {"entropy": trace["clean"]["entropy"], "loss": trace["clean"]["loss"][:-1]}
     after = trace["intervened"] and trace["intervened"]["entropy"]
     return f"EXPECTED = {checks!r}\nINTERVENTIONS = {interventions!r}\nAFTER = {after!r}\n\n{cells.TRACE}"
 
 
-def _ledger(answer: dict[str, Any]) -> str:
+def _ledger(given: Given) -> str:
     """Every component, and the listed neurons of the last MLP."""
+    answer = given.answer
     switches = answer["provenance"]["folding"]
     if switches["post_norm"] or switches["soft_cap"]:
         raise InputError(
@@ -153,8 +156,9 @@ def _ledger(answer: dict[str, Any]) -> str:
     )
 
 
-def _induction(answer: dict[str, Any]) -> str:
+def _induction(given: Given) -> str:
     """Curves by position, the ranking's means, and the clipped ablation where there is one."""
+    answer = given.answer
     repeat, clip = answer["repeat"], answer["clip"]
     curves = {name: answer["curves"][name]["mean"] for name in ("entropy", "loss")}
     curves["loss"] = curves["loss"][:-1]  # nothing follows the last token
@@ -162,17 +166,14 @@ def _induction(answer: dict[str, Any]) -> str:
     ranking = [{key: row[key] for key in ("neuron", "first", "second")} for row in answer["ranking"]]
     ratios = {name: clip[name]["mean"] for name in ("ratio", "ratio_frozen")} if clip else {}
     return (
-        f"COPIES = {copies!r}\nCURVES = {curves!r}\nRANKING = {ranking!r}\n"
+        f"ROWS = {given.rows!r}\nCOPIES = {copies!r}\nCURVES = {curves!r}\nRANKING = {ranking!r}\n"
         f"RULES = {clip['rules'] if clip else []!r}\nRATIOS = {ratios!r}\n\n{cells.INDUCTION}"
     )
 
 
-def _heads(answer: dict[str, Any]) -> str:
-    return f"LENGTH = {answer['length']!r}\nSCORES = {answer['rows']!r}\n\n{cells.HEADS}"
-
-
-IN_ROWS = {"induction": _induction, "heads": _heads}
-"""Kinds over several rows, of which a stored result names the first only: `notebook` is given all of them."""
+def _heads(given: Given) -> str:
+    answer = given.answer
+    return f"ROWS = {given.rows!r}\nLENGTH = {answer['length']!r}\nSCORES = {answer['rows']!r}\n\n{cells.HEADS}"
 
 
 def _run(name: str, position: int, values: Mapping[str, float | None], entropy: Parts, loss: Parts) -> dict[str, Any]:
@@ -188,24 +189,26 @@ def _run(name: str, position: int, values: Mapping[str, float | None], entropy: 
     }
 
 
-def _effects(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -> Runs:
+def _effects(given: Given) -> Runs:
     """One neuron each, as in the table."""
+    answer = given.answer
     for row in answer["rows"]:
         at = {row["neuron"]: row["baseline"]}
         yield _run(row["neuron"], answer["clean"]["position"], at, row["d_entropy"], row["d_loss"])
 
 
-def _joint(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -> Runs:
+def _joint(given: Given) -> Runs:
     """The set, then each of its neurons."""
+    answer = given.answer
     every = {row["neuron"]: row["baseline"] for row in answer["rows"]}
     joint = answer["joint"]
     yield _run("together", answer["clean"]["position"], every, joint["d_entropy"], joint["d_loss"])
-    yield from _effects(stored, answer, means)
+    yield from _effects(given)
 
 
-def _dose(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -> Runs:
+def _dose(given: Given) -> Runs:
     """The set at one dose after another. The answer has levels, a run has changes."""
-    clean = answer["clean"]
+    answer, clean = given.answer, given.answer["clean"]
     for row in answer["rows"]:
         parts = [
             {part: None if None in (row[key], clean[name]) else row[key] - clean[name] for part, key in keys.items()}
@@ -216,9 +219,9 @@ def _dose(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) ->
         yield _run(f"dose {row['dose']:g}", clean["position"], at, *parts)
 
 
-def _heatmap(stored: Result, answer: dict[str, Any], means: Mapping[str, float]) -> Runs:
+def _heatmap(given: Given) -> Runs:
     """The largest cells."""
-    options = stored.request["options"]
+    options = given.stored.request["options"]
     metric, part, baseline = options["metric"], options["part"], options["baseline"]
     if metric not in ("d_entropy", "d_loss") or part not in ("total", "direct"):
         raise InputError(
@@ -226,14 +229,33 @@ def _heatmap(stored: Result, answer: dict[str, Any], means: Mapping[str, float])
             code="no_notebook",
             hint="There is one for the parts total and direct of d_entropy and d_loss.",
         )
-    cells_ = ((row["neuron"], at, value) for row in answer["rows"] for at, value in enumerate(row["values"]))
+    cells_ = ((row["neuron"], at, value) for row in given.answer["rows"] for at, value in enumerate(row["values"]))
     for neuron, at, value in sorted((c for c in cells_ if c[2] is not None), key=lambda cell: -abs(cell[2])):
-        to = means[neuron] if baseline == "mean" else {"zero": 0.0, "prompt_mean": None}.get(baseline, baseline)
+        to = given.means[neuron] if baseline == "mean" else {"zero": 0.0, "prompt_mean": None}.get(baseline, baseline)
         changes = {name: {part: value} if name == metric else {} for name in ("d_entropy", "d_loss")}
         yield _run(f"{neuron} at {at}", at, {neuron: to}, changes["d_entropy"], changes["d_loss"])
 
 
-RUNS = {"effects": _effects, "joint": _joint, "dose": _dose, "heatmap": _heatmap}
+def _in_runs(runs: Callable[[Given], Runs]) -> Callable[[Given], str]:
+    """Neurons of the last layer set at a position, one run after another."""
+    return lambda given: f"RUNS = {list(islice(runs(given), MOST_RUNS))!r}\n\n{cells.RUNS}"
+
+
+IN_ROWS = frozenset({"induction", "heads"})
+"""Kinds over several rows, of which a stored result names the first only: `notebook` is given all of them."""
+
+NUMBERS: dict[str, Callable[[Given], str]] = {
+    "trace": _trace,
+    "prompt": _trace,
+    "effects": _in_runs(_effects),
+    "joint": _in_runs(_joint),
+    "dose": _in_runs(_dose),
+    "heatmap": _in_runs(_heatmap),
+    "ledger": _ledger,
+    "induction": _induction,
+    "heads": _heads,
+}
+"""The kinds of result that have a notebook, and what writes its numbers."""
 
 
 def _markdown(text: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ DOT = {"size": 3.5, "color": theme.SERIES[0], "opacity": 0.45}
 
 def ranks(view: FrequencyPageView) -> go.Figure:
     """Zipf's plot of the counts."""
-    pairs = np.array(view.ranks or np.zeros((0, 2)))
+    pairs = np.array(view.summary.ranks or np.zeros((0, 2)))
     line = go.Scatter(
         x=pairs[:, 0],
         y=pairs[:, 1],
@@ -36,7 +36,7 @@ def alignment(view: FrequencyPageView) -> go.Figure:
         ("controls", theme.QUIET, "random directions, same norms"),
         ("neurons", theme.SERIES[0], "neurons"),
     ):
-        values = np.array([value for value in view.alignment[name] if value is not None])
+        values = np.array([value for value in view.summary.alignment[name] if value is not None])
         counts, _ = np.histogram(values, bins)
         traces.append(
             go.Scatter(
@@ -63,7 +63,7 @@ def by_layer(view: FrequencyPageView) -> go.Figure:
 
 def bias(view: FrequencyPageView) -> go.Figure:
     """The bias alone as a prediction, against the counts."""
-    pairs = np.array(view.bias or np.zeros((0, 2)), dtype=np.float32)
+    pairs = np.array(view.summary.bias or np.zeros((0, 2)), dtype=np.float32)
     dots = go.Scattergl(
         x=pairs[:, 0],
         y=pairs[:, 1],

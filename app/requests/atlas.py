@@ -70,12 +70,15 @@ class FrequencyQuery(Strict):
     pass
 
 
-class SidesQuery(Strict):
+class Sides(Strict):
     """Two sides, each a model, or `model@tokens` for a checkpoint of its training."""
 
     a: str | None = Field(None, pattern=SIDE, description="null: the server's first model.")
     b: str | None = Field(None, pattern=SIDE, description="null: the next thing there is.")
     k: K = None
+
+
+class SidesQuery(Sides):
     training: bool = Field(False, description="The entropy neurons of side a through its checkpoints, too.")
 
 
@@ -160,9 +163,5 @@ class FrequencyState(PageQuery):
     neuron: str | None = Field(None, pattern=NEURON_PATTERN, description="The neuron whose effect is drawn.")
 
 
-class CompareState(PageQuery):
-    """The compare page. A side is a model, or `model@tokens` for a checkpoint of its training."""
-
-    a: str | None = Field(None, pattern=SIDE)
-    b: str | None = Field(None, pattern=SIDE)
-    k: K = None
+class CompareState(PageQuery, Sides):
+    """The compare page."""

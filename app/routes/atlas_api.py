@@ -1,6 +1,6 @@
 """The JSON API of the atlas: neurons, one neuron, the spectrum, the null space, token frequency, comparison."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Query
 
@@ -11,6 +11,7 @@ from app.answers import nullspace as null
 from app.requests import atlas as requests
 from app.requests.core import NeuronName, PromptRequest
 from app.routes.footing import GroundDep
+from app.routes.in_steps import in_steps
 from app.routes.neuron import over_sample
 from app.routes.sides import compared
 from app.views import atlas as views
@@ -39,7 +40,7 @@ async def neuron(
 @router.post("/models/{key}/neurons/{neuron}")
 async def live(key: str, neuron: NeuronName, body: PromptRequest, ground: GroundDep) -> Live:
     """One neuron on a prompt: its activation, its effect on entropy token by token, and its activation held fixed."""
-    return await ground.caller.run(key, work.live, neuron, body)
+    return cast(Live, await in_steps(ground.caller, key, work.live, body, neuron))
 
 
 @router.get("/models/{key}/neurons/{neuron}/sample")
@@ -78,7 +79,7 @@ async def frequency(
     key: str, query: Annotated[requests.FrequencyQuery, Query()], ground: GroundDep
 ) -> views.FrequencyView:
     """Where the token counts come from, the neurons' alignment with them, softmax(b_U) against them."""
-    found: views.FrequencyView = await ground.ask(key, answers.frequency, query)
+    found: views.FrequencyView = await ground.ask(key, frequencies.summary, query)
     return found
 
 

@@ -1,6 +1,6 @@
 """The page of one neuron: its weights at once, its behaviour on texts as fragments that follow."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
@@ -13,6 +13,7 @@ from app.requests.atlas import NeuronQuery, NeuronState
 from app.requests.core import NeuronName, PromptRequest
 from app.routes.atlas import wait
 from app.routes.footing import PAGE_PATIENCE, Ground, GroundDep
+from app.routes.in_steps import in_steps
 from app.routes.notes import NotesQuery, notes
 from app.views.neuron import Live, NeuronPage, Sample
 from app.views.notes import NoteView
@@ -51,8 +52,7 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
     except NotReadyError:
         return wait(request, ground, model)
     wanted = everything or block == "live" or bool(state.text)
-    prompt = PromptRequest(text=state.text) if state.text else None
-    live = await ground.caller.run(model, work.live, neuron, prompt) if wanted else None
+    live = await on_prompt(ground, model, neuron, state.text) if wanted else None
     sample = await over_sample(ground, model, neuron) if everything or block == "sample" else None
     written = [] if block else await notes_on(ground, model, neuron)
     view = NeuronPage(
@@ -91,6 +91,12 @@ def charts(view: NeuronPage, live: Live | None) -> dict[str, Any]:
 async def notes_on(ground: Ground, model: str, neuron: str) -> list[NoteView]:
     """What people wrote about it, newest first."""
     return (await notes(ground.caller, NotesQuery(target=f"neuron:{model}/{neuron}"))).rows
+
+
+async def on_prompt(ground: Ground, model: str, neuron: str, text: str) -> Live:
+    """On the reader's text, else on the sample's first row."""
+    prompt = PromptRequest(text=text) if text else await ground.caller.run(model, work.sample_prompt)
+    return cast(Live, await in_steps(ground.caller, model, work.live, prompt, neuron))
 
 
 async def over_sample(ground: Ground, model: str, neuron: str) -> Sample:

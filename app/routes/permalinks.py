@@ -72,6 +72,7 @@ async def recomputed(caller: Caller, name: str) -> tuple[Result, PermalinkView]:
         text=text,
         notes=[shown_notes.note(note, caller.identity, caller.root) for note in notes],
         python=exports.client_code(result, pages.server(caller.request)),
+        notebook=result.kind in exports.NUMBERS,
     )
     return result, view
 

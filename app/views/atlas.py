@@ -220,6 +220,10 @@ class FrequencyView(View):
     alignment_quantiles: dict[str, dict[str, float | None]] = Field(description="By layer.")
     controls: dict[str, float | None]
     b_U: dict[str, float | None] = Field(description="softmax(b_U) against the unigram distribution.")
+    ranks: list[tuple[int, float]] = Field(description="(rank, p_freq), thinned logarithmically.")
+    alignment: dict[str, Series] = Field(description="Of the last layer's `neurons`, and of the random `controls`.")
+    rows: list[dict[str, Any]] = Field(description="The most aligned neurons of the last layer, either sign.")
+    bias: list[tuple[float, float]] = Field(description="(log p_freq, log softmax(b_U)) of a sample of tokens.")
     provenance: Source
 
 
@@ -321,9 +325,8 @@ class FrequencyPageView(View):
     models: list[str]
     state: dict[str, Any]
     summary: FrequencyView
-    ranks: list[tuple[int, float]] = Field(description="(rank, p_freq), thinned logarithmically.")
-    alignment: dict[str, Series]
-    rows: list[dict[str, Any]] = Field(description="The most aligned neurons of the last layer, either sign.")
-    bias: list[tuple[float, float]] = Field(description="(log p_freq, log softmax(b_U)) of a sample of tokens.")
     prompt: PromptFrequency | None
     shift: TokenShift | None
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        return self.summary.rows

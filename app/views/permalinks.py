@@ -55,6 +55,7 @@ class PermalinkView(ResultRow):
     text: str | None = Field(None, description="The prompt as text, where its tokens can be written as text.")
     notes: list[NoteView] = Field([])
     python: str | None = Field(None, description="Code that asks for the same result.")
+    notebook: bool = Field(False, description="Whether results of this kind have one, at /r/HASH/notebook.ipynb.")
 
     @property
     def trace(self) -> dict[str, Any] | None:

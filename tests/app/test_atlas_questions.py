@@ -15,8 +15,11 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
+from app.answers import neuron as work
 from app.cli import main
+from app.requests.core import PromptRequest
 from app.residency.host import ModelHost
+from app.views.neuron import Live
 from tests import tiny
 
 API = "/api/v1/models/tiny-gpt2"
@@ -90,6 +93,15 @@ def test_a_neuron_on_a_text_longer_than_the_sample_s_rows(client: TestClient) ->
     assert len(ask(client, "neurons/1.7", {"token_ids": ids})["tokens"]) == len(ids)
     refused = client.post(f"{API}/neurons/1.7", json={"token_ids": [*ids, 1]})
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "limit_tokens")
+
+
+def test_a_neuron_on_a_text_lets_others_in_between_its_passes(client: TestClient) -> None:
+    host: ModelHost = client.app.state.host  # type: ignore[attr-defined]
+    resident = host.entry("tiny-gpt2").replicas[0][1]
+    with torch.inference_mode():
+        *steps, view = work.live(resident, PromptRequest(text=TEXT), "1.7")  # type: ignore[arg-type]
+    assert steps == [*range(1, len(work.CLAMPS) + 2)]
+    assert isinstance(view, Live)
 
 
 def test_a_neuron_over_the_sample(client: TestClient, shell: Callable[..., str]) -> None:
@@ -169,6 +181,13 @@ def test_frequency_on_a_text(client: TestClient, shell: Callable[..., str]) -> N
     most = ask(client, "frequency", {"text": TEXT})["shift"]["neuron"]
     assert most == page(client, "/frequency")["shift"]["neuron"]
     assert "needs a TEXT" in shell("frequency", "-n", "1.4", code=2)
+
+
+def test_the_summary_of_the_frequency_page_is_the_apis(client: TestClient) -> None:
+    told = ask(client, "frequency")
+    assert page(client, "/frequency")["summary"] == told
+    assert all(told[part] for part in ("ranks", "rows", "bias"))
+    assert len(told["alignment"]["neurons"]) == 40
 
 
 def test_frequency_without_counts(make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path) -> None:

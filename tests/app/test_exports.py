@@ -107,6 +107,7 @@ def test_what_has_no_notebook_says_so(client: TestClient) -> None:
         link = client.post(f"{URL}/{path}", json=body).json()["permalink"]
         refused = client.get(link + "/notebook.ipynb", headers={"accept": "application/json"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_notebook")
+        assert client.get(link, params={"format": "json"}).json()["notebook"] is ("attribution" not in path)
 
 
 def test_rows_that_cannot_be_had_back_are_refused(make_client: Callable[..., TestClient]) -> None:
