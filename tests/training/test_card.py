@@ -5,16 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import training
 from analysis import registry
 from analysis.induction.heads import head_scores, score_rows
 from analysis.induction.steps import complete
+from analysis.nullspace import spectrum
 from training.bar import COLUMNS, EVAL_ROWS, SEEDS, eval_books, load, loss_of, summary
 from training.companions import sample_texts
 from training.evidence import measure
 from training.model import Shape
+from training.recipe import Recipe
 
 DEMO = registry.BUNDLED_FOLDER
 
@@ -112,3 +116,19 @@ def test_checkpoints_hold_what_the_pages_need() -> None:
         assert {f"W_out.{layer}" for layer in range(model.n_layers)} < set(tensors)
         assert all(value.dtype == torch.float16 for value in tensors.values())
         assert not tensors["W_U"][-Shape().slots :].any()
+
+
+def test_the_run_without_dropout_is_the_shipped_model() -> None:
+    """Both spectra are of all the recipe's tokens, and the README's account of them is what they say."""
+    found = np.load(DEMO / "dropout_spectrum.npy")
+    tokens = json.loads((DEMO / "dropout_spectrum.json").read_text())["tokens"]
+    assert tokens == Recipe().steps * Recipe().tokens_a_step
+    model, _ = load(DEMO)
+    S = spectrum(model.readout).S.double().numpy()
+    floor = 1e-6 * S[0]
+    np.testing.assert_allclose(found[0], S, rtol=1e-5, atol=floor)
+    without, dropped = (row[row > floor] for row in found)
+    assert len(without) == len(dropped) == model.d_model - Shape().slots
+    told = (Path(training.__file__).parent / "README.md").read_text(encoding="utf-8")
+    assert "{:.2f}, {:.2f} and then {:.2f}, without".format(*dropped[:-4:-1]) in " ".join(told.split())
+    assert "without dropout {:.2f} and then {:.2f}".format(*without[:-3:-1]) in " ".join(told.split())
