@@ -13,8 +13,8 @@ RUN python -m venv /opt/nullscope
 ENV PATH=/opt/nullscope/bin:$PATH
 WORKDIR /src
 # Dependencies before the source, so that a change of code does not fetch them again.
-COPY pyproject.toml constraints.txt README.md ./
-RUN mkdir analysis app && touch analysis/__init__.py app/__init__.py \
+COPY pyproject.toml setup.py constraints.txt README.md ./
+RUN mkdir analysis app nullscope templates static models && touch analysis/__init__.py app/__init__.py nullscope/__init__.py \
  && if [ "$TORCH" = cpu ] && [ -n "$TORCH_INDEX" ]; then pip install -c constraints.txt torch --index-url "$TORCH_INDEX"; fi \
  && pip install -c constraints.txt '.[postgres]'
 # (The empty packages stay behind those of /srv/nullscope, which come first; their metadata knows the version.)
@@ -26,6 +26,7 @@ WORKDIR /srv/nullscope
 COPY pyproject.toml README.md LICENSE ./
 COPY analysis analysis
 COPY app app
+COPY nullscope nullscope
 COPY templates templates
 COPY static static
 COPY models models
@@ -39,5 +40,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["python", "-m", "app"]
+ENTRYPOINT ["python", "-m", "nullscope"]
 CMD ["serve"]

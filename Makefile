@@ -1,34 +1,56 @@
 # Everything a person needs: `make serve` and `make test`, from a fresh clone, on any machine with Python 3.11+.
 PYTHON ?= python3
 PORT ?= 8000
+# A file of tests stays with one process; PARALLEL= runs all of them in one.
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+SOAK_SECONDS ?= 60
 BIN := .venv/bin
+SERVES := .venv/.serves
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast lint format coverage audit bench clean setup
+.PHONY: help serve test test-slow test-fast test-processors soak record-answers lint format coverage audit bench clean setup client
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv and install everything, pinned by constraints.txt
 
-$(STAMP): pyproject.toml constraints.txt
+$(SERVES): EXTRAS := [gguf]
+$(STAMP): EXTRAS := [dev]
+$(SERVES) $(STAMP): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "Nullscope needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "Python's venv module is missing: install it (Debian: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing into .venv (a few minutes the first time) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(EXTRAS)'
+	@touch $(SERVES) $@
 
-serve: $(STAMP) ## serve the bundled model on http://127.0.0.1:$(PORT)
-	@$(BIN)/nullscope serve --port $(PORT)
+serve: $(SERVES) ## serve on http://127.0.0.1:$(PORT): the bundled model, or MODEL=smollm2-135m, MODEL=./folder
+	@$(if $(MODEL),$(BIN)/nullscope get $(MODEL))
+	@$(BIN)/nullscope serve --port $(PORT)$(if $(MODEL), --model $(MODEL))
 
-test: $(STAMP) ## run every test (browser tests need Chromium, PostgreSQL's its server; else they skip visibly)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+test: $(STAMP) ## all tests but the slow sweeps (browser tests need Chromium, PostgreSQL's its server; else they skip visibly)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+
+test-slow: $(STAMP) ## sweeps over many sizes: how exact every kernel is; the bundled model's other corruption seeds
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PARALLEL) tests/analysis tests/training
 
 test-fast: $(STAMP) ## without the browser and without Ray
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser" --ignore=tests/analysis/test_distributed.py
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not slow" $(PARALLEL) --ignore=tests/analysis/test_distributed.py
+
+test-processors: $(STAMP) ## tests that compute numbers, with every instruction set of this processor, one and two threads
+	@$(BIN)/python -m tests.processors -m "not slow"
+
+client: $(STAMP) ## write the client's methods anew from the questions
+	@$(BIN)/python -m app.core.doors.client
+
+record-answers: $(STAMP) ## record anew what every path, command and page answers, and print what changed
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.net.recording
+
+soak: $(STAMP) ## ten people at once, heat maps and sweeps beside, a minute each (close other programs)
+	@NULLSCOPE_SOAK_SECONDS=$(SOAK_SECONDS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/soak -s
 
 lint: $(STAMP) ## ruff, mypy strict, the layers' contract
 	@$(BIN)/ruff check .
@@ -42,8 +64,8 @@ format: $(STAMP) ## format the code
 coverage: $(STAMP) ## tests with a coverage report
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
-audit: $(STAMP) ## check dependencies against known advisories (needs the network)
-	@$(BIN)/pip-audit --skip-editable --progress-spinner off
+audit: $(STAMP) ## check dependencies against known advisories (fails without the network, too)
+	@$(BIN)/python .ci/audit.py
 
 clean: ## remove what make and the tools made (not the data folder)
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage .import_linter_cache

@@ -6,11 +6,8 @@ it is. What depends on k (rho, the labels) is not in the table: it follows from 
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,12 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from analysis import labels, nullspace, weights
+from analysis import code, labels, nullspace, weights
+from analysis.files import replaced
 from analysis.frequency import Unigram
 from analysis.labels import Evidence, Label, Thresholds
 from analysis.model import Model
 from analysis.nullspace import Spectrum
 from analysis.readout import Readout
+from analysis.types import InputError
 from analysis.weights import Vocabulary
 
 __all__ = [
@@ -34,7 +33,7 @@ __all__ = [
     "Evidence",
     "NeuronTable",
     "Progress",
-    "cache_key",
+    "code_version",
     "compute",
     "load",
     "save",
@@ -60,6 +59,7 @@ class NeuronTable:
     cost: Float[Tensor, "n_layers d_mlp"]
     cos_in_out: Float[Tensor, "n_layers d_mlp"]
     logit_var: Float[Tensor, "n_layers d_mlp"]
+    v_score: Float[Tensor, "n_layers d_mlp"]
     skew: Float[Tensor, "n_layers d_mlp"]
     kurtosis: Float[Tensor, "n_layers d_mlp"]
     frequency_alignment: Float[Tensor, "n_layers d_mlp"]
@@ -82,48 +82,70 @@ class NeuronTable:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """Random directions with the norms of the last layer's neurons, measured as neurons are: what chance gives."""
+    """Random directions with the norms of the last layer's neurons, measured as neurons are: what chance gives. Behind
+    a norm after the MLP they are drawn before its gain, as the neurons write."""
 
     rows: Float[Tensor, "n d_model"]
     norm: Float[Tensor, " n"]
     logit_var: Float[Tensor, " n"]
+    skew: Float[Tensor, " n"]
+    kurtosis: Float[Tensor, " n"]
     frequency_alignment: Float[Tensor, " n"]
 
     @property
     def largest_alignment(self) -> float:
-        known = self.frequency_alignment.abs()
-        return float(known.max()) if not bool(known.isnan().any()) else float("nan")
+        return _largest(self.frequency_alignment)
+
+    def largest_rho(self, basis: Float[Tensor, "d_model k"]) -> float:
+        return _largest(nullspace.rho(self.rows, basis))
+
+
+def _largest(values: Float[Tensor, " n"]) -> float:
+    """Absolute; NaN where one is unknown."""
+    return float(values.abs().max()) if not bool(values.isnan().any()) else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Atlas:
-    """The table of a model with its spectra (centred over the vocabulary and not) and its controls."""
+    """The table of a model with its spectra (centred over the vocabulary and not) and its controls.
+
+    weights_sha256: of the weights that all of it was computed from.
+    """
 
     table: NeuronTable
     spectrum: Spectrum
     uncentred: Spectrum
     controls: Controls
+    weights_sha256: str
 
     def labels(
         self,
         layer: int,
-        rho: Float[Tensor, " d_mlp"],
-        chance: float,
+        rows: Float[Tensor, "d_mlp d_model"],
         *,
+        k: int,
         thresholds: Thresholds | None = None,
         evidence: Mapping[int, Evidence] | None = None,
     ) -> tuple[Label, ...]:
-        """The labels of one layer, for the rho and the chance maximum of the k in use."""
-        t = self.table
+        """The labels of one layer, whose write rows these are. k: the null space in use; the rules read rho of that or
+        of 1 % of d_model, whichever is larger."""
+        t, spectrum, controls = self.table, self.spectrum, self.controls
+        k = max(k, spectrum.k_share)
+        basis = spectrum.basis(k)
+        chance = nullspace.chance(spectrum.d_model, k, t.d_mlp, trivial=spectrum.trivial).maximum
         columns = labels.Columns(
             t.norm[layer],
             t.logit_var[layer],
             t.skew[layer],
             t.kurtosis[layer],
-            rho.double().cpu(),
+            nullspace.rho(rows, basis).cpu(),
             t.frequency_alignment[layer],
-            chance,
-            self.controls.largest_alignment,
+            max(chance, controls.largest_rho(basis)),
+            controls.largest_alignment,
+            float(controls.logit_var.min()),
+            _largest(controls.skew),
+            float(controls.kurtosis.max()),
+            k,
         )
         return labels.assign(columns, thresholds=thresholds, evidence=evidence)
 
@@ -157,11 +179,9 @@ def compute(model: Model, unigram: Unigram | None = None) -> Iterator[Progress]:
     assert R is not None
     assert vocabulary is not None
     with torch.inference_mode():
-        centred = nullspace.decompose(R, trivial=readout.centred)
+        centred = nullspace.decompose(R, readout)
         uncentred = (
-            nullspace.decompose(nullspace.uncentred_triangle(R, readout), trivial=readout.centred)
-            if readout.vocab_centred
-            else centred
+            nullspace.decompose(nullspace.uncentred_triangle(R, readout), readout) if readout.vocab_centred else centred
         )
         controls = _controls(readout, vocabulary, model.write_rows(model.last_layer))
     done += 1
@@ -177,7 +197,7 @@ def compute(model: Model, unigram: Unigram | None = None) -> Iterator[Progress]:
                 yield Progress(done, total, f"neurons of layer {layer}")
         layers.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     table = NeuronTable(**{name: torch.stack([layer[name] for layer in layers]) for name in layers[0]})
-    yield Progress(total, total, "done", Atlas(table, centred, uncentred, controls))
+    yield Progress(total, total, "done", Atlas(table, centred, uncentred, controls, model.weights_sha256))
 
 
 def working_bytes(model: Model) -> int:
@@ -209,6 +229,7 @@ def _columns(model: Model, layer: int, chunk: slice, vocabulary: Vocabulary) -> 
     found: dict[str, Tensor | None] = {
         "norm": norm,
         "logit_var": vocabulary.logit_var(unit),
+        "v_score": vocabulary.v_score(unit),
         "frequency_alignment": vocabulary.alignment(rows),
         **{field.name: getattr(moments, field.name) for field in fields(moments)},
         **{field.name: getattr(shape, field.name) for field in fields(shape)},
@@ -222,52 +243,54 @@ def _columns(model: Model, layer: int, chunk: slice, vocabulary: Vocabulary) -> 
 def _controls(readout: Readout, vocabulary: Vocabulary, rows: Float[Tensor, "d_mlp d_model"]) -> Controls:
     norms = rows[:CONTROLS].double().norm(dim=1)
     made = nullspace.random_rows(norms, readout.d_model, centred=readout.centred).to(rows.device)
+    if readout.post_norm is not None:
+        made = readout.centre(made * readout.post_norm.gain.double())
+        made = made / made.norm(dim=1, keepdim=True) * norms[:, None]
     unit = made / made.norm(dim=1, keepdim=True)
-    return Controls(made.float().cpu(), norms.cpu(), vocabulary.logit_var(unit).cpu(), vocabulary.alignment(made).cpu())
+    every = range(0, len(made), 512)
+    shapes = [weights.moments(made[start : start + 512].to(readout.W_U), vocabulary) for start in every]
+    return Controls(
+        made.float().cpu(),
+        norms.cpu(),
+        vocabulary.logit_var(unit).cpu(),
+        torch.cat([each.skew for each in shapes]).cpu(),
+        torch.cat([each.kurtosis for each in shapes]).cpu(),
+        vocabulary.alignment(made).cpu(),
+    )
 
 
 # keeping it
 
 
-@cache
 def code_version() -> str:
     """A hash of the code that the numbers come from."""
-    folder = Path(__file__).parent
-    names = ("atlas", "nullspace", "readout", "weights")
-    return hashlib.sha256(b"".join((folder / f"{name}.py").read_bytes() for name in names)).hexdigest()[:12]
-
-
-def cache_key(model: Model, unigram: Unigram | None) -> str:
-    """What the table depends on: weights, dtype, token counts, code."""
-    counts = "none" if unigram is None else hashlib.sha256(unigram.counts.cpu().numpy().tobytes()).hexdigest()[:12]
-    dtype = str(model.dtype).removeprefix("torch.")
-    return f"{model.weights_sha256[:32]}-{dtype}-{counts}-{code_version()}"
+    return code.version("analysis.atlas")
 
 
 def save(atlas: Atlas, path: Path) -> None:
-    """Write to a temporary name and rename: a reader sees the whole file or none."""
+    """A reader sees the whole file or none."""
     tensors = {f"table.{name}": values for name, values in _present(atlas.table).items()}
     tensors |= {f"controls.{name}": values for name, values in _present(atlas.controls).items()}
-    metadata = {}
+    metadata = {"weights_sha256": atlas.weights_sha256}
     for name in ("spectrum", "uncentred"):
         spectrum: Spectrum = getattr(atlas, name)
         tensors |= {f"{name}.U": spectrum.U, f"{name}.S": spectrum.S}
-        metadata[name] = f"{-1 if spectrum.knee is None else spectrum.knee} {int(spectrum.trivial)}"
+        metadata[name] = (
+            f"{-1 if spectrum.knee is None else spectrum.knee} {int(spectrum.trivial)} {spectrum.resolution!r}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     # Clones: safetensors refuses tensors that share memory, as the two spectra do where the logits are capped.
-    save_file({name: values.contiguous().clone() for name, values in tensors.items()}, temporary, metadata=metadata)
-    os.replace(temporary, path)
+    with replaced(path) as temporary:
+        save_file({name: values.contiguous().clone() for name, values in tensors.items()}, temporary, metadata=metadata)
 
 
-def load(path: Path) -> Atlas | None:
-    """Read what `save` wrote; None when there is nothing that can be read, so that it is computed again."""
-    if not path.is_file():
-        return None
+def load(path: Path) -> Atlas:
+    """Read what `save` wrote; InputError when the file is something else."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
+            # Clones, in memory of their own: the file may be written over or removed.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, not a mapping
         groups: dict[str, dict[str, Tensor]] = {"table": {}, "controls": {}}
         for name, values in tensors.items():
             group, _, column = name.partition(".")
@@ -278,14 +301,16 @@ def load(path: Path) -> Atlas | None:
             _spectrum(tensors, metadata, "spectrum"),
             _spectrum(tensors, metadata, "uncentred"),
             Controls(**groups["controls"]),
+            metadata["weights_sha256"],
         )
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError):
-        return None
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise InputError(f"{path.name} holds no atlas: {error}", code="bad_atlas") from error
 
 
 def _spectrum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> Spectrum:
-    knee, trivial = map(int, metadata[name].split())
-    return Spectrum(tensors[f"{name}.U"], tensors[f"{name}.S"], None if knee < 0 else knee, bool(trivial))
+    knee, trivial, resolution = metadata[name].split()
+    found = None if int(knee) < 0 else int(knee)
+    return Spectrum(tensors[f"{name}.U"], tensors[f"{name}.S"], found, trivial == "1", float(resolution))
 
 
 def _present(columns: NeuronTable | Controls) -> dict[str, Tensor]:

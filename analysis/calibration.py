@@ -1,53 +1,51 @@
 """Calibration of next-token predictions, clean and with last-layer neurons ablated together (paper, appendix; METHODS
 9).
 
-A prediction is the most probable token, its confidence the probability of that token. With B equal bins of confidence
+A prediction is the most probable token, its confidence the probability of that token. With B equal bins of confidence,
+n_b tokens in bin b and gap_b = (n_b / n) (accuracy_b - confidence_b), the binned calibration error is
 
-    ECE = sum_b (n_b / n) |accuracy_b - confidence_b|        (Naeini et al. 2015)
+    ECE = sum_b |gap_b|                                            (Naeini et al. 2015)
 
-the Brier score is the mean over tokens of sum_t (P(t) - [t is next])². The ECE's interval is a percentile bootstrap
-over sequences. A set is ablated in closed form: its deltas add up in the residual stream, and only the readout follows.
+It is biased upwards: each gap has noise, and its absolute value takes noise for error (Kumar, Liang and Ma 2019;
+Roelofs et al. 2022). So the error is estimated as the one whose expected plain value is the plain value that was seen:
+
+1. Noise: documents are resampled (rows of one document are not independent); replicate k leaves e_k = gap_k - gap.
+2. Shape: the gaps shrunk towards their common value by as much as is noise (method of moments), with sum |s_b| = 1.
+3. T_k(theta) = sum_b |theta s_b + e_kb| is what a model with the error theta would show. The estimate is the theta at
+   which the mean over k of T_k is the plain value (0 where even T_k(0) is above it on average); the interval's ends are
+   those at which it is the 2.5 % and the 97.5 % quantile: a test-inversion bootstrap interval (Carpenter 1999).
+
+The error of one run minus that of another is estimated in the same way, over the same replicates: paired.
+
+The Brier score is the mean over tokens of sum_t (P(t) - [t is next])².
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float64
 from numpy import ndarray
-from torch import Tensor
 
-from analysis.corpus import kept_positions
-from analysis.metrics import entropy, loss, positions_per_chunk, wide
-from analysis.model import Model
+from analysis.predictions import Tokens
 from analysis.sweep.plan import replicate_weights
-from analysis.types import InputError, TokenFilter
 
 REPLICATES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class NeuronSet:
-    """Last-layer neurons ablated together, each to its own value. Empty: the clean model."""
+class CalibrationError:
+    """plain: Naeini's. value: corrected for its bias; low, high: its 95 % interval. again: (replicate), what would be
+    estimated on another draw of the documents. With one document nothing is known of the noise: value is plain, the
+    interval NaN."""
 
-    name: str
-    indices: tuple[int, ...]
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Per kept token: confidence, whether the prediction was right, Brier score, loss, entropy, and its row."""
-
-    confidence: ndarray
-    correct: ndarray
-    brier: ndarray
-    loss: ndarray
-    entropy: ndarray
-    row: ndarray
+    plain: float
+    value: float
+    low: float
+    high: float
+    again: ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,97 +57,113 @@ class Calibration:
     count: ndarray
     confidence: ndarray
     accuracy: ndarray
-    ece: float
-    ece_interval: tuple[float, float]
+    error: CalibrationError
     brier: float
     loss: float
     entropy: float
     overall_accuracy: float
 
 
-def run(
-    model: Model, rows: Sequence[Sequence[int]], sets: Sequence[NeuronSet], token_filter: TokenFilter
-) -> Iterator[tuple[int, list[Tokens]]]:
-    """A row a step: (rows done, nothing yet), at the last one every set's tokens, in the order of ``sets``."""
-    if not rows:
-        raise InputError("There are no rows to calibrate on.", code="empty_corpus")
-    parts: list[list[tuple[ndarray, ...]]] = [[] for _ in sets]
-    for number, row in enumerate(rows):
-        for place, found in enumerate(_row(model, list(row), sets, token_filter)):
-            parts[place].append((*found, np.full(len(found[0]), number)))
-        if number + 1 < len(rows):
-            yield number + 1, []
-    yield len(rows), [Tokens(*(np.concatenate(values) for values in zip(*part, strict=True))) for part in parts]
+class Sums:
+    """What the calibration of one run needs of its tokens, added up row by row: by bin the number of tokens, their
+    confidences and right predictions, over all documents and in every replicate; a document's rows count together."""
 
+    def __init__(self, name: str, bins: int, *, seed: int = 0, replicates: int = REPLICATES) -> None:
+        self.name, self.bins, self.seed = name, bins, seed
+        self.totals = np.zeros((3, bins))
+        self.drawn = np.zeros((3, replicates, bins))
+        self.documents: set[int] = set()
+        self._brier = self._loss = self._entropy = 0.0
 
-@torch.inference_mode()
-def _row(
-    model: Model, row: list[int], sets: Sequence[NeuronSet], token_filter: TokenFilter
-) -> list[tuple[ndarray, ...]]:
-    last = f"blocks.{model.last_layer}"
-    names = [f"{last}.hook_resid_post", f"{last}.mlp.hook_post"]
-    if model.readout.post_norm is not None:
-        names.append(f"{last}.mlp.hook_out")
-    captured = model.run(model.tokens(row), capture=names)
-    kept = torch.from_numpy(kept_positions(row, token_filter, model.excluded_ids)).to(model.device)
-    resid, activations, *out = (wide(captured[name][0])[kept] for name in names)
-    targets = model.tokens(row)[0][kept + 1]
-    found = []
-    for each in sets:
-        indices = list(each.indices)
-        delta = torch.tensor(each.values).to(activations) - activations[:, indices]
-        moved = (
-            model.readout.write(resid, out[0] if out else None, delta, model.readout.W_out[indices])
-            if indices
-            else resid
+    @property
+    def n_tokens(self) -> int:
+        return int(self.totals[0].sum())
+
+    def add(self, tokens: Tokens, document: int) -> None:
+        """The tokens of one more row of a document."""
+        if not len(tokens.loss):
+            return
+        which = np.clip(np.ceil(tokens.confidence * self.bins).astype(int) - 1, 0, self.bins - 1)  # (low, high]
+        values = (None, tokens.confidence, tokens.correct)
+        here = np.stack([np.bincount(which, value, self.bins) for value in values])
+        self.totals += here
+        self.drawn += here[:, None] * replicate_weights(self.seed, document, self.drawn.shape[1])[:, None]
+        self.documents.add(document)
+        self._brier += float(tokens.brier.sum())
+        self._loss += float(tokens.loss.sum())
+        self._entropy += float(tokens.entropy.sum())
+
+    def result(self) -> Calibration:
+        """Reliability, the calibration error with its interval, and the averages."""
+        count, confidence, correct = self.totals
+        full = np.where(count > 0, count, np.nan)
+        n = self.n_tokens
+        return Calibration(
+            name=self.name,
+            edges=np.linspace(0, 1, self.bins + 1),
+            count=count.astype(int),
+            confidence=confidence / full,
+            accuracy=correct / full,
+            error=calibration_error(self.totals, self.drawn, len(self.documents)),
+            brier=self._brier / n,
+            loss=self._loss / n,
+            entropy=self._entropy / n,
+            overall_accuracy=float(correct.sum()) / n,
         )
-        found.append(_measured(model, moved, targets))
+
+
+GRID = np.concatenate([[0.0], np.geomspace(0.02, 1.0, 30)])
+"""Errors that are tried, as shares of the largest that could explain what was seen."""
+
+
+def calibration_error(
+    totals: Float64[ndarray, "3 bins"], drawn: Float64[ndarray, "3 replicate bins"], n: int
+) -> CalibrationError:
+    """The corrected error and its interval, as above. totals: number of tokens, confidences and right predictions by
+    bin; drawn: the same in every replicate of the n documents."""
+    share, gap = totals[0] / totals[0].sum(), (totals[2] - totals[1]) / totals[0].sum()
+    plain = float(np.abs(gap).sum())
+    usable = drawn[0].sum(-1) > 0
+    if n < 2 or usable.sum() < 2:
+        return CalibrationError(plain, plain, np.nan, np.nan, np.full(drawn.shape[1], np.nan))
+    again = (drawn[2] - drawn[1])[usable] / drawn[0][usable].sum(-1, keepdims=True)
+    noise = (again - gap) * np.sqrt(n / (n - 1))  # replicates of n documents vary by (n - 1)/n of what draws of n do
+    shape = _shape(gap, share, noise)
+    tried = GRID * 2.2 * (plain + 3 * float(noise.sum(1).std()))
+    seen = np.abs(tried[:, None, None] * shape + noise).sum(-1)  # (tried, replicate)
+    mean: ndarray = seen.mean(1)
+    low, high = np.quantile(seen, [0.025, 0.975], axis=1)
+    value = float(_where(mean, tried, plain))
+    other = np.full(drawn.shape[1], np.nan)
+    other[usable] = _where(mean, tried, np.abs(value * shape + noise).sum(-1))
+    return CalibrationError(plain, value, float(_where(high, tried, plain)), float(_where(low, tried, plain)), other)
+
+
+def _shape(
+    gap: Float64[ndarray, " bins"], share: Float64[ndarray, " bins"], noise: Float64[ndarray, "replicate bins"]
+) -> Float64[ndarray, " bins"]:
+    """How the error lies over the bins: each bin's accuracy - confidence d_b, shrunk towards their mean d by
+    tau² / (tau² + var_b), with tau² the variance of the true d_b by the method of moments."""
+    held = share > 0
+    width = np.where(held, share, 1.0)
+    d, variance = np.where(held, gap / width, 0.0), np.where(held, noise.var(0) / width**2, 0.0)
+    mean = (share * d).sum()
+    tau = max(0.0, float((share * ((d - mean) ** 2 - variance)).sum() + noise.sum(1).var()))
+    shrunk = share * (mean + (d - mean) * tau / np.maximum(tau + variance, 1e-300))
+    size = np.abs(shrunk).sum()
+    found: ndarray = shrunk / size if size > 0 else share
     return found
 
 
-def _measured(model: Model, resid: Float[Tensor, "pos d_model"], targets: Int[Tensor, " pos"]) -> tuple[ndarray, ...]:
-    parts = []
-    chunk = positions_per_chunk(model.readout.d_vocab)
-    for start in range(0, len(targets), chunk):
-        log_p = model.readout.log_probs(resid[start : start + chunk])
-        target = targets[start : start + chunk]
-        top = log_p.max(-1)
-        p = log_p.exp()
-        brier = (p * p).sum(-1) - 2 * p.gather(1, target[:, None])[:, 0] + 1
-        parts.append((top.values.exp(), top.indices == target, brier, loss(log_p, target), entropy(log_p)))
-    return tuple(torch.cat(values).double().cpu().numpy() for values in zip(*parts, strict=True))
+def _where(curve: Float64[ndarray, " tried"], tried: Float64[ndarray, " tried"], seen: Any) -> Any:
+    """The error at which a rising curve reaches what was seen; 0 where it starts above it."""
+    rising = np.maximum.accumulate(curve)
+    return np.where(seen <= rising[0], 0.0, np.interp(seen, rising, tried))
 
 
-def summarise(name: str, tokens: Tokens, *, bins: int, seed: int = 0, replicates: int = REPLICATES) -> Calibration:
-    """Reliability, ECE with its interval, and the averages."""
-    edges = np.linspace(0, 1, bins + 1)
-    which = np.clip(np.ceil(tokens.confidence * bins).astype(int) - 1, 0, bins - 1)  # bins are (low, high]
-    rows = int(tokens.row.max()) + 1
-    cells = which + bins * tokens.row
-    sums = np.stack(
-        [np.bincount(cells, weights, rows * bins) for weights in (None, tokens.confidence, tokens.correct)]
-    ).reshape(3, rows, bins)
-    count, confidence, correct = sums.sum(1)
-    weights = np.stack([replicate_weights(seed, row, replicates) for row in range(rows)])  # row replicate
-    drawn = np.einsum("srb,rk->skb", sums, weights)
-    spread = [expected_error(*drawn[:, k]) for k in range(replicates) if drawn[0, k].sum()]
-    low, high = np.quantile(spread, [0.025, 0.975]) if spread else (np.nan, np.nan)
-    full = np.where(count > 0, count, np.nan)
-    return Calibration(
-        name=name,
-        edges=edges,
-        count=count.astype(int),
-        confidence=confidence / full,
-        accuracy=correct / full,
-        ece=expected_error(count, confidence, correct),
-        ece_interval=(float(low), float(high)),
-        brier=float(tokens.brier.mean()),
-        loss=float(tokens.loss.mean()),
-        entropy=float(tokens.entropy.mean()),
-        overall_accuracy=float(tokens.correct.mean()),
-    )
-
-
-def expected_error(count: ndarray, confidence: ndarray, correct: ndarray) -> float:
-    """ECE from each bin's number of tokens, sum of confidences and number of right predictions."""
-    return float(np.abs(correct - confidence).sum() / count.sum())
+def difference(run: CalibrationError, clean: CalibrationError) -> tuple[float, float, float]:
+    """(run - clean, low, high): the change of the error and its 95 % interval, both over the same documents."""
+    pairs = run.again - clean.again
+    known = pairs[np.isfinite(pairs)]
+    low, high = np.quantile(known, [0.025, 0.975]) if len(known) > 1 else (np.nan, np.nan)
+    return run.value - clean.value, float(low), float(high)

@@ -7,11 +7,12 @@ and ``norm`` in the metadata.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -38,7 +39,7 @@ class Snapshot:
 def files(folder: Path | None) -> dict[int, Path]:
     """The checkpoints beside a model, by their number of training tokens, in order."""
     found = [] if folder is None else (folder / "checkpoints").glob("*.safetensors")
-    return dict(sorted((int(path.stem), path) for path in found if path.stem.isdigit()))
+    return dict(sorted((int(path.stem), path) for path in found if re.fullmatch("[0-9]{1,15}", path.stem)))
 
 
 def snapshot(
@@ -60,8 +61,8 @@ def snapshot(
     )
 
 
-def read(path: Path, *, n_tokens: int, k: int | None = None) -> Snapshot:
-    """A checkpoint file measured; InputError when it is something else. n_tokens: ids that the tokenizer knows."""
+def read(path: Path, *, known: Int[Tensor, " n_tokens"], k: int | None = None) -> Snapshot:
+    """A checkpoint file measured; InputError when it is something else. known: ids of the tokenizer."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -76,9 +77,20 @@ def read(path: Path, *, n_tokens: int, k: int | None = None) -> Snapshot:
             bias=tensors.get("ln_final.bias"),
             eps=float(metadata.get("eps", "1e-5")),
             layer_norm=layer_norm,
-            n_tokens=min(n_tokens, tensors["W_U"].shape[1]),
+            known=known[known < tensors["W_U"].shape[1]],
         )
         rows = [readout.centre(tensors[f"W_out.{layer}"]) for layer in layers]
     except (OSError, KeyError, IndexError, ValueError, SafetensorError) as error:
         raise InputError(f"{path.name} is no checkpoint: {error}", code="bad_checkpoint") from error
     return snapshot(int(path.stem), readout, rows, k)
+
+
+def read_at(path: Path, *, known: Int[Tensor, " n_tokens"], k: int) -> Snapshot:
+    """`read` for the k of another moment; rho is NaN where that parts equal singular values of this one."""
+    try:
+        return read(path, known=known, k=k)
+    except InputError as error:
+        if error.code != "k_parts_equal_values":
+            raise
+        found = read(path, known=known)
+        return replace(found, rho=torch.full_like(found.rho, torch.nan))

@@ -28,6 +28,8 @@ import torch
 from jaxtyping import Int64, UInt64
 from numpy import ndarray
 
+from analysis.apply import kept_mask
+from analysis.files import atomic_file, on_disk
 from analysis.types import InputError, TokenFilter
 
 SUFFIXES = (".jsonl", ".txt", ".jsonl.gz", ".txt.gz")
@@ -35,7 +37,7 @@ PIECE_CHARACTERS = 16_384
 """A plain text file is read in pieces of about this size, cut at the ends of paragraphs."""
 
 MAX_ROW = 256  # the paper's rows
-TOKENS, OFFSETS = "tokens.i32", "offsets.i64"
+TOKENS, OFFSETS, DOCUMENTS = "tokens.i32", "offsets.i64", "documents.i32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +185,21 @@ def _pieces(name: str, lines: io.TextIOWrapper, limits: ReadLimits, budget: _Bud
 
 @dataclass(frozen=True)
 class RowSet:
-    """The rows of a prepared corpus, read from their files through a memory map. ``row(i)`` is one row's token ids."""
+    """The rows of a prepared corpus, read from their files through a memory map. ``row(i)`` is one row's token ids.
+
+    documents: the number of the document that each row was cut from; rows prepared before that was written down count
+    as a document each.
+    """
 
     folder: Path
     offsets: Int64[ndarray, " rows_plus_1"]
+    documents: Int64[ndarray, " rows"]
 
     @classmethod
     def open(cls, folder: Path) -> RowSet:
-        return cls(folder, np.fromfile(folder / OFFSETS, dtype="<i8"))
+        offsets, file = np.fromfile(folder / OFFSETS, dtype="<i8"), folder / DOCUMENTS
+        known = file.exists()
+        return cls(folder, offsets, np.fromfile(file, "<i4").astype(np.int64) if known else np.arange(len(offsets) - 1))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -205,6 +214,11 @@ class RowSet:
             file.seek(4 * int(start))
             found: list[int] = np.frombuffer(file.read(4 * int(stop - start)), dtype="<i4").tolist()
         return found
+
+    def share_of(self, token: int | None) -> float:
+        """Of all tokens, those that are ``token``."""
+        tokens = np.memmap(self.folder / TOKENS, dtype="<i4", mode="r")
+        return 0.0 if token is None else float(np.count_nonzero(tokens == token)) / len(tokens)
 
     def __iter__(self) -> Iterator[list[int]]:
         return (self.row(index) for index in range(len(self)))
@@ -222,12 +236,14 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class RowRule:
-    """How documents become rows. ``n_rows``: a seeded sample of that many; None: all of them."""
+    """How documents become rows. ``end``: an id at which a document is cut in two. ``n_rows``: a seeded sample of that
+    many; None: all of them."""
 
     length: int
     bos: int | None
     token_filter: TokenFilter
     excluded: frozenset[int]
+    end: int | None = None
     n_rows: int | None = None
     seed: int = 0
     max_documents: int | None = None
@@ -240,29 +256,42 @@ def prepare(texts: Iterable[str], model: Any, rule: RowRule, folder: Path) -> It
     """
     folder.mkdir(parents=True, exist_ok=True)
     every, digest = folder / ".all.tmp", hashlib.sha256()
-    lengths = array("i")
+    lengths, sources = array("i"), array("i")
     n_documents = 0
-    with every.open("wb") as file:
-        for text in texts:
-            _add(digest, text)
-            for row in cut(model.encode(text, prepend_bos=False), rule):
-                file.write(np.asarray(row, dtype="<i4").tobytes())
-                lengths.append(len(row))
-            n_documents += 1
-            yield n_documents
-            if n_documents == rule.max_documents:
-                break
-    chosen = choose(len(lengths), rule.n_rows, rule.seed)
-    if len(chosen) == 0:
-        every.unlink()
-        raise InputError(
-            f"Nothing is left of the {n_documents} documents after filtering.",
-            code="empty_corpus",
-            hint="A row needs a few tokens that the token filter keeps.",
-        )
-    _copy(every, folder, _offsets(np.frombuffer(lengths, dtype=np.intc)), chosen)
-    every.unlink()
+    try:
+        with on_disk("the rows"), every.open("wb") as file:
+            for text in texts:
+                _add(digest, text)
+                n_documents += 1
+                for row in cut(encoded(model, text, n_documents), rule):
+                    file.write(np.asarray(row, dtype="<i4").tobytes())
+                    lengths.append(len(row))
+                    sources.append(n_documents - 1)
+                yield n_documents
+                if n_documents == rule.max_documents:
+                    break
+        chosen = choose(len(lengths), rule.n_rows, rule.seed)
+        if len(chosen) == 0:
+            raise InputError(
+                f"Nothing is left of the {n_documents} documents after filtering.",
+                code="empty_corpus",
+                hint="A row needs a few tokens that the token filter keeps.",
+            )
+        _copy(every, folder, _offsets(np.frombuffer(lengths, dtype=np.intc)), chosen)
+        with atomic_file(folder / DOCUMENTS) as out:
+            out.write(np.frombuffer(sources, dtype=np.intc)[chosen].astype("<i4").tobytes())
+    finally:
+        every.unlink(missing_ok=True)
     yield Prepared(n_documents, len(lengths), len(chosen), digest.hexdigest())
+
+
+def encoded(model: Any, text: str, number: int) -> list[int]:
+    """The token ids of a document; InputError naming it by ``number`` (from 1) where the model lacks one of them."""
+    try:
+        ids: list[int] = model.encode(text, prepend_bos=False)
+    except InputError as error:
+        raise InputError(f"Document {number}: {error.message}", code=error.code, hint=error.hint) from None
+    return ids
 
 
 def content_sha256(texts: Iterable[str], max_documents: int | None) -> str:
@@ -282,15 +311,25 @@ def cut(ids: list[int], rule: RowRule) -> Iterator[list[int]]:
     """The rows of one document that have a kept position."""
     bos = [] if rule.bos is None else [rule.bos]
     step = rule.length - len(bos)
-    for start in range(0, len(ids), step):
-        row = [*bos, *ids[start : start + step]]
-        if len(kept_positions(row, rule.token_filter, rule.excluded)):
-            yield row
+    for part in _parts(ids, rule.end):
+        for start in range(0, len(part), step):
+            row = [*bos, *part[start : start + step]]
+            if len(kept_positions(row, rule.token_filter, rule.excluded)):
+                yield row
+
+
+def _parts(ids: list[int], end: int | None) -> Iterator[list[int]]:
+    """What lies between the ``end``s, without them."""
+    start = 0
+    for place in (place for place, index in enumerate(ids) if index == end):
+        yield ids[start:place]
+        start = place + 1
+    yield ids[start:]
 
 
 def kept_positions(row: list[int], token_filter: TokenFilter, excluded: Collection[int]) -> Int64[ndarray, " kept"]:
     """The positions of a row that count in averages, ascending."""
-    kept: ndarray = token_filter.mask(torch.tensor([row]), excluded)[0].numpy().nonzero()[0]
+    kept: ndarray = kept_mask(token_filter, torch.tensor([row]), excluded)[0].numpy().nonzero()[0]
     return kept
 
 
@@ -304,8 +343,6 @@ def choose(n: int, wanted: int | None, seed: int) -> Int64[ndarray, " chosen"]:
 
 
 def _copy(source: Path, folder: Path, offsets: ndarray, chosen: ndarray) -> None:
-    from analysis.store import atomic_file
-
     with source.open("rb") as all_rows, atomic_file(folder / TOKENS) as out:
         for row in chosen.tolist():
             all_rows.seek(4 * int(offsets[row]))
@@ -317,13 +354,6 @@ def _copy(source: Path, folder: Path, offsets: ndarray, chosen: ndarray) -> None
 
 def _offsets(lengths: ndarray) -> Int64[ndarray, " rows_plus_1"]:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-
-
-def tokenizer_sha256(tokenizer: Any) -> str:
-    """The identity of a tokenizer: its serialised form, or its vocabulary where it has none."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def mix(seed: int, *keys: ndarray | np.int64) -> UInt64[ndarray, "*shape"]:

@@ -20,16 +20,25 @@ class GivenUpError(NullscopeError):
 
 @contextmanager
 def until(given_up: Callable[[], bool]) -> Iterator[None]:
-    """`check` raises on this thread, in this block, once ``given_up()`` is true."""
-    _here.given_up = given_up
+    """`check` raises on this thread, in this block, once ``given_up()`` is true.
+
+    Blocks nest: inside the inner one `check` asks both, and after it the outer one's answer counts as before.
+    """
+    outer = _asked()
+    _here.asked = (*outer, given_up)
     try:
         yield
     finally:
-        del _here.given_up
+        _here.asked = outer
 
 
 def check() -> None:
     """GivenUpError if the work that runs on this thread has been given up."""
-    given_up = getattr(_here, "given_up", None)
-    if given_up is not None and given_up():
+    if any(given_up() for given_up in _asked()):
         raise GivenUpError("Nobody waits for this any more.", code="given_up")
+
+
+def _asked() -> tuple[Callable[[], bool], ...]:
+    """What the blocks around this call, the outermost first, say of being given up."""
+    asked: tuple[Callable[[], bool], ...] = getattr(_here, "asked", ())
+    return asked

@@ -1,20 +1,27 @@
 """What a neuron is called, and why: rules over its columns, each condition with its threshold and its value.
 
-    entropy          writes into the null space: small LogitVar, large rho (paper section 3)
+    entropy          writes into the null space: LogitVar below random directions', large rho (paper section 3)
     token-frequency  writes along the frequency direction (paper section 4)
     prediction       raises a few tokens: kurtosis of the cosines above 10, skew > 0 (Gurnee et al. 2024, arXiv
-                     2401.12181)
+                     2401.12181), both beyond random directions'
     suppression      lowers a few tokens: the same with skew < 0
     partition        splits the vocabulary in two broad groups: large variance of the cosines, kurtosis low
 
-Absolute thresholds are the sources' own; where they give none, the threshold is relative to the layer's distribution
-or to random directions of the same norms. A label rests on "weights only" until a sweep adds causal evidence, and
+Absolute thresholds are the sources' own, and hold beside those that random directions of the same norms give; the
+layer's own distribution is no measure, for in a real model it may be unusual as a whole. rho is that of the larger null
+space of two, the one in use and 1 % of d_model: a knee may be one outlying singular value.
+
+Weights suggest a label, a sweep decides: the label rests on "weights only" until a sweep has measured the neuron, and
 then needs both. A norm above the layer's median speaks for an entropy neuron but is not required: it fails in
-Llama-3 and Mistral.
+Llama-3 and Mistral. `benchmarks.labels` measures hits and false alarms.
+
+A condition that cannot be checked does not hold: a value that is unknown (NaN), a figure of the sweep that is missing
+or unreliable, a threshold that follows from an unknown chance or median.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -30,16 +37,19 @@ Basis = Literal["weights only", "weights and sweep"]
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Every number in the rules. ``x median``: of the layer; ``x chance``: times the largest of its random controls."""
+    """Every number in the rules. ``x median``: of the layer; ``x chance``: times the largest (of LogitVar the least) of
+    its random controls."""
 
     entropy_rho: float = 0.7  # about half of the squared norm; the published ones have 0.96 to 0.99
     entropy_rho_chance: float = 1.15  # x chance
-    entropy_logit_var: float = 0.35  # x median; the published ones have 0.02 to 0.12
+    entropy_logit_var: float = 0.7  # x chance, the least; SmolLM2's have 0.57 and 0.58, Gemma's 0.08
     entropy_norm: float = 1.0  # x median; speaks for, not required
     frequency_alignment: float = 0.5
     frequency_alignment_chance: float = 1.15  # x chance
     frequency_alignment_median: float = 3.0  # x median of its absolute value: where all are aligned, none stands out
     kurtosis: float = 10.0  # Gurnee et al. 2024
+    kurtosis_chance: float = 1.5  # x chance
+    skew_chance: float = 1.0  # x chance
     partition_logit_var: float = 3.0  # x median
     partition_kurtosis: float = 4.0
     ln_mediated: float = 0.2
@@ -49,20 +59,24 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a corpus sweep found for one neuron (METHODS section 3). ``intervals``: column name to (low, high)."""
+    """What a corpus sweep found for one neuron (METHODS section 3). ``intervals``: column name to (low, high).
 
-    te: float
-    de: float
+    None: unknown or unreliable; it never counts for a label.
+    """
+
+    te: float | None
+    de: float | None
     ln_mediated_fraction: float | None
     frequency_mediated_fraction: float | None
-    mean_abs_d_entropy: float
+    mean_abs_d_entropy: float | None
     mean_abs_d_kl: float | None
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the rules read of one layer. chance_*: the largest value among random directions."""
+    """What the rules read of one layer. chance_*: the largest absolute value among random directions, of LogitVar the
+    least. k: dimension of the null space that rho is of."""
 
     norm: Float[Tensor, " n"]
     logit_var: Float[Tensor, " n"]
@@ -72,12 +86,16 @@ class Columns:
     frequency_alignment: Float[Tensor, " n"]
     chance_rho: float
     chance_alignment: float
+    chance_logit_var: float
+    chance_skew: float
+    chance_kurtosis: float
+    k: int
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One line of a rule for all neurons of a layer. holds: where it does; known: where there is a value to judge
-    by."""
+    """One line of a rule for all neurons of a layer. holds: where it does, never where it is not known; known: where
+    there is a value and a threshold to judge by."""
 
     name: str
     text: str
@@ -89,28 +107,41 @@ class Condition:
 
     @property
     def known(self) -> Bool[Tensor, " n"]:
-        return ~self.values.isnan()
+        return ~self.values.isnan() & (not math.isnan(self.threshold))
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A rule on one layer: its conditions, where all required ones hold, and what that rests on."""
+    """A rule on one layer: its conditions, where all required ones hold, and what that rests on.
+
+    swept: the neurons that a sweep has measured, whether or not what it found is known and reliable.
+    """
 
     name: LabelName
     conditions: tuple[Condition, ...]
+    swept: Bool[Tensor, " n"]
+
+    @property
+    def causal(self) -> bool:
+        """Whether the rule asks a sweep at all."""
+        return any(condition.causal for condition in self.conditions)
+
+    @property
+    def suggested(self) -> Bool[Tensor, " n"]:
+        """What the weights say alone: all required conditions on them hold."""
+        return self._all(causal=False)
 
     @property
     def holds(self) -> Bool[Tensor, " n"]:
-        """All required conditions hold; causal ones count where a sweep has measured the neuron."""
-        found = torch.ones_like(self.conditions[0].holds)
-        for condition in self.conditions:
-            if condition.required:
-                found = found & (condition.holds | (~condition.known if condition.causal else False))
-        return found
+        """All required conditions hold; the causal ones are asked of every neuron that a sweep has measured."""
+        return self.suggested & (self._all(causal=True) | ~self.swept)
+
+    def _all(self, *, causal: bool) -> Bool[Tensor, " n"]:
+        asked = [each.holds for each in self.conditions if each.required and each.causal == causal]
+        return torch.stack(asked).all(0) if asked else torch.ones_like(self.conditions[0].holds)
 
     def basis(self, index: int) -> Basis:
-        swept = any(condition.causal and bool(condition.known[index]) for condition in self.conditions)
-        return "weights and sweep" if swept else "weights only"
+        return "weights and sweep" if self.causal and bool(self.swept[index]) else "weights only"
 
 
 def assign(
@@ -119,39 +150,48 @@ def assign(
     """All labels of one layer. evidence: by index in the layer, for the neurons a sweep has measured."""
     t, c = thresholds or Thresholds(), columns
     found = _Swept.of(evidence or {}, len(c.norm))
-    kurtosis = _above("kurtosis", f"kurtosis of the cosines above {t.kurtosis:g}", c.kurtosis, t.kurtosis)
-    spread = t.partition_logit_var * median(c.logit_var)
-    return (
-        Label("entropy", (*_entropy(c, t), *found.causal("ln_mediated", "d_entropy", t.ln_mediated, t.effect))),
-        Label(
-            "token-frequency",
-            (*_frequency(c, t), *found.causal("frequency_mediated", "d_kl", t.frequency_mediated, t.effect)),
+    rules: dict[LabelName, tuple[Condition, ...]] = {
+        "entropy": (*_entropy(c, t), *found.causal("ln_mediated", "d_entropy", t.ln_mediated, t.effect)),
+        "token-frequency": (
+            *_frequency(c, t),
+            *found.causal("frequency_mediated", "d_kl", t.frequency_mediated, t.effect),
         ),
-        Label("prediction", (kurtosis, _above("skew", "skew above 0", c.skew, 0.0))),
-        Label("suppression", (kurtosis, _below("skew", "skew below 0", c.skew, 0.0))),
-        Label(
-            "partition",
-            (
-                _above(
-                    "logit_var", f"LogitVar above {t.partition_logit_var:g} x the layer's median", c.logit_var, spread
-                ),
-                _below("kurtosis", f"kurtosis below {t.partition_kurtosis:g}", c.kurtosis, t.partition_kurtosis),
-            ),
-        ),
+        **_by_tokens(c, t),
+    }
+    return tuple(Label(name, conditions, found.measured) for name, conditions in rules.items())
+
+
+def _by_tokens(c: Columns, t: Thresholds) -> dict[LabelName, tuple[Condition, ...]]:
+    """The rules on the shape of a neuron's cosines with the tokens."""
+    kurtosis = _above(
+        "kurtosis",
+        f"kurtosis of the cosines above {t.kurtosis:g} and {t.kurtosis_chance:g} x chance",
+        c.kurtosis,
+        _strictest(t.kurtosis, t.kurtosis_chance * c.chance_kurtosis),
     )
+    skew, beyond = _strictest(0.0, t.skew_chance * c.chance_skew), f"{t.skew_chance:g} x chance"
+    spread = f"LogitVar above {t.partition_logit_var:g} x the layer's median"
+    return {
+        "prediction": (kurtosis, _above("skew", f"skew above {beyond}", c.skew, skew)),
+        "suppression": (kurtosis, _below("skew", f"skew below -{beyond}", c.skew, -skew)),
+        "partition": (
+            _above("logit_var", spread, c.logit_var, t.partition_logit_var * median(c.logit_var)),
+            _below("kurtosis", f"kurtosis below {t.partition_kurtosis:g}", c.kurtosis, t.partition_kurtosis),
+        ),
+    }
 
 
 def _entropy(c: Columns, t: Thresholds) -> tuple[Condition, ...]:
-    rho = max(t.entropy_rho, t.entropy_rho_chance * c.chance_rho)
+    rho = _strictest(t.entropy_rho, t.entropy_rho_chance * c.chance_rho)
     # With k near d every direction lies in the null space; rho cannot exceed 1, so this leaves room for none.
     return (
         _below(
             "logit_var",
-            f"LogitVar below {t.entropy_logit_var:g} x the layer's median",
+            f"LogitVar below {t.entropy_logit_var:g} x the least of random directions",
             c.logit_var,
-            t.entropy_logit_var * median(c.logit_var),
+            t.entropy_logit_var * c.chance_logit_var,
         ),
-        _above("rho", f"rho above {t.entropy_rho:g} and {t.entropy_rho_chance:g} x chance", c.rho, rho),
+        _above("rho", f"rho (k = {c.k}) above {t.entropy_rho:g} and {t.entropy_rho_chance:g} x chance", c.rho, rho),
         _above(
             "norm",
             f"norm above {t.entropy_norm:g} x the layer's median (speaks for it, not required)",
@@ -169,7 +209,12 @@ def _frequency(c: Columns, t: Thresholds) -> tuple[Condition, ...]:
         f"abs(frequency alignment) above {t.frequency_alignment:g}, {t.frequency_alignment_chance:g} x chance and "
         f"{t.frequency_alignment_median:g} x the layer's median"
     )
-    return (_above("frequency_alignment", text, size, max(t.frequency_alignment, *relative)),)
+    return (_above("frequency_alignment", text, size, _strictest(t.frequency_alignment, *relative)),)
+
+
+def _strictest(*thresholds: float) -> float:
+    """The largest; NaN where one is unknown (`max` would pass over it)."""
+    return float("nan") if any(math.isnan(each) for each in thresholds) else max(thresholds)
 
 
 def _above(name: str, text: str, values: Tensor, threshold: float, **more: bool) -> Condition:
@@ -182,19 +227,22 @@ def _below(name: str, text: str, values: Tensor, threshold: float, **more: bool)
 
 @dataclass(frozen=True, slots=True)
 class _Swept:
-    """Evidence as columns; NaN where the sweep has none."""
+    """Evidence as columns; NaN where the sweep has none. measured: the neurons that it speaks of."""
 
     values: Mapping[str, Float[Tensor, " n"]]
+    measured: Bool[Tensor, " n"]
 
     @classmethod
     def of(cls, evidence: Mapping[int, Evidence], n: int) -> _Swept:
         names = ("ln_mediated_fraction", "frequency_mediated_fraction", "mean_abs_d_entropy", "mean_abs_d_kl")
         columns = {name: torch.full((n,), float("nan"), dtype=torch.float64) for name in names}
+        measured = torch.zeros(n, dtype=torch.bool)
         for index, found in evidence.items():
+            measured[index] = True
             for name in names:
                 value = getattr(found, name)
                 columns[name][index] = float("nan") if value is None else value
-        return cls(columns)
+        return cls(columns, measured)
 
     def causal(self, share: str, effect: str, least: float, times: float) -> tuple[Condition, Condition]:
         fraction, size = self.values[f"{share}_fraction"], self.values[f"mean_abs_{effect}"]

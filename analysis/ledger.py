@@ -14,35 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis import components
+from analysis.components import Component
 from analysis.effects.clean import exact
 from analysis.model import Model
 from analysis.types import InputError
-
-Kind = Literal["embedding", "head", "mlp", "biases"]
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """Something that writes to the residual stream; ``index`` is the head's."""
-
-    kind: Kind
-    layer: int | None = None
-    index: int | None = None
-
-    def __str__(self) -> str:
-        match self.kind:
-            case "head":
-                return f"L{self.layer}H{self.index}"
-            case "mlp":
-                return f"MLP {self.layer}"
-            case _:
-                return self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +64,19 @@ def ledger(
             code="position_out_of_range",
             hint=f"Positions run from 0 to {len(token_ids) - 1}.",
         )
-    last = f"blocks.{model.last_layer}"
-    captured = model.run(model.tokens(token_ids), capture=_names(model))
-    at = {name: exact(value[0, position]) for name, value in captured.items()}
-    components, writes = _writes(model, at)
+    last = f"blocks.{model.last_layer}.hook_resid_post"
+    captured = model.run(model.tokens(token_ids), capture=[*components.names(model), last])
+    at = components.terms(model, {name: value[0, position] for name, value in captured.items()})
     readout = model.readout
-    resid = at[f"{last}.hook_resid_post"]
+    resid = exact(captured[last][0, position])
     xc, d = readout.centre(resid), model.d_model
-    neurons = at[f"{last}.mlp.hook_post"][:, None] * exact(model.write_rows(model.last_layer))
-    if readout.post_norm is not None:
-        neurons = neurons / readout.post_norm.scale(at[f"{last}.mlp.hook_out"])
+    neurons = at["neurons"][:, None] * exact(model.write_rows(model.last_layer))
     inside = None if null_basis is None else exact(null_basis) @ (exact(null_basis).T @ xc)
-    centred = readout.centre(writes)
+    centred = readout.centre(components.writes(model, at, positions=False))
     share = centred @ xc / d
     scale = float(readout.scale(resid))
     return Ledger(
-        components=tuple(components),
+        components=components.components(model, positions=False),
         share=share,
         null=None if inside is None else centred @ inside / d,
         neuron_share=neurons @ xc / d,
@@ -107,49 +85,3 @@ def ledger(
         eps=readout.eps,
         remainder=float(xc.square().mean() - share.sum()),
     )
-
-
-def _names(model: Model) -> list[str]:
-    last = f"blocks.{model.last_layer}"
-    names = ["blocks.0.hook_resid_pre", f"{last}.hook_resid_post", f"{last}.mlp.hook_post", f"{last}.mlp.hook_out"]
-    for layer in range(model.n_layers):
-        block = f"blocks.{layer}"
-        names += [f"{block}.attn.hook_z", f"{block}.attn.hook_out", f"{block}.hook_attn_out", f"{block}.hook_mlp_out"]
-    return list(dict.fromkeys(names))
-
-
-def _writes(model: Model, at: dict[str, Tensor]) -> tuple[list[Component], Float[Tensor, "component d_model"]]:
-    """Every component and what it wrote; biases last."""
-    components, writes = [Component("embedding")], [at["blocks.0.hook_resid_pre"]]
-    biases = torch.zeros_like(writes[0])
-    for layer in range(model.n_layers):
-        attention = at[f"blocks.{layer}.hook_attn_out"]
-        heads = _heads(model, layer, at)
-        biases = biases + attention - heads.sum(0)
-        components += [Component("head", layer, index) for index in range(len(heads))]
-        writes += list(heads)
-        mlp, bias = at[f"blocks.{layer}.hook_mlp_out"], _mlp_bias(model, layer, at)
-        biases = biases + bias
-        components.append(Component("mlp", layer))
-        writes.append(mlp - bias)
-    return [*components, Component("biases")], torch.stack([*writes, biases])
-
-
-def _heads(model: Model, layer: int, at: dict[str, Tensor]) -> Float[Tensor, "head d_model"]:
-    """What each head wrote, through the norm behind the attention where there is one; the output bias left out."""
-    z = at[f"blocks.{layer}.attn.hook_z"].view(model.n_heads, -1)
-    heads = torch.einsum("hd,hdm->hm", z, exact(model.W_O(layer)))
-    gain = model.post_attention_gain(layer)
-    return heads if gain is None else heads * exact(gain) / _rms(at[f"blocks.{layer}.attn.hook_out"], model)
-
-
-def _mlp_bias(model: Model, layer: int, at: dict[str, Tensor]) -> Float[Tensor, " d_model"]:
-    """The MLP's output bias. Post-norm models have none."""
-    bias = model.mlp_bias(layer, "b_out")
-    return torch.zeros_like(at[f"blocks.{layer}.hook_mlp_out"]) if bias is None else exact(bias)
-
-
-def _rms(x: Float[Tensor, " d_model"], model: Model) -> Float[Tensor, ""]:
-    post_norm = model.readout.post_norm
-    assert post_norm is not None
-    return post_norm.scale(x)

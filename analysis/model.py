@@ -7,9 +7,8 @@ exception. Not thread-safe: hooks are global to the model, so one thread owns it
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,19 +17,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis import folder as folders
+from analysis import loading
+from analysis.folder import hash_files as hash_files
+from analysis.identity import identify, vocabulary_sha256
 from analysis.metrics import wide
 from analysis.plain import Hook as Hook
 from analysis.plain import Plain, close
 from analysis.readout import PostNorm, Readout, SelfCheck, fold
 from analysis.registry import ModelSpec
+from analysis.tokens import Tokenized
 from analysis.types import InputError, NeuronId, UnsupportedModelError
-from analysis.undisturbed import undisturbed
-from analysis.vocab import token_texts
 
 _PROBE_TOKENS = 12
 
 
-class Model:
+class Model(Tokenized):
     """A loaded causal language model with its Readout. Build it with `load` (or `from_objects` in tests)."""
 
     def __init__(self, spec: ModelSpec, bridge: Any, plain: Plain, tokenizer: Any, *, weights_sha256: str) -> None:
@@ -48,63 +50,19 @@ class Model:
         self.d_head: int = config.d_head
         self.n_ctx: int = config.n_ctx
         self.d_vocab: int = bridge.original_model.config.vocab_size
-        self.n_tokens = min(len(tokenizer), self.d_vocab)
         self.norm: Literal["LN", "RMS"] = "RMS" if config.uses_rms_norm else "LN"
         self.gated: bool = bool(config.gated_mlp)
         self.parallel: bool = bool(config.parallel_attn_mlp)
         parameter = next(bridge.original_model.parameters())
         self.device: torch.device = parameter.device
         self.dtype: torch.dtype = parameter.dtype
+        self.identity = identify(weights_sha256, self.dtype, bridge.original_model.config, tokenizer)
         self.architecture = type(bridge.original_model).__name__
         self.readout = self._fold()
         self.self_check = self._check_readout()
         self._take_short_way()
 
     # tokens
-
-    @property
-    def bos_id(self) -> int | None:
-        found: int | None = self.tokenizer.bos_token_id
-        return found
-
-    @cached_property
-    def vocabulary(self) -> list[str]:
-        """The text of every id, d_vocab of them."""
-        return token_texts(self.tokenizer, self.d_vocab)
-
-    @cached_property
-    def excluded_ids(self) -> frozenset[int]:
-        """BOS, EOS, padding, and newline in GPT models: what the paper's token filter leaves out."""
-        special = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
-        if self.architecture.startswith("GPT"):
-            newline = self.tokenizer("\n", add_special_tokens=False).input_ids
-            special |= set(newline) if len(newline) == 1 else set()
-        return frozenset(index for index in special if index is not None)
-
-    def prepends_bos(self) -> bool:
-        """Whether text gets a BOS when a request does not say: the registry's word, else the tokenizer's habit."""
-        if self.bos_id is None:
-            return False
-        if self.spec.prepend_bos is not None:
-            return self.spec.prepend_bos
-        ids = self.tokenizer("a").input_ids
-        return bool(ids) and ids[0] == self.bos_id
-
-    def encode(self, text: str, *, prepend_bos: bool | None = None) -> list[int]:
-        """Token ids of ``text``, with at most one BOS in front. ``prepend_bos`` None: see `prepends_bos`."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        return self.with_bos(ids, self.prepends_bos() if prepend_bos is None else prepend_bos)
-
-    def with_bos(self, ids: Sequence[int], prepend: bool) -> list[int]:
-        """``ids`` with one BOS in front when asked for; never two."""
-        if not prepend or (ids and ids[0] == self.bos_id):
-            return list(ids)
-        if self.bos_id is None:
-            raise InputError(f"{self.key} has no BOS token.", code="no_bos", hint="Leave prepend_bos out.")
-        return [self.bos_id, *ids]
-
-    def token_texts(self, ids: Iterable[int]) -> list[str]:
-        return [self.vocabulary[index] for index in ids]
 
     def tokens(self, ids: Sequence[int]) -> Int[Tensor, "1 pos"]:
         """One row of ids on the model's device; InputError when there are none, too many, or unknown ones."""
@@ -135,6 +93,25 @@ class Model:
 
         User hooks run first, so what is captured is what the rest of the model saw.
         """
+        captured, _ = self._run(tokens, capture, hooks, use_cache=False)
+        return captured
+
+    @torch.inference_mode()
+    def extend(
+        self,
+        tokens: Int[Tensor, "1 pos"],
+        cache: Any = None,
+        *,
+        capture: Sequence[str] = (),
+        hooks: Sequence[Hook] = (),
+    ) -> tuple[dict[str, Tensor], Any]:
+        """`run` on tokens that follow those in ``cache`` (keys and values; None: they are the first), and the cache
+        with them in it, which is changed in place."""
+        return self._run(tokens, capture, hooks, use_cache=True, past_key_values=cache)
+
+    def _run(
+        self, tokens: Int[Tensor, "batch pos"], capture: Sequence[str], hooks: Sequence[Hook], **more: Any
+    ) -> tuple[dict[str, Tensor], Any]:
         captured: dict[str, Tensor] = {}
 
         def keep(name: str) -> Hook:
@@ -145,14 +122,14 @@ class Model:
 
         every = [*hooks, *map(keep, capture)]
         if self._plain.covers(name for name, _ in every):
-            self._plain.run(tokens, every)
-            return captured
-        with self._hooked(every):
-            undisturbed(lambda: self._bridge.original_model.base_model(input_ids=tokens, use_cache=False))
-        missing = set(capture) - captured.keys()
-        if missing:
-            raise UnsupportedModelError(f"{self.architecture} never reaches the hooks {sorted(missing)}.")
-        return captured
+            out = self._plain.run(tokens, every, **more)
+        else:
+            with self._hooked(every):
+                out = self._bridge.original_model.base_model(input_ids=tokens, **more)
+            missing = set(capture) - captured.keys()
+            if missing:
+                raise UnsupportedModelError(f"{self.architecture} never reaches the hooks {sorted(missing)}.")
+        return captured, getattr(out, "past_key_values", None)
 
     def _take_short_way(self) -> None:
         """Let runs go without the bridge where they can; not where it computes differently (NeoX in float64), for clean
@@ -169,7 +146,7 @@ class Model:
     ) -> Float[Tensor, "batch pos d_vocab"]:
         """The model's own logits, in its own dtype."""
         with self._hooked(hooks):
-            out = undisturbed(lambda: self._bridge.original_model(input_ids=tokens, use_cache=False))
+            out = self._bridge.original_model(input_ids=tokens, use_cache=False)
         logits: Tensor = out.logits
         return logits
 
@@ -181,10 +158,8 @@ class Model:
 
     @torch.inference_mode()
     def generate(self, ids: Sequence[int], n_tokens: int) -> list[int]:
-        """``ids`` continued greedily by ``n_tokens`` tokens (or up to n_ctx), with a key-value cache."""
-        return undisturbed(lambda: self._generate(ids, n_tokens))
-
-    def _generate(self, ids: Sequence[int], n_tokens: int) -> list[int]:
+        """``ids`` continued greedily by ``n_tokens`` tokens (or up to n_ctx), as transformers does: without any of the
+        numbers of `analysis.generate`."""
         out = list(ids)
         step, cache = self.tokens(ids), None
         for _ in range(min(n_tokens, self.n_ctx - len(ids))):
@@ -235,6 +210,30 @@ class Model:
         gain = norm.get("weight")
         return None if gain is None else gain + self._gain_offset, norm.get("bias")
 
+    def attention_norm(self, layer: int) -> tuple[Float[Tensor, " d_model"] | None, Float[Tensor, " d_model"] | None]:
+        """Gain (with the architecture's offset, if any) and bias of the norm that an attention reads through."""
+        norm = _norm_parameters(self._bridge.blocks[layer].ln1)
+        gain = norm.get("weight")
+        return None if gain is None else gain + self._gain_offset, norm.get("bias")
+
+    def activation(self, layer: int) -> Callable[[Tensor], Tensor]:
+        """The function between an MLP's input and its neurons (of the gate in a gated MLP)."""
+        mlp = self._bridge.blocks[layer].mlp._original_component
+        found: Callable[[Tensor], Tensor] = next(
+            getattr(mlp, name) for name in ("act", "act_fn", "activation_fn") if hasattr(mlp, name)
+        )
+        return found
+
+    @property
+    def eps(self) -> float:
+        """What the norms add to a mean square."""
+        return float(self._bridge.cfg.eps)
+
+    def W_V(self, layer: int) -> Float[Tensor, "n_heads d_model d_head"]:
+        """Value weights, those of shared keys and values once a head."""
+        found: Tensor = self._bridge.blocks[layer].attn.W_V
+        return found.detach().repeat_interleave(self.n_heads // found.shape[0], 0)
+
     def W_O(self, layer: int) -> Float[Tensor, "n_heads d_head d_model"]:
         found: Tensor = self._bridge.blocks[layer].attn.W_O
         return found.detach()
@@ -279,7 +278,7 @@ class Model:
                 bias=wide(norm["bias"]) if norm.get("bias") is not None else None,
                 eps=float(bridge.cfg.eps),
                 layer_norm=self.norm == "LN",
-                n_tokens=self.n_tokens,
+                known=self.known,
                 soft_cap=float(cap) if cap else None,
                 post_norm=None
                 if post is None
@@ -323,7 +322,8 @@ class Model:
 
     def _probe(self) -> Int[Tensor, "1 pos"]:
         generator = torch.Generator().manual_seed(0)
-        return torch.randint(self.n_tokens, (1, min(_PROBE_TOKENS, self.n_ctx)), generator=generator).to(self.device)
+        places = torch.randint(self.n_tokens, (1, min(_PROBE_TOKENS, self.n_ctx)), generator=generator)
+        return self.known[places].to(self.device)
 
     def _tolerance(self) -> float:
         """METHODS section 1; transformers computes RMS norms in float32 whatever the dtype."""
@@ -337,26 +337,22 @@ def _norm_parameters(norm: Any) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in norm._original_component.named_parameters()}
 
 
-def hash_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the contents of files, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
+def count_tokens(folder: Path, texts: Iterable[str], *, name: str | None = None) -> np.ndarray:
+    """How often each id of a folder's tokenizer occurs in ``texts``, without special tokens; int64 (largest id + 1,).
 
-
-def count_tokens(folder: Path, texts: Iterable[str]) -> np.ndarray:
-    """How often each id of a folder's tokenizer occurs in ``texts``, without special tokens; int64 (n_tokens,)."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    counts = np.zeros(len(tokenizer), dtype=np.int64)
+    name: the model's, for errors; the folder's by default. UnsupportedModelError as for `load`.
+    """
+    tokenizer = loading.tokenizer(folder, name or folder.name)
+    counts = np.zeros(max(tokenizer.get_vocab().values()) + 1, dtype=np.int64)  # ids may have holes
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         counts += np.bincount(ids, minlength=len(counts)) if ids else 0
     return counts
+
+
+def vocabulary_of(folder: Path, name: str) -> str:
+    """`vocabulary_sha256` of a folder's tokenizer. UnsupportedModelError as for `load`."""
+    return vocabulary_sha256(loading.tokenizer(folder, name))
 
 
 def load(
@@ -364,22 +360,26 @@ def load(
 ) -> Model:
     """Load a model folder (``folder``, else the spec's own) and check its readout.
 
-    safetensors only, no remote code, no network. UnsupportedModelError when the closed form does not hold for it.
+    safetensors only, no remote code, no network. UnsupportedModelError when a weight is missing, left over or of
+    another shape, when the folder brings code or an adapter, and when the closed form does not hold for it; InputError
+    when the files change meanwhile. What becomes of them afterwards changes nothing in the model.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # a library does not write to the terminal
     path = folder or spec.folder
     if path is None:
         raise InputError(f"{spec.key} has not been downloaded.", hint="Serve it once with the network on.")
-    hf_model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, attn_implementation="eager", use_safetensors=True, local_files_only=True
-    )
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    return from_objects(
-        spec, hf_model.to(device).eval(), tokenizer, weights_sha256=hash_files(path.glob("*.safetensors"))
-    )
+    there = folders.stamps(path)
+    hf_model = loading.owned(loading.weights(path, spec.key, dtype).to(device)).eval()
+    tokenizer = loading.tokenizer(path, spec.key)
+    weights_sha256 = hash_files(path.glob("*.safetensors"))
+    if folders.stamps(path) != there:
+        raise InputError(
+            f"The files of {spec.key} changed while they were read.",
+            code="folder_changed",
+            hint="Load it again once they are whole.",
+        )
+    with loading.explained(f"{spec.key} ({type(hf_model).__name__}) cannot be served", path, spec.key, hint=None):
+        told = replace(spec, dequantized=folders.dequantized(path))
+        return from_objects(told, hf_model, tokenizer, weights_sha256=weights_sha256)
 
 
 def from_objects(spec: ModelSpec, hf_model: Any, tokenizer: Any, *, weights_sha256: str) -> Model:
@@ -394,4 +394,5 @@ def from_objects(spec: ModelSpec, hf_model: Any, tokenizer: Any, *, weights_sha2
         raise UnsupportedModelError(
             f"TransformerLens knows no {type(hf_model).__name__}.", hint="Its hooks are needed to see the activations."
         ) from error
+    loading.require_parts(bridge, spec.key, type(hf_model).__name__)
     return Model(spec, bridge, plain, tokenizer, weights_sha256=weights_sha256)

@@ -19,8 +19,6 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from analysis.undisturbed import undisturbed
-
 Hook = tuple[str, Callable[[Tensor], Tensor | None]]
 """(hook name, function of the activation): the function returns a new tensor, or None to leave it as it is."""
 
@@ -76,12 +74,12 @@ class Plain:
         """Whether all of these can be reached without the bridge."""
         return self.sites.keys() >= set(names)
 
-    def run(self, tokens: Int[Tensor, "batch pos"], hooks: Sequence[Hook]) -> None:
-        """One forward pass up to the final norm, with hooks at sites that are covered."""
+    def run(self, tokens: Int[Tensor, "batch pos"], hooks: Sequence[Hook], **more: Any) -> Any:
+        """One forward pass up to the final norm, with hooks at sites that are covered. more: as transformers has it."""
         with ExitStack() as stack:
             for name, function in hooks:
                 stack.callback(self.sites[name].hook(function, tokens.shape).remove)
-            undisturbed(lambda: self.model.base_model(input_ids=tokens, use_cache=False))
+            return self.model.base_model(input_ids=tokens, **({"use_cache": False} | more))
 
 
 def close(a: Tensor, b: Tensor) -> bool:

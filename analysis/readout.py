@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -47,8 +47,9 @@ class Readout:
 
     W_U: (d_model, d_vocab), folded, centred as the flags say. b_U: (d_vocab,). W_out: (d_mlp, d_model), each row the
     write direction of a last-layer neuron (centred over d_model for LayerNorm; raw for post-norm models).
-    vocab_mean_W, vocab_mean_b: what centring over the vocabulary took away. n_tokens: ids the tokenizer knows;
-    d_vocab may be padded beyond it. fixed_scale: the "no LayerNorm" switch, a constant in place of s.
+    vocab_mean_W, vocab_mean_b: what centring over the vocabulary took away. known: the ids that the tokenizer
+    knows, ascending; the others are padding, behind them or between them. fixed_scale: the "no LayerNorm" switch, a
+    constant in place of s.
     """
 
     W_U: Float[Tensor, "d_model d_vocab"]
@@ -59,7 +60,7 @@ class Readout:
     vocab_centred: bool
     vocab_mean_W: Float[Tensor, " d_model"]
     vocab_mean_b: Float[Tensor, ""]
-    n_tokens: int
+    known: Int[Tensor, " n_tokens"]
     soft_cap: float | None = None
     post_norm: PostNorm | None = None
     fixed_scale: float | None = None
@@ -76,6 +77,16 @@ class Readout:
     def d_mlp(self) -> int:
         return self.W_out.shape[0]
 
+    @property
+    def n_tokens(self) -> int:
+        return len(self.known)
+
+    def of_known(self, values: Shaped[Tensor, "*rows d_vocab"]) -> Shaped[Tensor, "*rows n_tokens"]:
+        """The last axis without padding; a view where all padding lies behind the known ids."""
+        if int(self.known[-1]) == self.n_tokens - 1:
+            return values[..., : self.n_tokens]
+        return values.index_select(-1, self.known.to(values.device))
+
     def centre(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """xc: centred over d_model for LayerNorm, itself for RMSNorm."""
         return x - x.mean(-1, keepdim=True) if self.centred else x
@@ -91,11 +102,13 @@ class Readout:
         return z if self.soft_cap is None else self.soft_cap * torch.tanh(z / self.soft_cap)
 
     def logits(
-        self, x: Float[Tensor, "*batch d_model"], *, scale: Float[Tensor, "*batch"] | None = None
+        self, x: Float[Tensor, "*batch d_model"], *, scale: Float[Tensor, "*batch"] | None = None, capped: bool = True
     ) -> Float[Tensor, "*batch d_vocab"]:
-        """Logits of residual vectors; with ``scale`` the LN scale is frozen to the given values."""
+        """Logits of residual vectors; with ``scale`` the LN scale is frozen to the given values. Not ``capped``: those
+        before the soft cap."""
         s = self.scale(x) if scale is None else scale
-        return self.cap(linear(self.centre(x) / s.unsqueeze(-1), self.W_U.T, self.b_U))
+        z = linear(self.centre(x) / s.unsqueeze(-1), self.W_U.T, self.b_U)
+        return self.cap(z) if capped else z
 
     def log_probs(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
         return self.logits(x).log_softmax(-1)
@@ -167,14 +180,15 @@ def fold(
     bias: Float[Tensor, " d_model"] | None,
     eps: float,
     layer_norm: bool,
-    n_tokens: int,
+    known: Int[Tensor, " n_tokens"] | None = None,
     soft_cap: float | None = None,
     post_norm: PostNorm | None = None,
     centre_vocab: bool = True,
 ) -> Readout:
     """Fold raw weights into a Readout. Pure: the arguments are left as they are.
 
-    gain is what multiplies the normalised vector: gamma, or 1 + gamma where the architecture stores an offset.
+    gain is what multiplies the normalised vector: gamma, or 1 + gamma where the architecture stores an offset. known:
+    ids of the tokenizer; None: all of them.
     """
     b = torch.zeros_like(W_U[0]) if b_U is None else b_U.clone()
     if bias is not None:
@@ -198,7 +212,7 @@ def fold(
         vocab_centred=centre_vocab,
         vocab_mean_W=mean_W,
         vocab_mean_b=mean_b,
-        n_tokens=n_tokens,
+        known=torch.arange(W_U.shape[1]) if known is None else known,
         soft_cap=soft_cap,
         post_norm=post_norm,
     )

@@ -1,12 +1,11 @@
 """Reference means: the average activation of every neuron over a text, the baseline of mean ablation.
 
-The paper's baseline is the mean over all positions of its corpus, BOS included (METHODS section 3). Computed once for a
-model and a text, then kept beside it.
+The paper's baseline is the mean over all positions of its corpus, BOS included (METHODS section 3); first tokens that
+are attention sinks are left out here (`analysis.sinks`). Computed once for a model and a text, then kept beside it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from analysis import sinks
+from analysis.files import replaced
 from analysis.model import Model
 from analysis.types import InputError
+
+MOST_UNKNOWN = 0.05
+"""A larger share of unknown tokens is refused: a mean over them is one over a text that the model never saw."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceMeans:
-    """means: float32, every neuron of every layer. source: the text they were taken over. n_tokens: how many."""
+    """means: float32, every neuron of every layer. source: the text they were taken over. n_tokens: how many.
+    unknown: share of them that the tokenizer does not know; None where a file does not say. sinks: how many first
+    tokens of rows were left out as attention sinks; they are not among n_tokens."""
 
     means: Float[Tensor, "n_layers d_mlp"]
     source: str
     n_tokens: int
     weights_sha256: str
+    unknown: float | None = None
+    sinks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +60,68 @@ def rows_of(model: Model, texts: Sequence[str], *, length: int | None = None) ->
     return rows
 
 
-def compute(model: Model, rows: Sequence[Sequence[int]], *, source: str) -> Iterator[Progress]:
-    """Average every MLP activation over all positions of ``rows``, one row a step; sums are float64."""
+def unknown_id(model: Model) -> int | None:
+    """The token for what the tokenizer cannot read. None where there is none, or where it is written like the beginning
+    or end of a text, as in byte-level tokenizers, which read everything."""
+    found: int | None = model.tokenizer.unk_token_id
+    return None if found in (model.bos_id, model.tokenizer.eos_token_id) else found
+
+
+def unknown_share(model: Model, rows: Sequence[Sequence[int]]) -> float:
+    """Share of the tokens that stand for what the tokenizer cannot read."""
+    unknown = unknown_id(model)
+    if unknown is None:
+        return 0.0
+    return sum(list(row).count(unknown) for row in rows) / max(1, sum(map(len, rows)))
+
+
+def check_read(unknown: float, model: Model, source: str, *, hint: str) -> None:
+    """InputError where more than MOST_UNKNOWN of a text's tokens are unknown."""
+    if unknown > MOST_UNKNOWN:
+        raise InputError(
+            f"{unknown:.0%} of the tokens of {source} are unknown to the tokenizer of {model.key}; a mean over them "
+            f"would say nothing (at most {MOST_UNKNOWN:.0%} may be)",
+            code="unreadable_reference",
+            hint=hint,
+        )
+
+
+def compute(
+    model: Model, rows: Sequence[Sequence[int]], *, source: str, keep_sinks: bool = False
+) -> Iterator[Progress]:
+    """Average every MLP activation over all positions of ``rows`` but attention sinks, one row a step; sums are
+    float64. InputError where more than MOST_UNKNOWN of the tokens are unknown."""
     if not rows:
         raise InputError("The reference text is empty.", code="empty_text")
+    unknown = unknown_share(model, rows)
+    check_read(unknown, model, source, hint=f"Name a text that it can read: --reference {model.key}=FILE.")
     names = [f"blocks.{layer}.mlp.hook_post" for layer in range(model.n_layers)]
     total = torch.zeros(model.n_layers, model.d_mlp, dtype=torch.float64, device=model.device)
-    n_tokens = 0
+    n_tokens = n_sinks = 0
     for done, row in enumerate(rows, start=1):
         captured = model.run(model.tokens(row), capture=names)
-        total += torch.stack([captured[name][0].double().sum(0) for name in names])
-        n_tokens += len(row)
+        skip = sinks.sinks_in(model, len(row), keep=keep_sinks)
+        total += torch.stack([captured[name][0, skip:].double().sum(0) for name in names])
+        n_tokens += len(row) - skip
+        n_sinks += skip
         if done < len(rows):
             yield Progress(done, len(rows))
     means = (total / n_tokens).float().cpu()
-    yield Progress(len(rows), len(rows), ReferenceMeans(means, source, n_tokens, model.weights_sha256))
+    made = ReferenceMeans(means, source, n_tokens, model.weights_sha256, unknown, n_sinks)
+    yield Progress(len(rows), len(rows), made)
 
 
 def save(reference: ReferenceMeans, path: Path) -> None:
-    """Write to a temporary name and rename: a reader sees the whole file or none."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """A reader sees the whole file or none."""
     metadata = {
         "source": reference.source, "n_tokens": str(reference.n_tokens), "weights_sha256": reference.weights_sha256
     }  # fmt: skip
-    save_file({"means": reference.means.contiguous()}, temporary, metadata=metadata)
-    os.replace(temporary, path)
+    if reference.sinks:
+        metadata["sinks"] = str(reference.sinks)
+    if reference.unknown is not None:
+        metadata["unknown"] = repr(reference.unknown)
+    with replaced(path) as temporary:
+        save_file({"means": reference.means.contiguous()}, temporary, metadata=metadata)
 
 
 def load(path: Path) -> ReferenceMeans:
@@ -84,8 +129,10 @@ def load(path: Path) -> ReferenceMeans:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            return ReferenceMeans(
-                file.get_tensor("means"), metadata["source"], int(metadata["n_tokens"]), metadata["weights_sha256"]
-            )
+            means = file.get_tensor("means").clone()  # in memory of its own: the file may be written over
+            unknown = float(metadata["unknown"]) if "unknown" in metadata else None
+            n_tokens, weights_sha256 = int(metadata["n_tokens"]), metadata["weights_sha256"]
+            n_sinks = int(metadata.get("sinks", 0))
+            return ReferenceMeans(means, metadata["source"], n_tokens, weights_sha256, unknown, n_sinks)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise InputError(f"{path.name} holds no reference means: {error}", code="bad_reference") from error

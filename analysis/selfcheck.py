@@ -41,7 +41,7 @@ def run(model: Model, *, seed: int = 0) -> list[Finding]:
     """Try every identity on random tokens and random last-layer neurons of ``model``."""
     generator = torch.Generator().manual_seed(seed)
     n_tokens = min(_N_TOKENS, model.n_ctx)
-    ids = torch.randint(model.n_tokens, (n_tokens,), generator=generator).tolist()
+    ids = model.known[torch.randint(model.n_tokens, (n_tokens,), generator=generator)].tolist()
     indices = torch.randperm(model.d_mlp, generator=generator)[:_N_NEURONS].tolist()
     clean = trace(model, ids)
     tokens = model.tokens(ids)

@@ -2,69 +2,32 @@
 finished.
 
     manifest.json                    config, provenance, hashes; written once; another config is refused
-    tokens.i32, offsets.i64          the rows (analysis.corpus)
+    tokens.i32, offsets.i64, documents.i32   the rows (analysis.corpus)
     <stage>/00003.<sha256>.safetensors   one file a shard; its name carries the hash of its content
     result.json, ...                 the merged result, result.json last, with the hashes of the other files
 
-Every file is written to a temporary name, fsynced and renamed, and the folder is fsynced: a reader sees the whole file
-or none. A shard whose content does not hash to its name (a flipped byte, a truncated file) does not exist: it is
-removed and computed again. Nothing is pickled; no time stamp is stored, so equal runs are equal bytes.
+Every file is written by `analysis.files`: a reader sees the whole file or none. A shard whose content does not hash to
+its name (a flipped byte, a truncated file) does not exist: it is removed and computed again. Nothing is pickled; no
+time stamp is stored, so equal runs are equal bytes.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from safetensors import numpy as tensors
 
-from analysis.types import CapacityError, InputError, NotFoundError
+from analysis.files import write_bytes
+from analysis.types import InputError, NotFoundError
 
 MANIFEST, RESULT = "manifest.json", "result.json"
 Arrays = dict[str, np.ndarray]
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under ``path`` whole, once the block has ended well; CapacityError when the disk is full."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CapacityError(
-                f"The disk is full: {path.name} could not be written.",
-                code="disk_full",
-                hint="Make room and resume; what was finished is kept.",
-            ) from error
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    with atomic_file(path) as file:
-        file.write(content)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

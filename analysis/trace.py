@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis import metrics
+from analysis.apply import edited
 from analysis.attention import check_head, head_hooks, mean_outputs
 from analysis.frequency import Unigram
 from analysis.metrics import wide
@@ -207,13 +208,7 @@ def _edited(
     """A new tensor with the interventions carried out (all on one layer)."""
     n_positions = activations.shape[1]
     check_disjoint(interventions, n_positions)
-    edited = activations.clone()
-    for intervention in interventions:
-        neuron = intervention.neuron
-        where = torch.tensor(list(intervention.at(n_positions)), device=activations.device)
-        mean = None if means is None else float(means[neuron.layer, neuron.index])
-        edited[:, where, neuron.index] = intervention.apply(activations[:, where, neuron.index], mean)
-    return edited
+    return edited(activations, [(item, item.at(n_positions)) for item in interventions], means)
 
 
 def position_metrics(

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
-
-import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
 
 Baseline = Literal["mean", "prompt_mean", "zero"] | float
 """What an ablated activation is set to: the model's reference mean, the mean over this prompt, zero, or a value."""
@@ -35,6 +31,11 @@ class NullscopeError(Exception):
         self.message = message
         self.hint = hint
         self.code = code or type(self).code
+
+    @property
+    def told(self) -> str:
+        """What happened and what to do, on one line."""
+        return " ".join(filter(None, (self.message, self.hint)))
 
 
 class InputError(NullscopeError):
@@ -61,13 +62,35 @@ class CapacityError(NullscopeError):
     code = "does_not_fit"
 
 
+class DiskFullError(NullscopeError):
+    """What was to be written found no room on the disk; nothing of it is left."""
+
+    code = "disk_full"
+
+
 class UnsupportedModelError(NullscopeError):
-    """The model's architecture is one for which the mathematics here would be wrong."""
+    """The model is not served: the mathematics here would be wrong for it, or its folder is not whole."""
 
     code = "unsupported_model"
 
 
-_NEURON = re.compile(r"(\d{1,4})\.(\d{1,7})")
+NEURON = r"([0-9]{1,4})\.([0-9]{1,7})"
+"""How a neuron is written, `layer.index`, as a regular expression."""
+
+HEAD = r"([0-9]{1,4})\.([0-9]{1,4})"
+"""How a head is written, `layer.head`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelId:
+    """Which model, exactly: all that its numbers follow from but the code. A name may stand for another one tomorrow.
+
+    weights_sha256: of its files of weights. form_sha256: of its configuration and its tokenizer.
+    """
+
+    weights_sha256: str
+    dtype: str
+    form_sha256: str
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -79,7 +102,7 @@ class NeuronId:
 
     @classmethod
     def parse(cls, text: str) -> NeuronId:
-        match = _NEURON.fullmatch(text.strip())
+        match = re.fullmatch(NEURON, text)
         if match is None:
             raise InputError(
                 f"{text[:40]!r} is not a neuron.", code="invalid_neuron", hint="Write layer.index, for example 11.2378."
@@ -109,11 +132,12 @@ class HeadId:
 
     @classmethod
     def parse(cls, text: str) -> HeadId:
-        layer, dot, head = text.strip().partition(".")
-        if not (dot and layer.isdecimal() and head.isdecimal() and len(text) < 16):
-            raise InputError(
-                f"{text[:40]!r} is not a head.", code="invalid_head", hint="Write layer.head, such as 5.1."
-            )
+        """From ``5.1`` or ``L5H1``; InputError."""
+        match = re.fullmatch(rf"{HEAD}|L([0-9]{{1,4}})H([0-9]{{1,4}})", text)
+        if match is None:
+            hint = "Write layer.head, such as 5.1 or L5H1."
+            raise InputError(f"{text[:40]!r} is not a head.", code="invalid_head", hint=hint)
+        layer, head = (digits for digits in match.groups() if digits is not None)
         return cls(int(layer), int(head))
 
     def __str__(self) -> str:
@@ -176,22 +200,6 @@ class Intervention:
     def at(self, n_positions: int) -> range | tuple[int, ...]:
         """The positions touched in a text of ``n_positions`` tokens; InputError when one lies outside."""
         return _touched(self.positions, n_positions, f"neuron {self.neuron}")
-
-    def apply(self, activation: Tensor, mean: float | None) -> Tensor:
-        """The new activations at the touched positions (any shape)."""
-        match self.mode:
-            case "mean":
-                if mean is None:
-                    raise reference_not_ready()
-                return torch.full_like(activation, mean)
-            case "zero":
-                return torch.zeros_like(activation)
-            case "value":
-                return torch.full_like(activation, float(self.value or 0.0))
-            case "scale":
-                return activation * float(self.value or 0.0)
-            case "clip":
-                return activation.clamp(self.min, self.max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,14 +280,3 @@ class TokenFilter:
     first: int = 3
     last: int = 1
     exclude_specials: bool = True
-
-    def mask(self, tokens: Int[Tensor, "batch pos"], excluded: Collection[int]) -> Bool[Tensor, "batch pos"]:
-        """True at kept positions. The last position is never kept: nothing follows it."""
-        length = tokens.shape[1]
-        keep = torch.zeros_like(tokens, dtype=torch.bool)
-        keep[:, self.first : max(length - max(self.last, 1), 0)] = True
-        if self.exclude_specials and excluded:
-            special = torch.isin(tokens, torch.tensor(sorted(excluded), device=tokens.device, dtype=tokens.dtype))
-            keep &= ~special
-            keep[:, :-1] &= ~special[:, 1:]
-        return keep

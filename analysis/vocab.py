@@ -1,15 +1,19 @@
 """What a token looks like: the exact text of one id, invisible bytes made visible.
 
 Decoding ids one by one loses leading spaces (SentencePiece) or shows half a character as U+FFFD (byte-level BPE).
-Here every id gets the text that it contributes; bytes that are no complete character are written as ``\\xNN``.
+Here every id gets the text that it contributes inside a text, by the tokenizer's own decoder; bytes that are no
+complete character are written as ``\\xNN``.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+_BESIDE = "a"  # stands on both sides of a piece: what a decoder does to the ends of a text is not the piece's
 
 
 def _byte_level_alphabet() -> dict[str, int]:
@@ -32,21 +36,59 @@ def _byte_level(piece: str) -> str:
     return piece
 
 
-def _sentencepiece(piece: str) -> str:
-    match = _BYTE_PIECE.fullmatch(piece)
-    return _from_bytes(bytes([int(match[1], 16)])) if match else piece.replace("\u2581", " ")
+def _inside(decode: Callable[[list[str]], str], piece: str) -> str:
+    """What a piece adds to a text between two others; itself where that cannot be told."""
+    after = decode([_BESIDE, _BESIDE]).removeprefix(_BESIDE)
+    whole = decode([_BESIDE, piece, _BESIDE])
+    if not (after and whole.startswith(_BESIDE) and whole.endswith(after) and len(whole) >= len(_BESIDE + after)):
+        return piece
+    return whole[len(_BESIDE) : len(whole) - len(after)]
+
+
+def _types(part: Any) -> set[str]:
+    """The types of a part of a tokenizer, as its JSON has it, and of the parts it is made of."""
+    if not isinstance(part, dict):
+        return set()
+    parts = [*part.get("decoders", ()), *part.get("pretokenizers", ()), *part.get("normalizers", ())]
+    return {str(part.get("type")), *(name for inner in parts for name in _types(inner))}
+
+
+def _reader(tokenizer: Any) -> tuple[Callable[[str], str], bool]:
+    """(piece -> text, whether added tokens are read by it too).
+
+    Those of a byte-level vocabulary stand for the very characters that they are written with.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # no parts to look at: SentencePiece's own library, or words
+        return lambda piece: piece.replace("\u2581", " "), True
+    form = json.loads(backend.to_str())
+    decoder = form["decoder"]
+    types = _types(decoder) if decoder else _types(form["pre_tokenizer"]) | _types(form["normalizer"])
+    if "ByteLevel" in types:
+        return _byte_level, False
+    if not decoder:
+        return (lambda piece: piece.replace("\u2581", " ")) if "Metaspace" in types else str, True
+    decode = backend.decoder.decode
+
+    def read(piece: str) -> str:
+        match = _BYTE_PIECE.fullmatch(piece) if "ByteFallback" in types else None
+        return _from_bytes(bytes([int(match[1], 16)])) if match else _inside(decode, piece)
+
+    return read, True
+
+
+def known_ids(tokenizer: Any, d_vocab: int) -> list[int]:
+    """The ids below d_vocab that a token of the tokenizer has, ascending; there may be holes between them."""
+    return sorted({index for index in tokenizer.get_vocab().values() if index < d_vocab})
 
 
 def token_texts(tokenizer: Any, d_vocab: int) -> list[str]:
     """The text of every id from 0 to d_vocab - 1; ids the tokenizer does not know read ``[id]``."""
-    pieces: list[str | None] = [None] * d_vocab
+    read, reads_added = _reader(tokenizer)
+    texts = [f"[{index}]" for index in range(d_vocab)]
+    added = tokenizer.added_tokens_decoder
     for piece, index in tokenizer.get_vocab().items():
         if index < d_vocab:
-            pieces[index] = piece
-    added = {index for index in tokenizer.get_added_vocab().values()}
-    known = [piece for piece in pieces if piece is not None]
-    convert = _sentencepiece if any("\u2581" in piece for piece in known) else _byte_level
-    return [
-        f"[{index}]" if piece is None else piece if index in added else convert(piece)
-        for index, piece in enumerate(pieces)
-    ]
+            verbatim = index in added and (added[index].special or not reads_added)
+            texts[index] = piece if verbatim else read(piece)
+    return texts

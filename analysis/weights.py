@@ -3,6 +3,7 @@
     norm        ‖w_i‖ of the write row as the final norm sees it (centred for LayerNorm)
     LogitVar    unbiased variance over tokens t of cos(W_U[:, t], w_i)
     skew, kurtosis of the same cosines (Pearson: a normal distribution has 3)
+    v           1 / (1 + ‖w_i W_U‖ / ‖w_i‖), w_i W_U centred over the vocabulary (Zahrivyi 2026)
     frequency alignment   cosine of w_i W_U with the frequency direction
     direct logit effect   w_i W_U: its largest and smallest tokens
 
@@ -32,6 +33,8 @@ CUDA_BLOCK_ELEMENTS = 1 << 26
 FLOPS_PER_STEP = 2e10
 """Work between two looks at the caller: well under half a second on one core."""
 
+Rows = Float[Tensor, "n d_model"]
+
 EXTREMES = 5
 """Tokens kept at each end of the direct logit effect."""
 
@@ -40,16 +43,18 @@ EXTREMES = 5
 class Vocabulary:
     """The unembedding as the quadratic forms need it, over the ``n_tokens`` known ids; float64.
 
-    gram: W_U W_Uᵀ. unit_mean, unit_covariance: of the columns scaled to length 1 (unbiased). inverse_norms: one over
-    each column's length, 0 for a zero column. frequency: W_U v, where counts are known; frequency_norm: ‖v‖ over
-    those ids.
+    gram: W_U W_Uᵀ; mean: of W_U's columns. unit_mean, unit_covariance: of the columns scaled to length 1 (unbiased).
+    inverse_norms: one over each column's length, 0 for a zero column. ids: what the columns stand for. frequency:
+    W_U v, where counts are known; frequency_norm: ‖v‖ over those ids.
     """
 
     W_U: Float[Tensor, "d_model n_tokens"]
     gram: Float[Tensor, "d_model d_model"]
+    mean: Float[Tensor, " d_model"]
     unit_mean: Float[Tensor, " d_model"]
     unit_covariance: Float[Tensor, "d_model d_model"]
     inverse_norms: Float[Tensor, " n_tokens"]
+    ids: Int[Tensor, " n_tokens"]
     frequency: Float[Tensor, " d_model"] | None
     frequency_norm: float
 
@@ -65,10 +70,10 @@ class Vocabulary:
         cls, readout: Readout, unigram: Unigram | None = None, *, padded: bool = False
     ) -> Iterator[Vocabulary | None]:
         """`of` in short steps; the last one yields it."""
-        W_U = readout.W_U if padded else readout.W_U[:, : readout.n_tokens]
+        W_U = readout.W_U if padded else readout.of_known(readout.W_U)
         d_model, n = W_U.shape
         gram = torch.zeros(d_model, d_model, dtype=torch.float64, device=W_U.device)
-        second, first = torch.zeros_like(gram), torch.zeros_like(gram[0])
+        second, first, total = torch.zeros_like(gram), torch.zeros_like(gram[0]), torch.zeros_like(gram[0])
         inverse = []
         for part in torch.split(W_U, vocabulary_width(d_model), dim=1):
             exact = part.double()
@@ -76,17 +81,21 @@ class Vocabulary:
             inverse.append(torch.where(norms > 0, 1 / norms, 0))
             unit = exact * inverse[-1]
             gram += exact @ exact.T
+            total += exact.sum(1)
             second += unit @ unit.T
             first += unit.sum(1)
             yield None
         mean = first / n
-        v = None if unigram is None else unigram.direction[:n].to(W_U.device, torch.float64)
+        v = None if unigram is None else unigram.direction.to(W_U.device, torch.float64)
+        v = v if v is None or padded else readout.of_known(v)
         yield cls(
             W_U,
             gram,
+            total / n,
             mean,
             (second - n * torch.outer(mean, mean)) / (n - 1),
             torch.cat(inverse),
+            torch.arange(n) if padded else readout.known,
             None if v is None else torch.cat([rows.double() @ v for rows in torch.split(W_U, 64)]),
             0.0 if v is None else float(v.norm()),
         )
@@ -94,6 +103,12 @@ class Vocabulary:
     def logit_var(self, unit: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
         """Of unit rows, in float64."""
         return quadratic(self.unit_covariance, unit.double())
+
+    def v_score(self, unit: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
+        """1 / (1 + ‖w W_U‖) of unit rows, w W_U centred over the known tokens; near 1 for what moves no logit."""
+        centred = self.gram - self.W_U.shape[1] * torch.outer(self.mean, self.mean)
+        found: Tensor = 1 / (1 + quadratic(centred, unit.double()).sqrt())
+        return found
 
     def alignment(self, rows: Float[Tensor, "n d_model"]) -> Float[Tensor, " n"]:
         """cos(w W_U, v); NaN without counts and for a row that moves no logit."""
@@ -153,14 +168,15 @@ def moments(rows: Float[Tensor, "n d_model"], vocabulary: Vocabulary, *, k: int 
         sums[1] += torch.linalg.vecdot(square, cosine)
         sums[2] += torch.linalg.vecdot(square, square)
     second, third, fourth = sums / W_U.shape[1]
+    ids = vocabulary.ids.to(W_U.device)
     still = second <= 1e-14  # what rounding leaves of constant cosines
     nothing = torch.full_like(second, float("nan"))
     return Moments(
         torch.where(still, nothing, third / second**1.5),
         torch.where(still, nothing, fourth / second**2),
-        top.tokens,
+        ids[top.tokens],
         top.values * norm.to(W_U.dtype),
-        bottom.tokens,
+        ids[bottom.tokens],
         -bottom.values * norm.to(W_U.dtype),
     )
 
@@ -201,6 +217,22 @@ def neurons_per_step(readout: Readout) -> int:
 def logit_effect(row: Float[Tensor, " d_model"], readout: Readout) -> Float[Tensor, " d_vocab"]:
     """w W_U: how one unit of activation moves each logit, before the LN scale divides."""
     return row.to(readout.W_U.dtype) @ readout.W_U
+
+
+def nearest(rows: Rows, index: int, most: int) -> list[tuple[int, float]]:
+    """(row, cosine) of the rows with the most similar or opposite direction to row ``index``, by falling absolute
+    cosine; a zero row has cosine 0."""
+    unit = torch.nn.functional.normalize(rows.float(), dim=1)
+    cosines = unit @ unit[index]
+    cosines[index] = 0
+    best = cosines.abs().topk(min(most, len(cosines) - 1)).indices
+    return list(zip(best.tolist(), cosines[best].tolist(), strict=True))
+
+
+def histogram(values: Float[Tensor, " n"], bins: int) -> tuple[list[float], list[int]]:
+    """(edges, counts): equal bins from the smallest to the largest value."""
+    counts, edges = torch.histogram(values.double().cpu(), bins)
+    return edges.tolist(), list(map(int, counts.tolist()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,16 +18,16 @@ import torch
 from starlette.testclient import TestClient
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from analysis import atlas
+from analysis import atlas, loading
 from analysis.atlas import Atlas, Controls, NeuronTable
 from analysis.model import Model, from_objects
 from analysis.nullspace import Spectrum
 from analysis.registry import ModelSpec
+from app.core.residency.atlas import file_of
+from app.core.residency.host import HOUSE, ModelHost
+from app.core.residency.resident import Resident
+from app.core.settings import Settings
 from app.main import create_app
-from app.residency.atlas import file_of
-from app.residency.host import HOUSE, ModelHost
-from app.residency.resident import Resident
-from app.settings import Settings
 from benchmarks.measure import DEMO, finish, seconds, table
 from benchmarks.memory import held
 
@@ -64,11 +64,9 @@ class _Wide:
 
 
 def random_model(size: str, spec: ModelSpec) -> Model:
-    from transformers import AutoTokenizer
-
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(attn_implementation="eager", n_positions=64, **SIZES[size])).eval()
-    tokenizer = AutoTokenizer.from_pretrained(DEMO, local_files_only=True)
+    tokenizer = loading.tokenizer(DEMO, DEMO.name)
     return from_objects(spec, model, _Wide(tokenizer, model.config.vocab_size), weights_sha256="0" * 64)
 
 
@@ -148,7 +146,7 @@ def made_up(model: Model) -> Atlas:
     spectrum = Spectrum(U, torch.linspace(100, 0, d, dtype=torch.float64), d - 13, True)
     rows = torch.randn(model.d_mlp, d, generator=g)
     norms = rows.norm(dim=1).double()
-    return Atlas(found, spectrum, spectrum, Controls(rows, norms, norms / 1000, norms / norms.max()))
+    return Atlas(found, spectrum, spectrum, Controls(rows, norms, norms / 1000, norms / norms.max()), "made up")
 
 
 def _ask(client: TestClient, path: str) -> float:

@@ -83,7 +83,6 @@ def random_layer(size: Size, n_positions: int) -> tuple[Readout, LastLayer, Unig
         bias=None,
         eps=1e-5,
         layer_norm=True,
-        n_tokens=size.d_vocab,
     )
     last = LastLayer(
         5 * torch.randn(n_positions, size.d_model, generator=g), torch.randn(n_positions, size.d_mlp, generator=g)

@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from analysis import loading
 from analysis.frequency import unigram
 from analysis.model import Model, from_objects, load
 from analysis.registry import ModelSpec, bundled
@@ -19,19 +20,17 @@ N_TOKENS = 64
 
 def gpt2_small() -> tuple[Model, Any]:
     """GPT-2 Small with random weights, wrapped, and a second copy that no hook has touched."""
-    from transformers import AutoTokenizer
 
     def build() -> Any:
         torch.manual_seed(0)
         return GPT2LMHeadModel(GPT2Config(attn_implementation="eager")).eval()
 
-    tokenizer = AutoTokenizer.from_pretrained(DEMO, local_files_only=True)
+    tokenizer = loading.tokenizer(DEMO, DEMO.name)
     return from_objects(ModelSpec("random"), build(), tokenizer, weights_sha256=""), build()
 
 
 def demo() -> tuple[Model, Any]:
-    plain = AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32, attn_implementation="eager").eval()
-    return load(bundled()), plain
+    return load(bundled()), loading.weights(DEMO, DEMO.name, torch.float32)
 
 
 def measure(model: Model, plain: Any) -> dict[str, float]:

@@ -23,6 +23,12 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     reveal(document);
+    // The address names the prompt that the page shows (never its text), so that going back brings the same one.
+    const bar = document.getElementById("state"), here = new URL(window.location.href);
+    if (bar?.dataset.prompt && document.querySelector("main textarea[name=text]") && !document.getElementById("run") && !here.searchParams.has("prompt")) {
+      here.searchParams.set("prompt", bar.dataset.prompt);
+      window.history.replaceState(window.history.state, "", here);
+    }
     // On a phone the navigation is wider than the screen; the page one is on stands in sight.
     const nav = document.querySelector(".top nav");
     const current = nav.querySelector("[aria-current]");
@@ -38,6 +44,58 @@
     const sharer = event.target.closest("button[type=button][data-share]");
     if (sharer) copy(location.href, "Address").then(() => { sharer.textContent = "Copied"; });
     for (const open of document.querySelectorAll("details.define[open]")) if (!open.contains(event.target)) open.open = false;
+  });
+
+  // A definition opens beside its mark and inside the window, wherever the mark is.
+  const within = (pop, mark) => {
+    const box = mark.getBoundingClientRect(), { clientWidth } = document.documentElement;
+    pop.style.setProperty("--x", `${Math.max(8, Math.min(box.left - 8, clientWidth - pop.offsetWidth - 8))}px`);
+    const below = box.bottom + 6, above = box.top - pop.offsetHeight - 6;
+    pop.style.setProperty("--y", `${Math.max(8, below + pop.offsetHeight > window.innerHeight - 8 && above > 8 ? above : Math.min(below, window.innerHeight - pop.offsetHeight - 8))}px`);
+  };
+  document.addEventListener("toggle", (event) => {
+    if (event.target.matches?.("details.define[open]")) within(event.target.querySelector(".pop"), event.target.querySelector("summary"));
+  }, true);
+  document.addEventListener("scroll", (event) => {
+    if (event.target.closest?.(".pop")) return;
+    for (const open of document.querySelectorAll("details.define[open]")) open.open = false;
+  }, { capture: true, passive: true });
+
+  // One box finds a neuron by its name, a token of the text on this page, and a page by its words.
+  const entry = (href, label, hint) => {
+    const item = document.createElement("li"), link = Object.assign(document.createElement("a"), { href });
+    link.append(Object.assign(document.createElement("b"), { textContent: label }), " ", Object.assign(document.createElement("span"), { textContent: hint, className: "soft" }));
+    item.dataset.made = "";
+    item.append(link);
+    return item;
+  };
+  const seek = (box) => {
+    const list = document.getElementById("find-list"), typed = box.value.trim().toLowerCase();
+    for (const item of list.querySelectorAll("[data-made]")) item.remove();
+    for (const item of list.children) item.hidden = !typed.split(/\s+/).every((word) => item.dataset.words.includes(word));
+    const tokens = typed ? [...document.querySelectorAll("#strip .tok")].filter((token) => token.textContent.toLowerCase().includes(typed)).slice(0, 8) : [];
+    list.prepend(...tokens.map((token) => {
+      const item = entry("#strip", token.textContent, `token ${token.dataset.i} of this text`);
+      item.firstChild.dataset.token = token.dataset.i;
+      return item;
+    }));
+    if (/^\d+\.\d+$/.test(typed)) list.prepend(entry(`${box.dataset.neurons}${typed}${box.dataset.model ? `?model=${encodeURIComponent(box.dataset.model)}` : ""}`, typed, "this neuron"));
+    for (const item of list.children) delete item.dataset.first;
+    const first = [...list.children].find((item) => !item.hidden);
+    if (first) first.dataset.first = "";
+  };
+  document.addEventListener("input", (event) => { if (event.target.id === "find-box") seek(event.target); });
+  document.addEventListener("keydown", (event) => {
+    if (event.target.id !== "find-box" || event.key !== "Enter") return;
+    event.preventDefault();
+    document.querySelector("#find-list [data-first] a")?.click();
+  });
+  document.addEventListener("click", (event) => {
+    const token = event.target.closest?.("[data-token]");
+    if (!token) return;
+    event.preventDefault();
+    document.getElementById("find").close();
+    document.querySelector(`#strip .tok[data-i="${token.dataset.token}"]`)?.click();
   });
 
   // Downloads and other pages are the browser's own submissions, not htmx's.
@@ -71,12 +129,29 @@
       if (event.key === "Enter") row.querySelector("a.neuron")?.click();
     }
     if (event.key === "?") document.getElementById("keys").showModal();
-    if (event.key === "/") {
-      const find = document.querySelector("[data-find]");
-      if (find) { event.preventDefault(); find.closest("details")?.setAttribute("open", ""); find.focus(); find.select?.(); }
-    }
+    if (event.key === "/") { event.preventDefault(); document.getElementById("find").showModal(); }
     if (event.key === "s" && !document.querySelector("[data-share]")) copy(location.href, "Address");
     if (event.key === "s") document.querySelector("[data-share]")?.click();
+  });
+
+  // A refusal (app.core.pages.render_failure) goes where its form says; the form, what was typed in it, and what it would have
+  // replaced stay, and so does the address.
+  document.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
+    const place = ctx.hx?.refusal;
+    if (!place) return;
+    const form = ctx.sourceElement.closest("form"), itself = ctx.sourceElement === ctx.target;
+    const slot = document.querySelector(`[data-refused="${CSS.escape(place)}"]`)
+      ?? [!itself && form?.nextElementSibling, ctx.target?.querySelector?.(".refused"), !itself && form?.querySelector(".refused")].find((found) => found && found.matches(".refused"));
+    if (!slot) return;
+    Object.assign(ctx, { target: slot, swap: "innerHTML", push: "false", replace: "false" });
+  });
+
+  // What an answer brings along for another place of the page: the bar of what is at hand.
+  document.addEventListener("htmx:after:swap", () => {
+    for (const part of document.querySelectorAll("template[data-replaces]")) {
+      document.getElementById(part.dataset.replaces)?.replaceChildren(part.content);
+      part.remove();
+    }
   });
 
   document.addEventListener("htmx:error", (event) => announce(`Request failed: ${event.detail.error?.message ?? "no answer"}`));

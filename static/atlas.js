@@ -21,21 +21,10 @@
     });
   });
 
-  // A neuron's page follows the text of this tab's prompt page, as soon as the sample's first row has shown it at work.
-  let followed = false;
-  document.addEventListener("htmx:after:swap", () => {
-    const form = document.querySelector("form[data-follow]");
-    const text = window.sessionStorage.getItem("prompt");
-    if (followed || !form || !text || form.elements.text.value || document.querySelector("#live[hx-get]")) return;
-    followed = true;
-    form.elements.text.value = text;
-    form.requestSubmit();
-  });
-
   document.addEventListener("plot:click", (event) => {
     const home = event.target.closest("[data-neurons-at]");
     const name = [event.detail.customdata].flat()[0];
-    if (home && /^\d+\.\d+$/.test(name ?? "")) window.location.assign(home.dataset.neuronsAt + name);
+    if (home && /^\d+\.\d+$/.test(name ?? "")) window.location.assign(home.dataset.neuronsAt + name + (home.dataset.neuronsQuery ?? ""));
   });
 
   document.addEventListener("click", (event) => {

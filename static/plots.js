@@ -67,12 +67,16 @@
     element.dataset.drawn = "true";
     if (element._bound) return;
     element._bound = true;
-    // A point may carry a link in customdata[0] ("/atlas/3.17"): clicking opens it. Pages with more to say listen to `plot:click`.
+    // What a click does is said by the trace (app.core.theme.OPENS): customdata may hold a model's tokens, and a token may look
+    // like an address. Pages with more to say listen to `plot:click`.
     element.on("plotly_click", (event) => {
-      const detail = { x: event.points[0].x, y: event.points[0].y, customdata: event.points[0].customdata, element };
+      const { x, y, customdata, data } = event.points[0];
+      const detail = { x, y, customdata, click: data?.meta?.click, element };
       const unhandled = element.dispatchEvent(new CustomEvent("plot:click", { bubbles: true, cancelable: true, detail }));
-      const link = [detail.customdata].flat()[0];
-      if (unhandled && typeof link === "string" && link.startsWith("/")) window.location.assign(link);
+      const link = [customdata].flat()[0];
+      if (!unhandled || detail.click !== "open" || !link) return;
+      const address = new URL(link, window.location.href);
+      if (address.origin === window.location.origin) window.location.assign(address);
     });
     element.dispatchEvent(new CustomEvent("plot:drawn", { bubbles: true }));
   };
@@ -114,4 +118,13 @@
 
   // For the scripts of single pages: draw a changed figure again with the same look.
   window.plots = { draw, drawAll, css };
+
+  // A point of a trace that presses says "clip:3.17": press its panel's button with that value.
+  document.addEventListener("plot:click", (event) => {
+    const said = [event.detail.customdata].flat()[0];
+    const button = event.target.closest(".panel")?.querySelector("[data-act]");
+    if (event.detail.click !== "press" || typeof said !== "string" || !button) return;
+    button.value = said;
+    button.click();
+  });
 })();

@@ -35,10 +35,7 @@
 
   const boxes = () => [...form().querySelectorAll(".ask :is(textarea, input, select)")];
   let asked = null;
-  const answered = (fields) => {
-    asked = fields;
-    if (asked.text) window.sessionStorage.setItem("prompt", asked.text);  // neuron pages opened in this tab watch the same text
-  };
+  const answered = (fields) => { asked = fields; };
   const age = () => document.getElementById("result")?.classList.toggle("old", asked !== null && form().elements.text.value !== asked.text);
   document.addEventListener("input", (event) => { if (event.target.id === "text") age(); });
   document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
@@ -52,7 +49,7 @@
   // An answer belongs to the entry of the history in which it was asked for: it must not overwrite another one.
   document.addEventListener("htmx:before:swap", (event) => {
     const { ctx } = event.detail;
-    if (!ctx.asked) return;
+    if (!ctx.asked || ctx.hx?.refusal) return;
     if (ctx.entry === history.state?.entry) answered(ctx.asked);
     else event.preventDefault();
   });

@@ -20,7 +20,8 @@
     if (!pending.size) return;
     try {
       const answer = await fetch(address, { headers: { Accept: "application/json" } });
-      if (answer.ok && pending.size) say((await answer.json()).rows);
+      const rows = answer.ok ? (await answer.json()).rows : null; // read even when it comes too late: a body left unread stays open
+      if (rows && pending.size) say(rows);
     } catch { /* the request itself will say that the server is gone */ }
     if (pending.size) timer = setTimeout(look, EVERY);
   };

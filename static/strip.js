@@ -20,11 +20,6 @@
     const x = Math.min(Math.max(t, -1), 1);
     return mix(hex("--zero"), hex(x < 0 ? "--down" : "--up"), Math.abs(x));
   };
-  const luminance = ([r, g, b]) => {
-    const f = (v) => ((v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b);
-  };
-  const inkOn = (rgb) => (luminance(rgb) > 0.179 ? "#000000" : "#ffffff");
   const fmt = (v, digits = 3) => {
     if (v === null || v === undefined) return "–";
     if (v === 0) return "0";
@@ -77,8 +72,11 @@
       const v = list?.[Number(element.dataset.i)];
       const off = v === null || v === undefined || element.classList.contains("bos");
       const rgb = off ? null : change ? diverging(v / high) : sequential((v - low) / (high - low));
-      element.style.background = rgb ? `rgb(${rgb})` : "";
-      element.style.color = rgb ? inkOn(rgb) : "";
+      // The word stays ink on paper; its value is the height and the colour of the bar beneath. A change stands above or hangs below a line.
+      const share = off ? 0 : change ? Math.min(Math.abs(v) / high, 1) : Math.min(Math.max((v - low) / (high - low), 0), 1);
+      element.style.setProperty("--c", rgb ? `rgb(${rgb})` : "transparent");
+      element.style.setProperty("--h", off ? "0px" : change ? `${0.5 + 6.5 * share}px` : `${2 + 12 * share}px`);
+      element.classList.toggle("below", change && !off && v < 0);
     }
   };
 
@@ -87,6 +85,7 @@
     const { metric, show, shown, pinned } = values();
     const change = show === "change";
     const ends = limits(metric, show, shown, pinned);
+    strip().classList.toggle("signed", change);
     paint(tokens(), shown, ends, change);
     const beside = document.querySelector("[data-pinned]");
     if (beside) paint(tokens(beside), pinned, change ? limits(metric, "clean", pinned, pinned) : ends, false);

@@ -15,7 +15,11 @@ import torch
 from analysis.model import Model, from_objects
 from analysis.registry import ModelSpec
 
-D_VOCAB, N_TOKENS, N_CTX = 264, 259, 48
+D_MODEL, D_MLP, D_VOCAB, N_TOKENS, N_CTX = 24, 40, 264, 259, 48
+EXACT = ("gpt2", "opt")
+"""In these transformers computes nothing in less than the model's dtype; elsewhere rotary angles or RMS norms, in
+float32."""
+
 ARCHITECTURES = ("gpt2", "neox", "llama", "phi", "qwen2", "opt", "mistral", "gemma")
 POST_NORM = ("gemma2", "gemma3", "olmo2")
 
@@ -46,15 +50,19 @@ def config(name: str, **changes: Any) -> Any:
 
     ids = {"vocab_size": D_VOCAB, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     sizes = {
-        "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": N_CTX
+        "hidden_size": D_MODEL, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": N_CTX
     }  # fmt: skip
-    plain = {**ids, **sizes, "intermediate_size": 40}
+    plain = {**ids, **sizes, "intermediate_size": D_MLP}
     grouped = {**plain, "num_key_value_heads": 2}
     gemma = {**grouped, "head_dim": 6}
     match name:
         case "gpt2":
             made = t.GPT2Config(
-                **({"n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": N_CTX, "n_inner": 40} | ids | changes)
+                **(
+                    {"n_embd": D_MODEL, "n_layer": 2, "n_head": 4, "n_positions": N_CTX, "n_inner": D_MLP}
+                    | ids
+                    | changes
+                )
             )
         case "neox":
             made = t.GPTNeoXConfig(**(plain | changes))
@@ -65,7 +73,7 @@ def config(name: str, **changes: Any) -> Any:
         case "qwen2":
             made = t.Qwen2Config(**(grouped | changes))
         case "opt":
-            made = t.OPTConfig(**(ids | sizes | {"ffn_dim": 40, "word_embed_proj_dim": 24} | changes))
+            made = t.OPTConfig(**(ids | sizes | {"ffn_dim": D_MLP, "word_embed_proj_dim": D_MODEL} | changes))
         case "mistral":
             made = t.MistralConfig(**(grouped | changes))
         case "gemma":
@@ -87,7 +95,9 @@ def hf_model(name: str = "gpt2", *, dtype: torch.dtype = torch.float64, seed: in
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config(name, **changes), attn_implementation="eager")
+        model = AutoModelForCausalLM.from_config(
+            config(name, **changes), attn_implementation="eager", trust_remote_code=False
+        )
         with torch.no_grad():
             for parameter_name, parameter in model.named_parameters():
                 if parameter.ndim == 1:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis import nullspace, reference, weights
+from analysis.apply import kept_mask
 from analysis.effects.ablation import Condition
 from analysis.effects.engine import Engine
 from analysis.effects.stream import stream
@@ -109,7 +110,7 @@ def measure(
     parts = last_layer(model, rows)
     joined = LastLayer(torch.cat([part.resid for part in parts]), torch.cat([part.activations for part in parts]))
     targets = torch.tensor([target for row in rows for target in (*row[1:], -1)])
-    kept = torch.cat([TokenFilter().mask(torch.tensor([row]), model.excluded_ids)[0] for row in rows])
+    kept = torch.cat([kept_mask(TokenFilter(), torch.tensor([row]), model.excluded_ids)[0] for row in rows])
     positions = kept.nonzero()[::stride, 0]
     sums = _effects(model, joined, targets, positions, unigram, neurons)
     means = torch.stack([part.activations.mean(0) for part in parts])

@@ -2,6 +2,7 @@
 
 total       both norms follow the change
 direct      the final LN scale is frozen (a norm behind the MLP is still recomputed)
+frozen      the scales of both norms are frozen; differs from direct only where a norm stands behind the MLP
 ln_only     only the final LN scale changes
 frequency   total, with the logits' component along the frequency direction put back (METHODS section 4)
 """
@@ -18,7 +19,7 @@ from torch import Tensor
 from analysis.effects.clean import Clean, exact
 from analysis.effects.engine import Engine
 
-Condition = Literal["total", "direct", "ln_only", "frequency"]
+Condition = Literal["total", "direct", "frozen", "ln_only", "frequency"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,12 @@ class Ablation:
 
     def shift(self, clean: Clean, condition: Condition) -> Shift:
         s, r = clean.s[:, None], clean.r[:, None]
-        after = s if condition == "direct" else self.after
-        post = r if condition == "ln_only" or self.post is None else self.post
+        after = s if condition in ("direct", "frozen") else self.after
+        post = r if condition in ("ln_only", "frozen") or self.post is None else self.post
         bases: tuple[Tensor, ...] | None = (1 / after - 1 / s,)
-        if self.post is not None:
+        if condition == "frozen":
+            bases = None
+        elif self.post is not None:
             bases = (1 / after - 1 / s, 1 / (after * post) - 1 / (s * r))
             bases = tuple(b.expand_as(self.delta) for b in bases)
         elif condition == "direct":

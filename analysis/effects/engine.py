@@ -33,12 +33,13 @@ DEFAULT_MEMORY = 2 << 30
 """Bytes an engine may use beside the model, unless told otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Engine:
     """A readout made ready for effects. Immutable; one for each resident model.
 
     rows: every m_i, or None where they do not fit. p_freq, direction: ``W_U`` times the unigram distribution and times
-    the frequency direction (d_model,), in float64. memory_bytes: what rows and working arrays may take together.
+    the frequency direction (d_model,), in float64. row_squares, row_peaks: of the rows kept, sum of squares and largest
+    magnitude. memory_bytes: what rows and working arrays may take together.
     """
 
     readout: Readout
@@ -48,6 +49,8 @@ class Engine:
     rows: Float[Tensor, "d_mlp d_vocab"] | None
     p_freq: Float[Tensor, " d_model"] | None
     direction: Float[Tensor, " d_model"] | None
+    row_squares: Float[Tensor, " d_mlp"] | None = None
+    row_peaks: Float[Tensor, " d_mlp"] | None = None
 
     @classmethod
     def build(
@@ -75,7 +78,10 @@ class Engine:
                     engine, p_freq=_project(W_U, unigram.p_freq), direction=_project(W_U, unigram.direction)
                 )
             if readout.d_mlp * readout.d_vocab * W_U.element_size() <= memory_bytes // 2:
-                engine = replace(engine, rows=engine.vocabulary_rows(slice(None)))
+                rows = engine.vocabulary_rows(slice(None))
+                low, high = rows.aminmax(dim=1)
+                squares = torch.linalg.vecdot(rows, rows)
+                engine = replace(engine, rows=rows, row_squares=squares, row_peaks=torch.maximum(-low, high))
         return engine
 
     @property

@@ -20,7 +20,7 @@ from analysis.effects.engine import Engine
 from analysis.effects.ln_only import LnOnly
 from analysis.effects.outcome import Outcome, outcomes
 from analysis.effects.stream import next_tokens
-from analysis.effects.table import Effects, Parts, effects
+from analysis.effects.table import Effects, Parts, conditions_of, effects
 from analysis.readout import Readout
 from analysis.trace import LastLayer
 from analysis.types import InputError
@@ -61,10 +61,8 @@ def joint(
     write = delta @ exact(engine.readout.W_out[which])
     change = ablation(engine, start, write[None], torch.ones_like(delta[None, :1]))
     rows = (delta.to(engine.readout.W_U) @ engine.vocabulary_rows(which))[None]
-    conditions: tuple[Condition, ...] = ("total", "direct", "ln_only")
-    conditions += () if engine.unigram is None else ("frequency",)
     curves = LnOnly(engine.readout, start, None)
-    made = outcomes(engine, start, change, rows, conditions, ranks=True, ln_only=curves)
+    made = outcomes(engine, start, change, rows, conditions_of(engine), ranks=True, ln_only=curves)
     total = made["total"]
     assert total.top1_changes is not None
     assert total.d_reciprocal_rank is not None
@@ -81,10 +79,7 @@ def joint(
 
 
 def _parts(made: dict[Condition, Outcome], name: str) -> Parts:
-    values = {condition: getattr(outcome, name)[0] for condition, outcome in made.items()}
-    frozen = values.get("frequency")
-    mediated = None if frozen is None else values["total"] - frozen
-    return Parts(values["total"], values["direct"], values["ln_only"], mediated)
+    return Parts.of({condition: getattr(outcome, name)[0] for condition, outcome in made.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +97,11 @@ class DoseResponse:
     top1: Int[Tensor, " dose"]
     frozen_entropy: Float[Tensor, " dose"]
     frozen_loss: Float[Tensor, " dose"] | None
+
+
+def doses(low: float, high: float, steps: int) -> Float[Tensor, " dose"]:
+    """Evenly spaced, both ends included; float64."""
+    return torch.linspace(low, high, steps, dtype=torch.float64)
 
 
 @torch.inference_mode()

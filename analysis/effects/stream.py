@@ -22,6 +22,9 @@ from analysis.effects.outcome import Outcome, capped_functionals, outcomes
 from analysis.trace import LastLayer
 from analysis.types import Baseline, InputError, reference_not_ready
 
+Baselines = Float[Tensor, " d_mlp"]
+"""The activation that each last-layer neuron is ablated to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -36,15 +39,20 @@ class Block:
 
 
 def baseline_values(
-    baseline: Baseline, activations: Float[Tensor, "pos d_mlp"], mean: Float[Tensor, " d_mlp"] | None = None
-) -> Float[Tensor, " d_mlp"]:
-    """The activation that each last-layer neuron is ablated to. mean: the model's reference means of that layer."""
+    baseline: Baseline,
+    activations: Float[Tensor, "pos d_mlp"],
+    mean: Float[Tensor, " d_mlp"] | None = None,
+    *,
+    skip: int = 0,
+) -> Baselines:
+    """The activation that each last-layer neuron is ablated to. mean: the model's reference means of that layer. skip:
+    first positions that the mean over the prompt leaves out (`analysis.sinks`)."""
     if baseline == "mean":
         if mean is None:
             raise reference_not_ready()
         return mean.to(activations)
     if baseline == "prompt_mean":
-        return activations.mean(0)
+        return activations[skip:].mean(0)
     if baseline == "zero":
         return torch.zeros_like(activations[0])
     return torch.full_like(activations[0], float(baseline))
@@ -82,13 +90,30 @@ def stream(
     for chunk in torch.split(where, engine.positions_per_chunk):
         with torch.inference_mode():
             start = clean(engine, last, chunk, targets[chunk])
-            functionals = None if engine.readout.soft_cap is None else capped_functionals(engine, start)
-            ln_only = LnOnly(engine.readout, start, functionals)
-        for block in torch.split(which, engine.rows_per_block(len(chunk))):
-            interrupt.check()
-            with torch.inference_mode():
-                made = _block(engine, start, ln_only, last, chunk, block, baseline, conditions, ranks, neurons is None)
-            yield made
+        yield from blocks(engine, last, start, chunk, which, baseline, conditions, ranks=ranks)
+
+
+def blocks(
+    engine: Engine,
+    last: LastLayer,
+    start: Clean,
+    chunk: Int[Tensor, " pos"],
+    which: Int[Tensor, " n"],
+    baseline: Float[Tensor, " d_mlp"],
+    conditions: tuple[Condition, ...],
+    *,
+    ranks: bool,
+) -> Iterator[Block]:
+    """`stream` at the positions of one clean run ``start``."""
+    with torch.inference_mode():
+        functionals = None if engine.readout.soft_cap is None else capped_functionals(engine, start)
+        ln_only = LnOnly(engine.readout, start, functionals)
+        contiguous = len(which) == engine.readout.d_mlp and bool((which.diff() == 1).all())
+    for block in torch.split(which, engine.rows_per_block(len(chunk))):
+        interrupt.check()
+        with torch.inference_mode():
+            made = _block(engine, start, ln_only, last, chunk, block, baseline, conditions, ranks, contiguous)
+        yield made
 
 
 def _block(

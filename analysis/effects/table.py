@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,29 +10,54 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.effects.ablation import Condition
+from analysis.effects.clean import Clean
 from analysis.effects.engine import Engine
 from analysis.effects.outcome import Outcome
-from analysis.effects.stream import Block, next_tokens, stream
+from analysis.effects.screen import largest
+from analysis.effects.stream import Block, blocks, next_tokens, stream
 from analysis.trace import LastLayer
 from analysis.types import InputError
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """One metric's change and its parts (METHODS section 3), nats, intervened minus clean.
+    """One metric's change and its parts (METHODS sections 3 and 18), nats, intervened minus clean.
 
-    ln_mediated = total - direct; frequency_mediated = total - (total with the frequency component frozen), None without
-    token counts.
+    direct: with the scale of every norm frozen. mlp_norm: what comes through the scale of the norm behind the MLP (LN
+    frozen - direct), None where there is no such norm. ln_mediated: through the final norm. The three sum to total.
+    frequency_mediated = total - (total with the frequency component frozen), None without token counts.
     """
 
     total: Float[Tensor, " n"]
     direct: Float[Tensor, " n"]
     ln_only: Float[Tensor, " n"]
     frequency_mediated: Float[Tensor, " n"] | None
+    mlp_norm: Float[Tensor, " n"] | None = None
+
+    @classmethod
+    def of(cls, changes: Mapping[Condition, Float[Tensor, " n"]]) -> Parts:
+        """From the change under each condition."""
+        total, ln_frozen = changes["total"], changes["direct"]
+        direct = changes.get("frozen", ln_frozen)
+        return cls(
+            total,
+            direct,
+            changes["ln_only"],
+            total - changes["frequency"] if "frequency" in changes else None,
+            ln_frozen - direct if "frozen" in changes else None,
+        )
 
     @property
     def ln_mediated(self) -> Float[Tensor, " n"]:
-        return self.total - self.direct
+        ln_frozen = self.direct if self.mlp_norm is None else self.direct + self.mlp_norm
+        return self.total - ln_frozen
+
+
+def conditions_of(engine: Engine) -> tuple[Condition, ...]:
+    """What `Parts` are made of."""
+    behind: tuple[Condition, ...] = () if engine.readout.post_norm is None else ("frozen",)
+    counted: tuple[Condition, ...] = () if engine.unigram is None else ("frequency",)
+    return ("total", "direct", *behind, "ln_only", *counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +117,7 @@ def effects(
         )
     if neurons is not None and not len(neurons):
         raise InputError("No neurons were named.", code="no_neurons")
-    conditions: tuple[Condition, ...] = ("total", "direct", "ln_only")
-    if engine.unigram is not None:
-        conditions = (*conditions, "frequency")
-    blocks = list(
+    made = list(
         stream(
             engine,
             last,
@@ -103,30 +125,41 @@ def effects(
             baseline=baseline,
             positions=[position],
             neurons=neurons,
-            conditions=conditions,
+            conditions=conditions_of(engine),
             ranks=True,
         )
     )
-    return _joined(blocks, position, last.activations[position], baseline, position + 1 < len(token_ids))
+    return _joined(made, position, last.activations[position], baseline, position + 1 < len(token_ids))
+
+
+def strongest(engine: Engine, last: LastLayer, start: Clean, *, baseline: Float[Tensor, " d_mlp"], n: int) -> Effects:
+    """The ``n`` rows of `effects` with the largest change of entropy, in falling order, at the one position of ``last``
+    (its clean run is ``start``), without a next token."""
+    n, place = min(n, engine.readout.d_mlp), torch.tensor([0])
+    which = largest(engine, start, baseline - last.activations[0], n)
+    totals = [
+        block.outcomes["total"].d_entropy[0]
+        for block in blocks(engine, last, start, place, which, baseline, ("total",), ranks=False)
+    ]
+    which = which[torch.cat(totals).abs().sort(descending=True, stable=True).indices[:n].to(which.device)]
+    made = list(blocks(engine, last, start, place, which, baseline, conditions_of(engine), ranks=True))
+    return _joined(made, 0, last.activations[0], baseline, has_target=False)
 
 
 def _joined(
-    blocks: list[Block],
+    made: list[Block],
     position: int,
     activations: Float[Tensor, " d_mlp"],
     baseline: Float[Tensor, " d_mlp"],
     has_target: bool,
 ) -> Effects:
-    clean, which = blocks[0].clean, torch.cat([block.neurons for block in blocks])
+    clean, which = made[0].clean, torch.cat([block.neurons for block in made])
 
     def column(condition: Condition, read: Callable[[Outcome], Tensor | None]) -> Tensor:
-        return torch.cat([part[0] for block in blocks if (part := read(block.outcomes[condition])) is not None])
+        return torch.cat([part[0] for block in made if (part := read(block.outcomes[condition])) is not None])
 
     def parts(read: Callable[[Outcome], Tensor | None]) -> Parts:
-        total = column("total", read)
-        frozen = column("frequency", read) if "frequency" in blocks[0].outcomes else None
-        mediated = None if frozen is None else total - frozen
-        return Parts(total, column("direct", read), column("ln_only", read), mediated)
+        return Parts.of({condition: column(condition, read) for condition in made[0].outcomes})
 
     return Effects(
         position=position,
@@ -138,7 +171,7 @@ def _joined(
         d_kl_unigram=None if clean.kl_unigram is None else parts(lambda outcome: outcome.d_kl_unigram),
         kl=column("total", lambda outcome: outcome.kl),
         ln_scale_before=float(clean.s[0]),
-        ln_scale_after=torch.cat([block.ln_scale_after[0] for block in blocks]),
+        ln_scale_after=torch.cat([block.ln_scale_after[0] for block in made]),
         top1_changes=column("total", lambda outcome: outcome.top1_changes),
         d_reciprocal_rank=column("total", lambda outcome: outcome.d_reciprocal_rank) if has_target else None,
         clean=CleanToken(

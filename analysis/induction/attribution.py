@@ -38,7 +38,7 @@ class Attribution:
 
     def change(self, repeated: Repeated) -> Float[Tensor, " component"]:
         """Mean over the second copy minus mean over the first: which component drives the neuron on the repeat."""
-        second, first = self.parts[..., repeated.copy(1)], self.parts[..., repeated.copy(0)]
+        second, first = self.parts[..., repeated.averaged(1)], self.parts[..., repeated.averaged(0)]
         return second.double().mean((1, 2)) - first.double().mean((1, 2))
 
 

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analysis.apply import intervened
+from analysis.controls import N_CONTROLS, matched
 from analysis.frequency import Unigram
-from analysis.induction.controls import matched_sets
 from analysis.induction.curves import Curve, curve
 from analysis.induction.differences import Differences, differences
 from analysis.induction.measure import Measured, RowMetrics, row_metrics
@@ -24,9 +25,6 @@ from analysis.induction.steps import Progress, Steps
 from analysis.model import Model
 from analysis.readout import Readout
 from analysis.types import InputError, Intervention, NeuronId
-
-N_CONTROLS = 20
-"""Norm-matched random sets, as in the paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +50,10 @@ class Clipped:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One random set, clipped by the same rule. ratio, loss_change: means over rows at the repeat's positions."""
+    """The set's clips, written along random directions. norms: of these. ratio, loss_change: means over rows at the
+    repeat's positions."""
 
-    neurons: tuple[NeuronId, ...]
+    norms: tuple[float, ...]
     ratio: Float[Tensor, " repeat"]
     loss_change: Float[Tensor, " repeat"]
 
@@ -70,20 +69,27 @@ def clipped_activations(
     activations: Float[Tensor, "row pos d_mlp"], rules: Sequence[Intervention]
 ) -> Float[Tensor, "row pos n"]:
     """The new activations of the clipped neurons, in the order of the rules."""
-    return torch.stack([rule.apply(activations[:, :, rule.neuron.index], None) for rule in rules], dim=-1)
+    return torch.stack([intervened(rule, activations[:, :, rule.neuron.index], None) for rule in rules], dim=-1)
 
 
 def moved_resid(
-    readout: Readout, measured: Measured, rules: Sequence[Intervention], positions: Sequence[int] | None = None
+    readout: Readout,
+    measured: Measured,
+    rules: Sequence[Intervention],
+    positions: Sequence[int] | None = None,
+    *,
+    rows: Float[Tensor, "n d_model"] | None = None,
 ) -> Float[Tensor, "row pos d_model"]:
-    """The last residual stream after clipping, at all positions or at some."""
+    """The last residual stream after clipping, at all positions or at some; with ``rows`` what the neurons write is
+    written along these instead."""
     where = slice(None) if positions is None else list(positions)
     indices = [rule.neuron.index for rule in rules]
     activations = measured.activations[:, where]
     delta = (clipped_activations(activations, rules) - activations[:, :, indices]).flatten(0, 1)
     resid = measured.resid[:, where]
     mlp_out = None if measured.mlp_out is None else measured.mlp_out[:, where].flatten(0, 1)
-    return readout.write(resid.flatten(0, 1), mlp_out, delta, readout.W_out[indices]).view(resid.shape)
+    written = readout.W_out[indices] if rows is None else rows
+    return readout.write(resid.flatten(0, 1), mlp_out, delta, written).view(resid.shape)
 
 
 def clip(
@@ -118,21 +124,20 @@ def controls(
     n_controls: int = N_CONTROLS,
     seed: int = 0,
 ) -> Steps[list[Control]]:
-    """The same for random sets of neurons with the same norms, measured on the repeats alone; one set a step."""
+    """The same clips along random directions of the same norms, measured on the repeats alone; one set a step."""
     readout = model.readout
     found = differences(readout, measured.activations, repeated)
+    rules = [clip_rule(neuron, found) for neuron in neurons]
     where = repeated.repeats
     next_tokens = measured.tokens.roll(-1, dims=1)[:, where]
-    norms = readout.W_out.norm(dim=1)
     result = []
-    sets = matched_sets(norms, [neuron.index for neuron in neurons], n_sets=n_controls, seed=seed)
-    for done, indices in enumerate(sets, start=1):
-        chosen = tuple(NeuronId(model.last_layer, index) for index in indices)
-        resid = moved_resid(readout, measured, [clip_rule(neuron, found) for neuron in chosen], where)
+    sets = matched(readout, [neuron.index for neuron in neurons], n_sets=n_controls, seed=seed)
+    for done, rows in enumerate(sets, start=1):
+        resid = moved_resid(readout, measured, rules, where, rows=rows)
         entropy, loss = _entropy_and_loss(readout, resid, next_tokens)
         result.append(
             Control(
-                chosen,
+                tuple(rows.double().norm(dim=1).tolist()),
                 (entropy / measured.metrics.entropy[:, where]).double().mean(0),
                 (loss - measured.metrics.loss[:, where]).double().mean(0),
             )

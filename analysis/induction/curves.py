@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,11 @@ def curve(values: Float[Tensor, "row pos"]) -> Curve:
     exact = values.double()
     low, high = torch.quantile(exact, torch.tensor(BAND, dtype=torch.float64, device=values.device), dim=0)
     return Curve(exact.mean(0), low, high)
+
+
+def over_sets(values: Sequence[Float[Tensor, " pos"]]) -> Curve:
+    """The curve of one number a position and control set."""
+    return curve(torch.stack(list(values)))
 
 
 def metric_curves(found: RowMetrics) -> dict[str, Curve]:

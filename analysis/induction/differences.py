@@ -27,8 +27,8 @@ def differences(readout: Readout, activations: Float[Tensor, "row pos d_mlp"], r
     """First against second copy of every last-layer neuron."""
     return weighted(
         readout,
-        activations[:, repeated.copy(0)].double().mean((0, 1)),
-        activations[:, repeated.copy(1)].double().mean((0, 1)),
+        activations[:, repeated.averaged(0)].double().mean((0, 1)),
+        activations[:, repeated.averaged(1)].double().mean((0, 1)),
     )
 
 

@@ -47,7 +47,7 @@ def score_rows(model: Model, *, n_rows: int = 8, seed: int = 0, length: int | No
     bos = model.bos_id
     longest = longest_unit(model.n_ctx, copies=2, separator=0, bos=bos is not None)
     units = random_units(
-        model.n_tokens,
+        model.known,
         excluded=model.excluded_ids,
         length=min(length or SCORE_LENGTH, longest),
         n_rows=n_rows,

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.apply import intervened
 from analysis.frequency import Unigram
 from analysis.induction.clipped import clip_rule, moved_resid
 from analysis.induction.curves import Curve, curve, metric_curves
@@ -128,7 +129,7 @@ def _curves(found: RowMetrics, measured: Measured, rules: Sequence[Intervention]
     curves = metric_curves(_gathered(found, where))
     for neuron, values in measured.watched.items():
         rule = by_rule.get(neuron)
-        curves[str(neuron)] = curve((values if rule is None else rule.apply(values, None)).gather(1, where))
+        curves[str(neuron)] = curve((values if rule is None else intervened(rule, values, None)).gather(1, where))
     return curves
 
 

@@ -24,6 +24,9 @@ SCORE_LENGTH = 100
 
 SHORTEST = 4
 
+Units = Int[Tensor, "row length"]
+"""One copy a row, as token ids."""
+
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
@@ -31,6 +34,7 @@ class Repeated:
 
     tokens: (row, pos). first: position of the first copy's first token (1 with BOS, else 0). length: tokens of a copy.
     copies: how many. separator: tokens between two copies. changed: True where a later copy differs from the first.
+    sinks: how many first positions means leave out (`analysis.sinks`).
     """
 
     tokens: Int[Tensor, "row pos"]
@@ -39,6 +43,7 @@ class Repeated:
     copies: int
     separator: int
     changed: Bool[Tensor, "row pos"]
+    sinks: int = 0
 
     @property
     def starts(self) -> list[int]:
@@ -48,6 +53,11 @@ class Repeated:
     def copy(self, index: int) -> slice:
         """The positions of one copy, counted from 0."""
         return slice(self.starts[index], self.starts[index] + self.length)
+
+    def averaged(self, index: int) -> slice:
+        """The positions of a copy over which means are taken: not the first token where that is a sink."""
+        positions = self.copy(index)
+        return slice(max(positions.start, self.sinks), positions.stop)
 
     @property
     def repeats(self) -> list[int]:
@@ -68,9 +78,12 @@ def longest_unit(n_ctx: int, *, copies: int, separator: int, bos: bool) -> int:
     return length
 
 
-def natural_units(
-    documents: Sequence[Sequence[int]], *, length: int, n_rows: int, seed: int
-) -> Int[Tensor, "row length"]:
+def one_unit(token_ids: Sequence[int]) -> Units:
+    """A single row."""
+    return torch.tensor([list(token_ids)])
+
+
+def natural_units(documents: Sequence[Sequence[int]], *, length: int, n_rows: int, seed: int) -> Units:
     """A seeded choice of ``n_rows`` windows of the documents that do not overlap; fewer where the text gives fewer."""
     windows = [
         document[start : start + length]
@@ -86,19 +99,18 @@ def natural_units(
 
 
 def random_units(
-    n_tokens: int, *, excluded: Collection[int], length: int, n_rows: int, seed: int
-) -> Int[Tensor, "row length"]:
-    """Uniformly random ids, none of them ``excluded``; all different within a row where the vocabulary allows it."""
-    allowed = torch.tensor([index for index in range(n_tokens) if index not in excluded])
+    known: Int[Tensor, " n_tokens"], *, excluded: Collection[int], length: int, n_rows: int, seed: int
+) -> Units:
+    """Uniformly random ids of the ``known``, none of them ``excluded``; all different within a row where the vocabulary
+    allows it."""
+    allowed = torch.tensor([index for index in known.tolist() if index not in excluded])
     generator = seeded(seed)
     if length > len(allowed):
         return allowed[torch.randint(len(allowed), (n_rows, length), generator=generator)]
     return torch.stack([allowed[torch.randperm(len(allowed), generator=generator)[:length]] for _ in range(n_rows)])
 
 
-def repeat(
-    units: Int[Tensor, "row length"], *, copies: int = 2, bos: int | None, separator: Sequence[int] = ()
-) -> Repeated:
+def repeat(units: Units, *, copies: int = 2, bos: int | None, separator: Sequence[int] = ()) -> Repeated:
     """Each unit ``copies`` times, BOS in front where the model has one, the separator between copies."""
     n_rows, length = units.shape
     between = torch.tensor(list(separator), dtype=units.dtype).expand(n_rows, -1)
@@ -116,13 +128,13 @@ def repeat(
 def corrupt(
     repeated: Repeated,
     *,
-    n_tokens: int,
+    known: Int[Tensor, " n_tokens"],
     excluded: Collection[int],
     seed: int,
     count: int = 1,
     offsets: Sequence[int] | None = None,
 ) -> Repeated:
-    """Replace tokens of the second copy by random other ones, in every row.
+    """Replace tokens of the second copy by random other ones of the ``known`` ids, in every row.
 
     offsets: which tokens of the copy, counted from 0; None: ``count`` of them, drawn for each row.
     """
@@ -137,7 +149,7 @@ def corrupt(
             f"A copy has {repeated.length} tokens; {count} of them cannot be changed.", code="position_out_of_range"
         )
     generator = seeded(seed)
-    allowed = torch.tensor([index for index in range(n_tokens) if index not in excluded])
+    allowed = torch.tensor([index for index in known.tolist() if index not in excluded])
     tokens, changed = repeated.tokens.clone(), repeated.changed.clone()
     for row in range(len(tokens)):
         drawn = torch.randperm(repeated.length, generator=generator)[:count].tolist()

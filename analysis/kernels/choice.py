@@ -21,6 +21,14 @@ class Backend(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def compiling(self) -> bool:
+        """Whether slower kernels answer for now, until faster ones are compiled."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why slower kernels answer for good; None where they do not."""
+
     def __call__(self, tile: Tile) -> tuple[Sums, ...]: ...
 
 

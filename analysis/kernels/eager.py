@@ -23,6 +23,8 @@ class Eager:
     """Always available, any device, any dtype."""
 
     name = "eager"
+    compiling = False
+    failure: str | None = None
 
     def __call__(self, tile: Tile) -> tuple[Sums, ...]:
         return tuple(_condition(tile, condition) for condition in tile.conditions)

@@ -119,6 +119,8 @@ class Triton:
     """float32 on CUDA; other dtypes and products with vocabulary vectors (capped logits) go to ``fallback``."""
 
     name: str = "triton"
+    compiling: bool = False
+    failure: str | None = None
     fallback: Eager = field(default_factory=Eager)
 
     def __call__(self, tile: Tile) -> tuple[Sums, ...]:

@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from analysis.grammar import read_number
 from analysis.kernels import choose
 from analysis.model import Model
 from analysis.store import sha256
@@ -55,11 +56,11 @@ class SweepBaseline:
         name, _, argument = text.strip().partition(":")
         try:
             if name == "percentile":
-                return cls("percentile", float(argument))
+                return cls("percentile", read_number(argument))
             if name in ("mean", "filtered_mean", "zero", "resample") and not argument:
                 return cls(name)  # type: ignore[arg-type]  # one of the literals, by the test
-            return cls("value", float(text))
-        except ValueError:
+            return cls("value", read_number(text))
+        except (InputError, ValueError):
             raise InputError(
                 f"{text[:40]!r} is no baseline.",
                 code="bad_baseline",
@@ -79,6 +80,8 @@ class SweepConfig:
     neurons: None for every last-layer neuron; others take a forward pass for each row. n_rows: a seeded sample of the
     corpus' rows; None: all. length: tokens in a row; None: min(n_ctx, 256). shard_rows: rows in one durable unit.
     bootstrap: replicates. sample_tokens: tokens whose values are kept for scatter plots. examples: kept on each list.
+    split_at_end: the end-of-text token inside a document (``<|endoftext|>``) ends it, so that no row runs across.
+    keep_sinks: the mean counts first tokens that are attention sinks, too; by default it leaves them out.
     backend, threads: fixed for the run, because they decide the last bits.
     """
 
@@ -96,6 +99,8 @@ class SweepConfig:
     max_documents: int | None = None
     backend: BackendChoice = "auto"
     threads: int = 1
+    split_at_end: bool = False
+    keep_sinks: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_rows", "length", "shard_rows", "sample_tokens", "examples", "bins", "max_documents", "threads"):
@@ -125,8 +130,13 @@ class SweepConfig:
         return tuple(sorted(set(self.neurons)))
 
     def as_json(self) -> dict[str, Any]:
+        values = asdict(self)
+        if not self.split_at_end:  # runs that began before there was the choice go on
+            del values["split_at_end"]
+        if not self.keep_sinks:  # likewise; where there is no sink it makes no difference
+            del values["keep_sinks"]
         return {
-            **asdict(self),
+            **values,
             "neurons": None if self.neurons is None else [str(neuron) for neuron in self.neurons],
             "baseline": str(self.baseline),
         }

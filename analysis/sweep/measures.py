@@ -15,8 +15,9 @@ from torch import Tensor
 
 from analysis.effects import Condition, Outcome
 
-CONDITIONS: tuple[Condition, ...] = ("total", "direct", "frequency")
-"""total; LN scale frozen; frequency component frozen (left out without token counts)."""
+CONDITIONS: tuple[Condition, ...] = ("total", "direct", "frequency", "frozen")
+"""total; LN scale frozen; frequency component frozen (left out without token counts); the scale of the norm behind the
+MLP frozen as well (left out where there is none)."""
 
 MEASURES = (
     "abs_loss", "loss", "abs_entropy", "entropy", "abs_kl_unigram", "kl_unigram", "reciprocal_rank", "top1_changes"
@@ -24,7 +25,11 @@ MEASURES = (
 
 BOOTSTRAPPED = (
     *(("total", measure) for measure in MEASURES),
-    *((condition, measure) for condition in ("direct", "frequency") for measure in ("abs_loss", "abs_entropy")),
+    *(
+        (condition, measure)
+        for condition in ("direct", "frequency", "frozen")
+        for measure in ("abs_loss", "abs_entropy")
+    ),
     ("frequency", "abs_kl_unigram"),
 )
 """The (condition, measure) pairs with an interval: TE, DE and what is shown of the rest."""
@@ -42,8 +47,10 @@ SAMPLED = (
 CLEAN = ("entropy", "loss", "kl_unigram", "ln_scale")
 
 
-def conditions_of(has_counts: bool) -> tuple[Condition, ...]:
-    return CONDITIONS if has_counts else CONDITIONS[:2]
+def conditions_of(has_counts: bool, behind_mlp: bool) -> tuple[Condition, ...]:
+    """behind_mlp: whether a norm stands there."""
+    left_out = {"frequency": not has_counts, "frozen": not behind_mlp}
+    return tuple(condition for condition in CONDITIONS if not left_out.get(condition, False))
 
 
 def measure(outcome: Outcome) -> Float[Tensor, "measure pos n"]:

@@ -4,21 +4,28 @@ Definitions as in METHODS section 3, averages over kept tokens:
 
     TE = mean |dLoss|, total;  DE = mean |dLoss|, LN frozen;  DE_freq = mean |dLoss|, frequency frozen
     ln_fraction = 1 - DE/TE;   frequency_fraction = 1 - DE_freq/TE
+    mlp_norm_fraction = (DE - DE_frozen)/TE, DE_frozen with the scale of the norm behind the MLP frozen as well: with
+    ln_fraction and DE_frozen/TE, what is direct, it sums to 1
 
-Both fractions are ratios of averages, can be negative, and are NaN where TE is below `MIN_EFFECT`, unreliable where
-their 95 % interval is wider than `MAX_WIDTH`. Intervals are percentile bootstrap intervals over sequences.
+The fractions are ratios of averages, can be negative, and are NaN where TE is below `MIN_EFFECT`, unreliable where
+their 95 % interval is wider than `MAX_WIDTH`. Intervals are percentile bootstrap intervals over documents: rows of one
+document are not independent.
+
+Whoever picks the strongest neurons and shows the numbers that they were picked by shows luck as well. So every second
+document is set aside (with one document, every second row): columns ``choosing.`` are of the one half, to choose by,
+columns ``showing.`` of the other, to show.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Bool, Float64, Int64, Shaped
 from numpy import ndarray
 
 from analysis import store
@@ -35,10 +42,24 @@ MIN_EFFECT = 1e-6
 """nats: below this TE is rounding (float32 logits), and a ratio to it means nothing."""
 
 ARRAYS = ("histogram", "example_values", "example_rows", "example_positions", "sample", "sample_clean", "sample_at")
+LATER = ("sample_showing", "sample_stream", "sample_target")
+CHOOSING, SHOWING = "choosing.", "showing."
+CHOSEN_BY = ("total.abs_loss", "direct.abs_loss", "frequency.abs_loss", "total.abs_entropy")
+"""The columns of the first half."""
+
 MAX_WIDTH = 0.5
 LEVEL = 0.95
 
 Table = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """What the rows were halved by, how many of these each half has, and how many rows."""
+
+    unit: Literal["documents", "rows"]
+    units: tuple[int, int]
+    rows: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -49,7 +70,9 @@ class Result:
     examples: (list, k, n) values, rows, positions, the lists of EXAMPLE_LISTS, best first, row -1 where there are
     fewer.
     sample: (field, token, n) of SAMPLED at the drawn tokens; sample_clean: (CLEAN, token); sample_at: (token, 2) row
-    and position.
+    and position; sample_showing: (token) whether it lies in the half to show; sample_stream: (1 or 2, token, d_model)
+    the last residual stream there and, where a norm follows the MLP, the MLP's output before it; sample_target: the
+    next token's id. These and halves are None in results of earlier versions.
     """
 
     neurons: tuple[NeuronId, ...]
@@ -65,6 +88,10 @@ class Result:
     sample: np.ndarray
     sample_clean: np.ndarray
     sample_at: np.ndarray
+    sample_showing: np.ndarray | None = None
+    sample_stream: np.ndarray | None = None
+    sample_target: np.ndarray | None = None
+    halves: Halves | None = None
 
     def column(self, name: str) -> Shaped[ndarray, " n"]:
         found: ndarray = self.table[name]
@@ -98,6 +125,7 @@ class Result:
     def files(self) -> dict[str, bytes]:
         """neurons.parquet, and arrays.safetensors with everything that is not one number a neuron."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
+        arrays |= {name: getattr(self, name) for name in LATER if getattr(self, name) is not None}
         return {"neurons.parquet": _parquet(self.neurons, self.table), "arrays.safetensors": store.pack(arrays)}
 
     def summary(self) -> dict[str, Any]:
@@ -106,12 +134,14 @@ class Result:
             "clean": {name: value if np.isfinite(value) else None for name, value in self.clean.items()},
             "n_rows": self.n_rows,
             "n_tokens": self.n_tokens,
+            "halves": None if self.halves is None else asdict(self.halves),
         }
 
     @classmethod
     def read(cls, folder: RunFolder, summary: dict[str, Any]) -> Result:
         neurons, table = _read_parquet(folder.read("neurons.parquet"))
         clean = {name: np.nan if value is None else value for name, value in summary["clean"].items()}
+        halves = summary.get("halves")
         return cls(
             neurons,
             tuple(summary["conditions"]),
@@ -119,6 +149,7 @@ class Result:
             clean,
             summary["n_rows"],
             summary["n_tokens"],
+            halves=halves and Halves(halves["unit"], tuple(halves["units"]), tuple(halves["rows"])),
             **store.unpack(folder.read("arrays.safetensors")),
         )
 
@@ -152,10 +183,13 @@ def merge(
     baselines: Baselines,
     draw: ndarray,
     shards: Iterable[Arrays],
+    *,
+    documents: Int64[ndarray, " rows"],
+    rows: Int64[ndarray, " some"],
 ) -> Result:
     """Add the shards up in their order, holding one at a time. draw: (token, 2) row and position of the drawn
-    tokens."""
-    total = _Totals(config, len(neurons), conditions, len(draw))
+    tokens; documents: which document each row of the run is from; rows: those of the shards."""
+    total = _Totals(config, len(neurons), conditions, len(draw), documents, rows)
     for shard in shards:
         total.add(shard)
     here = total.sample_here
@@ -173,33 +207,59 @@ def merge(
         sample=total.sample[:, here],
         sample_clean=total.sample_clean[:, here],
         sample_at=draw[here],
+        sample_showing=total.second[draw[here, 0]],
+        sample_stream=None if total.sample_stream is None else total.sample_stream[:, here],
+        sample_target=None if total.sample_stream is None else total.sample_target[here],
+        halves=total.halves(),
     )
 
 
+def second_half(documents: Int64[ndarray, " rows"]) -> Bool[ndarray, " rows"]:
+    """Which rows are set aside to show: those of every second document; with one document every second row."""
+    names, unit = np.unique(documents, return_inverse=True)
+    found: ndarray = (unit if len(names) > 1 else np.arange(len(documents))) % 2 == 1
+    return found
+
+
 class _Totals:
-    def __init__(self, config: SweepConfig, n: int, conditions: tuple[Condition, ...], n_sample: int) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: SweepConfig,
+        n: int,
+        conditions: tuple[Condition, ...],
+        n_sample: int,
+        documents: ndarray,
+        rows: ndarray,
+    ) -> None:
+        self.config, self.documents, self.rows, self.second = config, documents, rows, second_half(documents)
         self.boot = tuple(np.array(measures.boot_index(conditions)).T)
         self.sums = np.zeros((len(conditions), len(MEASURES), n))
         self.squares = np.zeros_like(self.sums)
-        self.row_totals = np.zeros((self.boot[0].size, n))
-        self.replicates = np.zeros((config.bootstrap, *self.row_totals.shape))
-        self.replicate_tokens = np.zeros(config.bootstrap)
+        # Of each half: (half, ...)
+        self.row_totals = np.zeros((2, self.boot[0].size, n))
+        self.tokens = np.zeros(2, dtype=np.int64)
+        self.replicates = np.zeros((2, config.bootstrap, self.boot[0].size, n))
+        self.replicate_tokens = np.zeros((2, config.bootstrap))
         self.clean = np.zeros(len(CLEAN))
         self.histogram = np.zeros((n, config.bins), dtype=np.int64)
         self.lists = [Extremes(config.examples, n) for _ in EXAMPLE_LISTS]
         self.sample = np.zeros((len(SAMPLED), n_sample, n), dtype=np.float32)
         self.sample_clean = np.zeros((len(CLEAN), n_sample))
         self.sample_here = np.zeros(n_sample, dtype=bool)
+        self.sample_stream: np.ndarray | None = None
+        self.sample_target = np.zeros(n_sample, dtype=np.int64)
         self.n_rows = self.n_tokens = 0
 
     def add(self, shard: Arrays) -> None:
         self.sums += shard["sums"]
         self.squares += shard["squares"]
         self.histogram += shard["histogram"]
-        for row, row_sums in enumerate(shard["row_sums"]):
-            self.row_totals += row_sums
-            self._resample(self.n_rows + row, row_sums, int(shard["row_tokens"][row]))
+        for offset, row_sums in enumerate(shard["row_sums"]):
+            n_tokens, row = int(shard["row_tokens"][offset]), int(self.rows[self.n_rows + offset])
+            half = int(self.second[row])
+            self.row_totals[half] += row_sums
+            self.tokens[half] += n_tokens
+            self._resample(half, int(self.documents[row]), row_sums, n_tokens)
         for clean in shard["row_clean"]:
             self.clean += clean
         for which, extremes in enumerate(self.lists):
@@ -212,41 +272,73 @@ class _Totals:
             shard["sample_clean"],
             True,
         )
+        if "sample_stream" in shard:  # not in those of earlier versions
+            if self.sample_stream is None:
+                parts, _, d_model = shard["sample_stream"].shape
+                self.sample_stream = np.zeros((parts, len(self.sample_target), d_model), dtype=np.float32)
+            self.sample_stream[:, at], self.sample_target[at] = shard["sample_stream"], shard["sample_target"]
         self.n_rows += len(shard["row_tokens"])
         self.n_tokens += int(shard["row_tokens"].sum())
 
-    def _resample(self, row: int, row_sums: ndarray, n_tokens: int) -> None:
+    def _resample(self, half: int, document: int, row_sums: ndarray, n_tokens: int) -> None:
         """Row by row, so that the order of additions does not depend on the shards."""
-        weights = replicate_weights(self.config.seed, row, self.config.bootstrap)
-        self.replicate_tokens += weights * n_tokens
+        weights = replicate_weights(self.config.seed, document, self.config.bootstrap)
+        self.replicate_tokens[half] += weights * n_tokens
         for times in range(1, int(weights.max(initial=0)) + 1):
-            self.replicates[weights == times] += times * row_sums
+            self.replicates[half, weights == times] += times * row_sums
+
+    def halves(self) -> Halves:
+        """Of the rows that there are so far."""
+        several = len(np.unique(self.documents)) > 1
+        rows = self.rows[: self.n_rows]
+        units, second = (self.documents[rows] if several else rows), self.second[rows]
+        first, other = (len(np.unique(units[which])) for which in (~second, second))
+        return Halves("documents" if several else "rows", (first, other), (int((~second).sum()), int(second.sum())))
 
 
 def table_of(config: SweepConfig, conditions: tuple[Condition, ...], baselines: Baselines, total: _Totals) -> Table:
     """Columns: ``<condition>.<measure>`` (mean), ``.var``, and ``.low``/``.high`` where there is an interval; the
-    fractions with theirs; the activation's baseline, mean, std, low, high."""
+    fractions with theirs; the activation's baseline, mean, std, low, high; those of the halves."""
     table: Table = {}
     value = baselines.value
     table["baseline"] = np.full(len(baselines.mean), np.nan) if value is None else value
     for name in ("mean", "std", "low", "high"):
         table[f"activation.{name}"] = getattr(baselines, "filtered_mean" if name == "mean" else name)
-    total.sums[total.boot] = total.row_totals  # added row by row: not a bit depends on the shards
+    total.sums[total.boot] = total.row_totals.sum(0)  # added row by row: not a bit depends on the shards
     means, squares = total.sums / total.n_tokens, total.squares / total.n_tokens
     for c, condition in enumerate(conditions):
         for m, measure in enumerate(MEASURES):
             table[f"{condition}.{measure}"] = means[c, m]
             table[f"{condition}.{measure}.var"] = np.maximum(squares[c, m] - means[c, m] ** 2, 0.0)
-    usable = total.replicate_tokens > 0
-    replicates = total.replicates[usable] / total.replicate_tokens[usable, None, None]
     names = [f"{condition}.{measure}" for condition, measure in measures.BOOTSTRAPPED if condition in conditions]
-    by_name = {name: replicates[:, index] for index, name in enumerate(names)}
+    table |= _bootstrapped(names, conditions, table, total.replicates.sum(0), total.replicate_tokens.sum(0))
+    first, second = (
+        dict(zip(names, sums / tokens if tokens else np.full_like(sums, np.nan), strict=True))
+        for sums, tokens in zip(total.row_totals, total.tokens, strict=True)
+    )
+    table |= {CHOOSING + name: first[name] for name in CHOSEN_BY if name in first}
+    second |= _bootstrapped(names, conditions, second, total.replicates[1], total.replicate_tokens[1])
+    table |= {SHOWING + name: column for name, column in second.items()}
+    return {name: np.ascontiguousarray(column, dtype=column.dtype) for name, column in table.items()}
+
+
+def _bootstrapped(
+    names: list[str], conditions: tuple[Condition, ...], means: Table, replicates: ndarray, tokens: ndarray
+) -> Table:
+    """The intervals of the means, and the fractions with theirs."""
+    usable = tokens > 0
+    drawn = replicates[usable] / tokens[usable, None, None]
+    by_name = {name: drawn[:, index] for index, name in enumerate(names)}
+    table: Table = {}
     for name in names:
         table[f"{name}.low"], table[f"{name}.high"] = interval(by_name[name])
     for name, condition in (("ln_fraction", "direct"), ("frequency_fraction", "frequency")):
         if condition in conditions:
-            table |= _fraction(name, table[f"{condition}.abs_loss"], table["total.abs_loss"], by_name, condition)
-    return {name: np.ascontiguousarray(column, dtype=column.dtype) for name, column in table.items()}
+            table |= _fraction(name, means[f"{condition}.abs_loss"], means["total.abs_loss"], by_name, condition)
+    if "frozen" in conditions:
+        frozen, ln_frozen, total = (means[f"{condition}.abs_loss"] for condition in ("frozen", "direct", "total"))
+        table["mlp_norm_fraction"] = fraction(frozen, total) - fraction(ln_frozen, total)
+    return table
 
 
 def _fraction(name: str, part: ndarray, whole: ndarray, replicates: dict[str, ndarray], condition: str) -> Table:

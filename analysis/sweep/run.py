@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis import corpus
-from analysis.corpus import Prepared, RowRule, RowSet, tokenizer_sha256
+from analysis import corpus, reference
+from analysis.corpus import Prepared, RowRule, RowSet
 from analysis.frequency import Unigram
+from analysis.identity import tokenizer_sha256
 from analysis.model import Model
 from analysis.store import MANIFEST, RunFolder
 from analysis.sweep import measures
@@ -65,6 +66,7 @@ def start(
         bos=model.bos_id if model.prepends_bos() else None,
         token_filter=config.token_filter,
         excluded=model.excluded_ids,
+        end=model.tokenizer.eos_token_id if config.split_at_end else None,
         n_rows=config.n_rows,
         seed=config.seed,
         max_documents=config.max_documents,
@@ -77,6 +79,8 @@ def start(
             else:
                 yield Progress("reading", documents=step)
         assert prepared is not None
+        share = RowSet.open(folder.path).share_of(reference.unknown_id(model))
+        reference.check_read(share, model, source, hint="Sweep over a text that it can read.")
         folder.create(manifest(model, unigram, config, prepared, source))
     except BaseException:
         if not existed:
@@ -113,7 +117,10 @@ def _identity(model: Model, unigram: Unigram | None) -> dict[str, Any]:
         "last_layer": model.last_layer,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
+        "form_sha256": model.identity.form_sha256,
+        **({} if model.spec.dequantized is None else {"dequantized": model.spec.dequantized}),
         "unigram": None if unigram is None else unigram.source,
+        "unigram_sha256": None if unigram is None else unigram.sha256,
         "torch": torch.__version__,
     }
 
@@ -123,7 +130,9 @@ def _same_run(
 ) -> None:
     present = folder.manifest()
     asked = {"config": config.as_json(), "config_sha256": config.sha256, "corpus": present["corpus"] | text}
-    folder.create({**present, **asked, **_identity(model, unigram)})
+    # A run of an earlier version says less of itself.
+    known = {name: value for name, value in _identity(model, unigram).items() if name in present}
+    folder.create({**present, **asked, **known})
 
 
 def run(folder: RunFolder, model: Model, unigram: Unigram | None, executor: Executor) -> Iterator[Progress]:
@@ -176,14 +185,20 @@ def _baselines(folder: RunFolder, plan: Plan) -> Baselines:
 def _merged(
     folder: RunFolder, plan: Plan, neurons: Any, has_counts: bool, baselines: Baselines, shards: Iterable[int]
 ) -> Result:
-    draw = plan.draw.first(plan.config.sample_tokens)
+    draw, size, done = plan.draw.first(plan.config.sample_tokens), plan.config.shard_rows, list(shards)
+    every = np.arange(len(plan.rows))
+    first = next(shards_of(folder, "effects", done), None)
+    plain = measures.conditions_of(has_counts, False)
+    more = first is not None and len(first["sums"]) > len(plain)  # a norm behind the MLP: the shards tell
     return merge(
         plan.config,
         neurons,
-        measures.conditions_of(has_counts),
+        measures.conditions_of(has_counts, True) if more else plain,
         baselines,
         np.stack([draw.rows, draw.positions], 1),
-        shards_of(folder, "effects", shards),
+        shards_of(folder, "effects", done),
+        documents=plan.rows.documents,
+        rows=np.concatenate([every[shard * size : (shard + 1) * size] for shard in done]),
     )
 
 

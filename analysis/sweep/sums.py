@@ -14,6 +14,7 @@ from analysis.sweep import measures
 from analysis.sweep.baselines import Baselines
 from analysis.sweep.measures import CLEAN, EXAMPLE_LISTS, MEASURES, SAMPLED, Extremes
 from analysis.sweep.plan import Work
+from analysis.trace import LastLayer
 
 if TYPE_CHECKING:
     from analysis.sweep.worker import Worker
@@ -35,6 +36,10 @@ class Sums:
         self.lists = [Extremes(config.examples, n) for _ in EXAMPLE_LISTS]
         self.sample = np.zeros((len(SAMPLED), len(work.drawn), n), dtype=np.float32)
         self.sample_clean = np.zeros((len(CLEAN), len(work.drawn)))
+        readout = worker.model.readout
+        parts = 1 if readout.post_norm is None else 2
+        self.sample_stream = np.zeros((parts, len(work.drawn), readout.d_model), dtype=np.float32)
+        self.sample_target = np.zeros(len(work.drawn), dtype=np.int64)
 
     def begin(
         self,
@@ -42,8 +47,9 @@ class Sums:
         activations: Float64[ndarray, "kept n"],
         kept: Int64[ndarray, " kept"],
         clean: Float64[ndarray, "clean kept"],
+        last: LastLayer,
     ) -> None:
-        """A row's activations and clean numbers, at its kept positions."""
+        """A row's activations and clean numbers, at its kept positions; last: of all its positions."""
         self.offset, self.row, self.kept = offset, self.work.first_row + offset, kept
         self.values = {name: np.zeros_like(activations) for name in ("entropy", "loss")} | {"activation": activations}
         self.row_tokens[offset] = len(kept)
@@ -54,6 +60,11 @@ class Sums:
         self.drawn = [(at, places[position]) for at, position in enumerate(kept.tolist()) if position in places]
         for at, place in self.drawn:
             self.sample_clean[:, place] = clean[:, at]
+            position = int(kept[at])
+            self.sample_target[place] = self.work.rows[offset][position + 1]
+            for part, values in enumerate((last.resid, last.mlp_out)[: len(self.sample_stream)]):
+                assert values is not None
+                self.sample_stream[part, place] = values[position].cpu().numpy()
 
     def add(self, some: slice, columns: slice, values: Float64[ndarray, "condition measure pos n"]) -> None:
         """The measures of the kept positions ``some`` and the neurons ``columns``."""
@@ -90,6 +101,8 @@ class Sums:
                 "example_positions": np.stack([extremes.positions for extremes in self.lists]),
                 "sample": self.sample,
                 "sample_clean": self.sample_clean,
+                "sample_stream": self.sample_stream,
+                "sample_target": self.sample_target,
                 "sample_index": np.array([index for index, _, _ in self.work.drawn], dtype=np.int64),
             }
         )

@@ -12,6 +12,8 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from analysis.frequency import Unigram
 from analysis.kernels import choose
 from analysis.metrics import wide
 from analysis.model import Model
+from analysis.sinks import sinks_in
 from analysis.sweep import measures
 from analysis.sweep.baselines import Baselines
 from analysis.sweep.config import SweepConfig
@@ -35,6 +38,10 @@ from analysis.trace import LastLayer, position_metrics
 
 SLICE_POSITIONS = 8
 """Positions in one call of the kernels: short enough to let interactive requests in between."""
+
+_ENGINES: WeakValueDictionary[Any, Engine] = WeakValueDictionary()
+"""Of the workers that there are: sweeps that take turns on a model share what its readout is made ready with, which is
+larger than the model, and the last of them frees it."""
 
 Shard = Generator[int, None, bytes]
 
@@ -51,7 +58,7 @@ class Worker:
     """Layer -> the indices of the chosen neurons there, in the order of every array."""
 
     def __post_init__(self) -> None:
-        self.conditions = measures.conditions_of(self.unigram is not None)
+        self.conditions = measures.conditions_of(self.unigram is not None, self.model.readout.post_norm is not None)
         self.layers = {}
         for neuron in self.config.chosen(self.model):
             self.layers.setdefault(neuron.layer, []).append(neuron.index)
@@ -67,10 +74,14 @@ class Worker:
     def engine(self) -> Engine:
         """Compiles the kernels, which takes some seconds; the first pass does without."""
         backend = choose(self.config.backend, device=self.model.device, wait=True)
-        # The number of threads is part of what a compiled kernel is compiled for.
-        with _threads(self.config.threads), torch.inference_mode():
-            engine = Engine.build(self.model.readout, unigram=self.unigram, backend=backend)
-            warm_up(engine)
+        model, threads, counts = self.model, self.config.threads, self.unigram.sha256 if self.unigram else None
+        name = (model.identity, str(model.device), counts, backend.name, threads)
+        if (engine := _ENGINES.get(name)) is None:
+            # The number of threads is part of what a compiled kernel is compiled for.
+            with _threads(threads), torch.inference_mode():
+                engine = Engine.build(model.readout, unigram=self.unigram, backend=backend)
+                warm_up(engine)
+            _ENGINES[name] = engine
         return engine
 
     @property
@@ -99,15 +110,16 @@ class Worker:
         drawn = np.zeros((len(work.drawn), self.n), dtype=np.float32)
         for offset, row in enumerate(work.rows):
             activations, _ = self._forward(row)
-            values = activations.double().cpu().numpy()
-            kept = values[kept_positions(list(row), self.config.token_filter, self.model.excluded_ids)]
+            values = every = activations.double().cpu().numpy()
+            kept = every[kept_positions(list(row), self.config.token_filter, self.model.excluded_ids)]
+            values = values[sinks_in(self.model, len(row), keep=self.config.keep_sinks) :]
             row_sums[offset] = values.sum(0), kept.sum(0)
             squares += (kept**2).sum(0)
             low, high = np.minimum(low, kept.min(0)), np.maximum(high, kept.max(0))
             counts += (len(values), len(kept))
             for place, (_, in_row, position) in enumerate(work.drawn):
                 if in_row == work.first_row + offset:
-                    drawn[place] = values[position]
+                    drawn[place] = every[position]
             yield len(row)
         return store.pack(
             {
@@ -143,7 +155,8 @@ class Worker:
         for offset, row in enumerate(work.rows):
             activations, last = self._forward(row)
             kept = kept_positions(list(row), self.config.token_filter, self.model.excluded_ids)
-            sums.begin(offset, activations[kept].double().cpu().numpy(), kept, self._clean(row, last)[:, kept])
+            clean = self._clean(row, last)[:, kept]
+            sums.begin(offset, activations[kept].double().cpu().numpy(), kept, clean, last)
             first = 0
             for layer, which in self.layers.items():
                 columns = slice(first, first + len(which))
@@ -211,8 +224,10 @@ class Worker:
             yield 0
 
     def _values(self, outcomes: dict[Condition, Outcome]) -> np.ndarray:
-        """(condition measure pos n)"""
-        every = [measures.measure(outcomes[condition]) for condition in self.conditions]
+        """(condition measure pos n); NaN for a condition that a layer's ablations do not have."""
+        found_for = {condition: measures.measure(outcome) for condition, outcome in outcomes.items()}
+        missing = torch.full_like(found_for["total"], torch.nan)
+        every = [found_for.get(condition, missing) for condition in self.conditions]
         found: np.ndarray = torch.stack(every).cpu().numpy()
         return found
 

@@ -14,6 +14,7 @@ from analysis.model import Model
 from analysis.types import InputError
 from analysis.weights import Vocabulary
 from tests import tiny
+from tests.tolerance import close
 
 
 def test_a_checkpoint_is_measured_as_the_model_itself(tiny_model: Callable[..., Model], tmp_path: Path) -> None:
@@ -27,16 +28,19 @@ def test_a_checkpoint_is_measured_as_the_model_itself(tiny_model: Callable[..., 
     (folder / "notes.safetensors").write_bytes(b"")
 
     assert list(checkpoints.files(tmp_path)) == [1200]
-    found = checkpoints.read(folder / "1200.safetensors", n_tokens=tiny.N_TOKENS, k=5)
+    found = checkpoints.read(folder / "1200.safetensors", known=torch.arange(tiny.N_TOKENS), k=5)
     spectrum = nullspace.spectrum(model.readout)
-    torch.testing.assert_close(found.spectrum.S, spectrum.S)
+    terms = tiny.D_VOCAB + tiny.D_MODEL
+    close(found.spectrum.S, spectrum.S, terms)
     vocabulary = Vocabulary.of(model.readout)
     for layer in range(2):
         rows = model.write_rows(layer)
-        torch.testing.assert_close(found.norm[layer], rows.norm(dim=1))
-        torch.testing.assert_close(found.rho[layer], nullspace.rho(rows, spectrum.basis(5)))
+        close(found.norm[layer], rows.norm(dim=1), tiny.D_MODEL)
+        # A null space turns by the rounding of the spectrum over the gap that bounds it (Davis and Kahan).
+        gap = float(spectrum.S[-6] - spectrum.S[-5])
+        close(found.rho[layer], nullspace.rho(rows, spectrum.basis(5)), terms, scale=float(spectrum.S[0]) / gap)
         unit = rows / rows.norm(dim=1, keepdim=True)
-        torch.testing.assert_close(found.logit_var[layer], vocabulary.logit_var(unit))
+        close(found.logit_var[layer], vocabulary.logit_var(unit), terms, scale=1)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -44,7 +48,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "7.safetensors"
     path.write_bytes(b"nothing")
     with pytest.raises(InputError, match="no checkpoint"):
-        checkpoints.read(path, n_tokens=10)
+        checkpoints.read(path, known=torch.arange(10))
     save_file({"W_U": torch.zeros(2, 3)}, path)
     with pytest.raises(InputError, match="no checkpoint"):
-        checkpoints.read(path, n_tokens=3)
+        checkpoints.read(path, known=torch.arange(3))

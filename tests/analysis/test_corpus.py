@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import corpus
-from analysis.corpus import Prepared, ReadLimits, RowRule, RowSet, documents, prepare
+from analysis.corpus import DOCUMENTS, Prepared, ReadLimits, RowRule, RowSet, documents, prepare
 from analysis.store import RunFolder
 from analysis.sweep.run import start
 from analysis.types import InputError, TokenFilter
@@ -44,9 +44,12 @@ def test_rows_are_documents_cut_with_bos(tmp_path: Path) -> None:
     ids = Bytes().encode
     assert rows == [[1, *ids("abcdefg")], [1, *ids("mnopqr")]]  # "hij" and "kl" have no position that is kept
     assert (found.n_documents, found.n_rows, found.kept_rows) == (3, 2, 2)
+    assert RowSet.open(tmp_path).documents.tolist() == [0, 2]
+    (tmp_path / DOCUMENTS).unlink()  # a folder of an earlier version
+    assert RowSet.open(tmp_path).documents.tolist() == [0, 1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(min_size=1, max_size=60), min_size=1, max_size=8), st.integers(0, 5), st.integers(1, 6))
 def test_a_seeded_sample_is_a_subset_in_order(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], seed: int, n: int

@@ -22,16 +22,21 @@ from analysis.effects import (
     stream,
     temperature_share,
 )
+from analysis.effects.table import Parts
+from analysis.effects.temperature import SMALLEST_KL
 from analysis.frequency import Unigram, freeze_frequency, unigram
 from analysis.model import Model
 from analysis.readout import Readout, fold
 from analysis.trace import LastLayer, Trace, trace
 from analysis.types import CapacityError, InputError, NotReadyError
 from tests import tiny
+from tests.tolerance import close, identity, near, of_metrics, of_sum, within
 
 ALL = (*tiny.ARCHITECTURES, *tiny.POST_NORM)
 IDS = tiny.token_ids(10)
 POSITION = 6
+DIFFERENCE = 2 * of_metrics()
+"""Of two metrics, each computed twice."""
 COUNTS = unigram(torch.arange(tiny.N_TOKENS) ** 2, d_vocab=tiny.D_VOCAB, source="made up")
 
 
@@ -74,22 +79,68 @@ def test_every_part_is_what_hooked_passes_give(name, tiny_model):
         total = model.logits(tokens, hooks=[(post, ablate)])[0, POSITION]
         runs = {
             "total": total,
-            "direct": model.logits(tokens, hooks=[(post, ablate), (scale, lambda s: before.clone())])[0, POSITION],
+            "ln_frozen": model.logits(tokens, hooks=[(post, ablate), (scale, lambda s: before.clone())])[0, POSITION],
             "ln_only": model.logits(tokens, hooks=[(scale, lambda s, after=after: after.clone())])[0, POSITION],
             "frequency": freeze_frequency(z, total, COUNTS.direction),
         }
         reference = measures(z.log_softmax(-1), target)
         for part, logits in runs.items():
             for metric, value in measures(logits.log_softmax(-1), target).items():
-                parts = getattr(table, metric)
-                got = parts.total - parts.frequency_mediated if part == "frequency" else getattr(parts, part)
+                got = under(getattr(table, metric), part)
                 worst = max(worst, abs(float(value - reference[metric] - got[index])))
         assert bool(table.top1_changes[index]) == bool(total.argmax() != z.argmax())
         ranks = [1 / (1 + int((logits > logits[target]).sum())) for logits in (z, total)]
-        assert float(table.d_reciprocal_rank[index]) == pytest.approx(ranks[1] - ranks[0])
-    # Where transformers computes a norm in float32 the hooked pass itself is no better than that.
-    assert worst < (1e-9 if model.norm == "LN" else 2e-6)
+        assert float(table.d_reciprocal_rank[index]) == near(ranks[1] - ranks[0], 3, scale=1)
+    assert worst < 2 * identity(model)  # a difference of two passes
     assert table.d_entropy.total.abs().max() > 1e-4, "an effect too small to test anything"
+
+
+def under(parts: Parts, condition: str) -> Tensor:
+    """The change under one condition, from the parts."""
+    if condition == "frequency":
+        return parts.total - parts.frequency_mediated
+    if condition == "ln_frozen":
+        return parts.total - parts.ln_mediated
+    return getattr(parts, condition)
+
+
+@pytest.mark.parametrize("name", tiny.POST_NORM)
+def test_the_norm_behind_the_mlp_is_a_path_of_its_own(name, tiny_model):
+    """METHODS section 18, against hooked passes: what the MLP writes with that norm's scale held is u's change over
+    r, added to the clean stream; with the final scale held too that is direct, and the three parts sum to total."""
+    model = tiny_model(name)
+    clean, baseline, table = run(model)
+    tokens, target = model.tokens(IDS), IDS[POSITION + 1]
+    stream_at, scale = f"blocks.{model.last_layer}.hook_resid_post", "ln_final.hook_scale"
+    before = model.run(tokens, capture=[scale])[scale]
+    norm = model.readout.post_norm
+    r = norm.scale(clean.last.mlp_out[POSITION])
+    z = model.logits(tokens)[0, POSITION]
+    reference = measures(z.log_softmax(-1), target)
+    largest = 0.0
+    for index in range(0, model.d_mlp, 7):
+        delta = baseline[index] - clean.last.activations[POSITION, index]
+        change = delta * norm.gain * model.readout.W_out[index] / r
+
+        def write(resid: Tensor, change: Tensor = change) -> Tensor:
+            changed = resid.clone()
+            changed[:, POSITION] += change
+            return changed
+
+        logits = model.logits(tokens, hooks=[(stream_at, write), (scale, lambda s: before.clone())])[0, POSITION]
+        for metric, value in measures(logits.log_softmax(-1), target).items():
+            parts = getattr(table, metric)
+            assert abs(float(value - reference[metric] - parts.direct[index])) < 2 * identity(model)
+            largest = max(largest, float(parts.mlp_norm[index].abs()))
+            within((parts.direct + parts.mlp_norm + parts.ln_mediated)[index], parts.total[index], DIFFERENCE)
+    assert largest > 1e-4, "a path too weak to test anything"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_without_a_norm_behind_the_mlp_there_is_no_such_path(name, tiny_model):
+    _clean, _baseline, table = run(tiny_model(name))
+    assert table.d_entropy.mlp_norm is None
+    within(table.d_entropy.direct + table.d_entropy.ln_mediated, table.d_entropy.total, DIFFERENCE)
 
 
 def oracle(readout: Readout, last: LastLayer, position: int, index: int, value: float) -> dict[str, Tensor]:
@@ -100,7 +151,7 @@ def oracle(readout: Readout, last: LastLayer, position: int, index: int, value: 
     changed = readout.write(x, mlp_out, delta, readout.W_out[index : index + 1])
     logits = {
         "total": readout.logits(changed),
-        "direct": readout.logits(changed, scale=readout.scale(x)),
+        "ln_frozen": readout.logits(changed, scale=readout.scale(x)),
         "ln_only": readout.logits(x, scale=readout.scale(changed)),
         "clean": readout.logits(x),
     }
@@ -118,9 +169,8 @@ def test_tables_equal_the_readout(name, tiny_model):
         reference = measures(log_p.pop("clean"), target)
         for part, value in log_p.items():
             for metric, changed in measures(value, target).items():
-                parts = getattr(table, metric)
-                got = parts.total - parts.frequency_mediated if part == "frequency" else getattr(parts, part)
-                assert float(got[index]) == pytest.approx(float(changed - reference[metric]), abs=1e-12)
+                got = under(getattr(table, metric), part)
+                assert abs(float(got[index]) - float(changed - reference[metric])) < DIFFERENCE
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -141,7 +191,7 @@ def test_stream_equals_tables_whatever_the_budget(name, tiny_model):
             got[block.positions[:, None], block.neurons] = block.outcomes["frequency"].d_entropy
             assert torch.isnan(block.outcomes["total"].d_loss[block.positions == len(IDS) - 1]).all()
         expected = table.d_entropy.total - table.d_entropy.frequency_mediated
-        torch.testing.assert_close(got[POSITION], expected, atol=1e-12, rtol=0)
+        within(got[POSITION], expected, DIFFERENCE)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -164,11 +214,11 @@ def test_sets_are_sums_of_changes(tiny_model):
     clean, baseline, table = run(model)
     engine = engine_of(model)
     one = joint(engine, clean.last, IDS, POSITION, [5], baseline=baseline)
-    assert float(one.d_loss.total) == pytest.approx(float(table.d_loss.total[5]), abs=1e-12)
+    assert abs(float(one.d_loss.total) - float(table.d_loss.total[5])) < DIFFERENCE
     several = [joint(engine, clean.last, IDS, POSITION, order, baseline=baseline) for order in ([3, 9, 21], [21, 3, 9])]
     for part in ("total", "direct", "ln_only", "frequency_mediated"):
         a, b = (float(getattr(result.d_entropy, part)) for result in several)
-        assert a == pytest.approx(b, abs=1e-13)
+        assert abs(a - b) < DIFFERENCE
     whole = joint(engine, clean.last, IDS, POSITION, range(model.d_mlp), baseline=baseline)
     assert abs(float(whole.d_entropy.total) - float(whole.singles.d_entropy.total.sum())) > 1e-6
     with pytest.raises(InputError, match="twice"):
@@ -193,7 +243,7 @@ def test_joint_ablation_is_the_hooked_pass(name, tiny_model):
     expected = {k: measures(hooked.log_softmax(-1), IDS[POSITION + 1])[k] - v
                 for k, v in measures(z.log_softmax(-1), IDS[POSITION + 1]).items()}  # fmt: skip
     for metric, value in expected.items():
-        assert float(getattr(result, metric).total) == pytest.approx(float(value), abs=2e-6)
+        assert abs(float(getattr(result, metric).total) - float(value)) < 2 * identity(model)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
@@ -202,11 +252,11 @@ def test_a_dose_at_the_baseline_is_the_ablation(name, tiny_model):
     clean, baseline, table = run(model)
     doses = torch.tensor([float(clean.last.activations[POSITION, 4]), float(baseline[4]), 3.0], dtype=torch.float64)
     response = dose_response(engine_of(model), clean.last, IDS, POSITION, [4], doses)
-    assert float(response.entropy[0]) == pytest.approx(table.clean.entropy, abs=1e-9)
-    assert float(response.entropy[1] - response.entropy[0]) == pytest.approx(float(table.d_entropy.total[4]), abs=1e-9)
+    assert abs(float(response.entropy[0]) - table.clean.entropy) < of_metrics()
+    assert abs(float(response.entropy[1] - response.entropy[0]) - float(table.d_entropy.total[4])) < DIFFERENCE
     frozen = response.frozen_entropy[1] - response.frozen_entropy[0]
-    assert float(frozen) == pytest.approx(float(table.d_entropy.direct[4]), abs=1e-9)
-    assert float(response.ln_scale[1]) == pytest.approx(float(table.ln_scale_after[4]), abs=1e-9)
+    assert abs(float(frozen) - float(under(table.d_entropy, "ln_frozen")[4])) < DIFFERENCE
+    assert float(response.ln_scale[1]) == near(float(table.ln_scale_after[4]), 2 * tiny.D_MODEL)
     assert dose_response(engine_of(model), clean.last, IDS, len(IDS) - 1, [4], doses).loss is None
 
 
@@ -219,8 +269,8 @@ def test_without_layer_norm_total_is_direct(name, tiny_model):
     baseline = baseline_values("zero", clean.last.activations)
     table = effects(engine, clean.last, IDS, POSITION, baseline=baseline)
     for parts in (table.d_entropy, table.d_loss, table.d_kl_unigram):
-        torch.testing.assert_close(parts.total, parts.direct, atol=1e-13, rtol=0)
-        assert parts.ln_only.abs().max() < 1e-13
+        within(parts.ln_mediated, torch.zeros_like(parts.total), DIFFERENCE)
+        assert parts.ln_only.abs().max() < DIFFERENCE
     assert table.d_entropy.total.abs().max() > 1e-4
     assert (table.ln_scale_after == 1.7).all()
 
@@ -233,7 +283,7 @@ def made_up(d: int = 6, vocab: int = 30, n: int = 4, *, bias: bool, seed: int = 
 
     readout = fold(
         W_U=normal(d, vocab), b_U=normal(vocab) if bias else None, W_out=normal(n, d), gain=normal(d).exp(), bias=None,
-        eps=1e-5, layer_norm=True, n_tokens=vocab,
+        eps=1e-5, layer_norm=True,
     )  # fmt: skip
     return readout, LastLayer(2 * normal(3, d), normal(3, n))
 
@@ -248,14 +298,22 @@ def test_a_neuron_in_the_null_space_acts_through_the_norm_alone():
     engine = Engine.build(readout, backend="eager")
     ids = [3, 7, 1]
     table = effects(engine, last, ids, 1, baseline=torch.tensor([0.0, 1.0, 2.0, 5.0], dtype=torch.float64))
-    assert table.d_entropy.direct.abs().max() < 1e-12
+    # A logit is a sum over d, the planted null direction one more; an entropy sums over the vocabulary.
+    largest = float(readout.logits(last.resid).abs().max() + readout.W_out.norm(dim=1).max() * table.delta.abs().max())
+    bound = 2 * of_sum(2 * 6 + 30, scale=largest)
+    assert table.d_entropy.direct.abs().max() < bound
     assert table.d_entropy.total.abs().min() > 1e-6
-    torch.testing.assert_close(table.d_entropy.total, table.d_entropy.ln_only, atol=1e-12, rtol=0)
+    within(table.d_entropy.total, table.d_entropy.ln_only, bound)
     assert not table.top1_changes.any()
     assert (table.d_reciprocal_rank == 0).all()
     fit = temperature_share(engine, last, 1, range(4), table.delta)
-    torch.testing.assert_close(fit.temperature, table.ln_scale_after / table.ln_scale_before, atol=1e-5, rtol=0)
-    torch.testing.assert_close(fit.share, torch.ones(4, dtype=torch.float64), atol=1e-6, rtol=0)
+    # A minimum is flat: it lies where rounding of the divergence r leaves it, within the root of 2 r / curvature, and
+    # the curvature of a divergence along 1/T is the variance of log P.
+    log_p = readout.log_probs(last.resid[1])
+    variance = float((log_p.exp() * log_p.square()).sum() - (log_p.exp() * log_p).sum() ** 2)
+    true = table.ln_scale_after / table.ln_scale_before
+    within(fit.temperature, true, float(true.max()) ** 2 * (2 * bound / variance) ** 0.5)
+    within(fit.share, torch.ones(4, dtype=torch.float64), bound / float(fit.kl.min()))
 
 
 def test_a_larger_scale_means_more_entropy_without_a_bias():
@@ -275,18 +333,20 @@ def test_frequency_frozen_effects():
     solve = torch.linalg.lstsq(readout.W_U.T, torch.stack([counts.direction, other], 1)).solution.T
     v = counts.direction
     parallel, other = solve @ readout.W_U
-    assert torch.allclose(parallel, v)
+    sizes = float(solve.norm(dim=1).max() * readout.W_U.norm())
+    close(parallel, v, 30 + 24, scale=sizes)
     W_out = torch.stack([solve[0], solve[1] - (other @ v) * solve[0]])
     readout = replace(readout.with_constant_scale(1.0), W_out=W_out)
     last = LastLayer(last.resid, last.activations[:, :2])
     engine = Engine.build(readout, unigram=counts, backend="eager")
     table = effects(engine, last, [3, 7, 1], 1, baseline=torch.tensor([2.0, 2.0], dtype=torch.float64))
-    assert abs(float(table.d_loss.frequency_mediated[0] - table.d_loss.total[0])) < 1e-10
-    assert abs(float(table.d_loss.frequency_mediated[1])) < 1e-10 < abs(float(table.d_loss.total[1]))
+    bound = of_sum(30 + 2 * 24, scale=sizes * float(table.delta.abs().max() * (1 + (other @ v).abs())))
+    assert abs(float(table.d_loss.frequency_mediated[0] - table.d_loss.total[0])) < bound
+    assert abs(float(table.d_loss.frequency_mediated[1])) < bound < 1e-3 * abs(float(table.d_loss.total[1]))
 
 
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.01, 30), bias=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_divergences_and_shares_keep_their_bounds(seed, scale, bias):
     """Identity 10: KL >= 0; a temperature explains at most all and, 1 being among them, at least nothing."""
     readout, last = made_up(bias=bias, seed=seed)
@@ -295,10 +355,13 @@ def test_divergences_and_shares_keep_their_bounds(seed, scale, bias):
     table = effects(engine, last, [3, 7, 1], 1, baseline=torch.zeros(4, dtype=torch.float64))
     assert (table.kl >= 0).all()
     fit = temperature_share(engine, last, 1, range(4), table.delta)
-    torch.testing.assert_close(fit.kl, table.kl, atol=1e-9, rtol=1e-6)
+    # Both are sums over the vocabulary, the engine's of numbers as large as the logits.
+    largest = float(readout.logits(last.resid).abs().max() + readout.W_out.norm(dim=1).max() * table.delta.abs().max())
+    close(fit.kl, table.kl, 6 + 30, scale=largest)
     defined = ~torch.isnan(fit.share)
     assert (fit.share[defined] <= 1).all()
-    assert (fit.share[defined] > -1e-4).all()
+    # 1 - min KL(beta) / KL with KL(1) among those: below 0 by rounding of a KL alone, over the smallest that counts.
+    assert (fit.share[defined] > -of_sum(6 + 30, scale=largest) / SMALLEST_KL).all()
     assert ((fit.temperature[defined] >= 0.0499) & (fit.temperature[defined] <= 20.01)).all()
 
 

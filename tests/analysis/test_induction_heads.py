@@ -18,6 +18,7 @@ from analysis.registry import ModelSpec
 from analysis.trace import intervene, trace
 from analysis.types import HeadId, HeadIntervention, InputError, Intervention, NeuronId, UnsupportedModelError
 from tests import tiny
+from tests.tolerance import close, near, of_pass, of_sum, within
 
 ALL = (*tiny.ARCHITECTURES, *tiny.POST_NORM)
 V, D = tiny.D_VOCAB, 2 * tiny.D_VOCAB + tiny.N_CTX
@@ -74,15 +75,17 @@ def value(attention):
 
 
 def rows(n_rows=2, length=7, seed=1):
-    return repeat(random_units(tiny.N_TOKENS, excluded={0, 1, 2}, length=length, n_rows=n_rows, seed=seed), bos=1)
+    return repeat(
+        random_units(torch.arange(tiny.N_TOKENS), excluded={0, 1, 2}, length=length, n_rows=n_rows, seed=seed), bos=1
+    )
 
 
 def test_a_perfect_induction_head_scores_one(copier):
     repeated = score_rows(copier, n_rows=4)
     assert repeated.length == 23  # (48 - 1) // 2: the context is shorter than the paper's rows
     found = complete(head_scores(copier, repeated))
-    assert found.scores["induction"][1, 0] == pytest.approx(1, abs=1e-6)
-    assert found.scores["previous"][0, 0] == pytest.approx(1, abs=1e-6)
+    assert found.scores["induction"][1, 0] > 1 - 1e-6  # exp(-25) for each of the other keys
+    assert found.scores["previous"][0, 0] > 1 - 1e-6
     others = found.scores["induction"].clone()
     others[1, 0] = 0
     assert float(others.max()) < 0.05
@@ -103,10 +106,11 @@ def test_scores_by_hand(tiny_model):
     for layer in range(2):
         for head in range(4):
             patterns = [pattern(model, row, HeadId(layer, head)) for row in repeated.tokens]
-            torch.testing.assert_close(patterns[0].sum(-1), torch.ones(15, dtype=torch.float64))
+            close(patterns[0].sum(-1), torch.ones(15, dtype=torch.float64), 15, dtype=torch.float32)
             expected = [float(p[q, q - 6]) for p in patterns for q in range(8, 15)]
-            assert found.scores["induction"][layer, head] == pytest.approx(sum(expected) / len(expected))
-    three = repeat(random_units(tiny.N_TOKENS, excluded=(), length=5, n_rows=1, seed=0), bos=1, copies=3)
+            score = sum(expected) / len(expected)
+            assert found.scores["induction"][layer, head] == near(score, 15, scale=1, dtype=torch.float32)
+    three = repeat(random_units(torch.arange(tiny.N_TOKENS), excluded=(), length=5, n_rows=1, seed=0), bos=1, copies=3)
     with pytest.raises(InputError, match="two copies"):
         complete(head_scores(model, three))
 
@@ -126,7 +130,8 @@ def masked(heads, queries):
                 for row, at in enumerate(queries):
                     new[row, head, at] = 0
                     new[row, head, at, 0] = 1
-            torch.testing.assert_close(new.sum(-1), torch.ones_like(new.sum(-1)), atol=1e-6, rtol=0)
+            # Some architectures take the softmax in float32.
+            close(new.sum(-1), torch.ones_like(new.sum(-1)), new.shape[-1], dtype=torch.float32)
             return new
 
         return f"blocks.{layer}.attn.hook_pattern", edit
@@ -140,8 +145,8 @@ def test_bos_ablation_is_a_masked_forward(name, tiny_model):
     heads = [HeadId(0, 1), HeadId(0, 2), HeadId(1, 0)]
     at = torch.tensor([3, 9, 14])
     found = final(model, tokens, head_hooks([HeadIntervention(head) for head in heads], queries=at))
-    torch.testing.assert_close(found, final(model, tokens, masked(heads, at.tolist())), atol=1e-6, rtol=1e-6)
-    assert not torch.allclose(found, final(model, tokens))
+    within(found, final(model, tokens, masked(heads, at.tolist())), of_pass(name))
+    assert (found - final(model, tokens)).abs().max() > 10 * of_pass(name)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -161,16 +166,16 @@ def test_ablation_changes_the_output_and_touches_only_its_head_and_query(name, m
     assert moved.nonzero().tolist() == [[row, int(position), 1] for row, position in enumerate(at)]
     expected = {"bos": seen["before"][:, 0, 1], "mean": means[0][1].expand(3, -1), "zero": torch.zeros(3, model.d_head)}
     got = seen["after"][torch.arange(3), at, 1]
-    torch.testing.assert_close(got, expected[mode].to(got))
+    assert torch.equal(got, expected[mode].to(got))
     for row, position in enumerate(at.tolist()):
-        torch.testing.assert_close(ablated[row, :position], clean[row, :position])
-        assert not torch.allclose(ablated[row, position], clean[row, position])
+        within(ablated[row, :position], clean[row, :position], of_pass(name))
+        assert (ablated[row, position] - clean[row, position]).abs().max() > 10 * of_pass(name)
 
 
 def test_mean_of_heads_by_hand(tiny_model):
     model, tokens = tiny_model("gpt2"), rows(3).tokens
     z = model.run(tokens, capture=["blocks.1.attn.hook_z"])["blocks.1.attn.hook_z"]
-    torch.testing.assert_close(complete(head_means(model, tokens, [1]))[1], z.mean((0, 1)))
+    close(complete(head_means(model, tokens, [1]))[1], z.mean((0, 1)), tokens.numel(), scale=float(z.abs().max()))
     with pytest.raises(InputError, match="need"):
         head_hooks([HeadIntervention(HeadId(0, 0), "mean")])
 
@@ -187,8 +192,8 @@ def test_ablated_queries_are_one_forward_pass_each(per_batch, tiny_model, monkey
             alone = model.run(ids[None], capture=names, hooks=masked(heads, [position]))
             resid, activations = (alone[name][0, position] for name in names)
             log_p = model.readout.log_probs(resid)
-            assert float(found.activations[neuron][row, index]) == pytest.approx(float(activations[7]))
-            assert float(found.entropy[row, index]) == pytest.approx(float(-(log_p.exp() * log_p).sum()))
+            assert abs(float(found.activations[neuron][row, index] - activations[7])) < of_pass()
+            assert abs(float(found.entropy[row, index] + (log_p.exp() * log_p).sum())) < of_pass()
 
 
 def test_study_has_the_chosen_heads_and_baselines(tiny_model):
@@ -201,11 +206,10 @@ def test_study_has_the_chosen_heads_and_baselines(tiny_model):
     assert found.groups[2].heads == tuple(chosen)
     for group in found.groups[3:]:
         assert not set(group.heads) & set(chosen)
-    torch.testing.assert_close(found.clean.activations[neuron], measured.activations[:, repeated.repeats, 7])
+    within(found.clean.activations[neuron], measured.activations[:, repeated.repeats, 7], of_pass())
     again = complete(ablated_at(model, repeated.tokens, repeated.repeats, chosen, neurons=[neuron]))
-    torch.testing.assert_close(
-        found.change(found.groups[2], neuron), again.activations[neuron] - found.clean.activations[neuron]
-    )
+    change = found.change(found.groups[2], neuron)
+    within(change, again.activations[neuron] - found.clean.activations[neuron], of_pass())
     assert [role for role, _ in plan(model, chosen[:1], n_random=1, seed=0)] == ["one", "random_one"]
     for heads, words in (([], "No head"), ([HeadId(2, 0)], "no head 2.0")):
         with pytest.raises(InputError, match=words):
@@ -225,7 +229,7 @@ def test_bos_ablation_of_the_copier_takes_the_copy_away(copier):
         for head in (HeadId(1, 0), HeadId(1, 1))
     )
     assert (copying < 0.5 * clean).all()
-    torch.testing.assert_close(other, clean)
+    within(other, clean, of_pass())
 
 
 @pytest.mark.parametrize("mode", ["bos", "mean", "zero"])
@@ -240,9 +244,9 @@ def test_a_prompt_without_heads_is_a_trace(mode, tiny_model):
     everywhere = without(HeadId(0, 1), HeadId(1, 3))
     some = without(HeadId(0, 1), HeadId(1, 3), positions=(4, 6))
     assert torch.equal(some.metrics.rank[:4], clean.metrics.rank[:4])
-    torch.testing.assert_close(some.last.resid[:4], clean.last.resid[:4])
-    assert not torch.allclose(some.last.resid[4], clean.last.resid[4])
-    assert not torch.allclose(some.activations[neuron], everywhere.activations[neuron])
+    within(some.last.resid[:4], clean.last.resid[:4], of_pass("llama"))
+    assert (some.last.resid[4] - clean.last.resid[4]).abs().max() > 10 * of_pass("llama")
+    assert (some.activations[neuron] - everywhere.activations[neuron]).abs().max() > 10 * of_pass("llama")
     z = model.run(torch.tensor([ids]), capture=["blocks.0.attn.hook_z"])["blocks.0.attn.hook_z"][0]
     new = {"bos": z[0], "mean": z.mean(0), "zero": 0 * z[0]}[mode][1]
 
@@ -251,7 +255,7 @@ def test_a_prompt_without_heads_is_a_trace(mode, tiny_model):
 
     name = "blocks.1.hook_resid_post"
     expected = model.run(torch.tensor([ids]), capture=[name], hooks=[("blocks.0.attn.hook_z", by_hand)])[name][0]
-    torch.testing.assert_close(without(HeadId(0, 1)).last.resid, expected)
+    within(without(HeadId(0, 1)).last.resid, expected, of_pass("llama"))
     with pytest.raises(InputError, match="Position 9"):
         without(HeadId(0, 1), positions=(9,))
     with pytest.raises(InputError, match=r"no head 0\.4"):
@@ -269,8 +273,8 @@ def test_heads_and_neurons_together(tiny_model):
     without = trace(model, ids, interventions=[head])
     centre = model.readout.centre  # the closed form leaves out the direction that the final norm does not see
     expected = intervene(model, without, [zero], method="closed_form").last.resid
-    torch.testing.assert_close(centre(both.last.resid), centre(expected))
-    assert not torch.allclose(both.metrics.entropy, without.metrics.entropy)
+    within(centre(both.last.resid), centre(expected), of_pass())
+    assert (both.metrics.entropy - without.metrics.entropy).abs().max() > 10 * of_pass()
     assert both.interventions == (head, zero)
     with pytest.raises(ValueError, match="closed form"):
         intervene(model, clean, [head, zero], method="closed_form")
@@ -281,12 +285,16 @@ def test_heads_and_neurons_together(tiny_model):
 def test_attribution_adds_up(name, dtype, tiny_model):
     model, repeated = tiny_model(name, dtype=dtype), rows(3)
     found = complete(attribute(model, repeated.tokens, NeuronId(1, 11)))
-    tolerance = 1e-6 if dtype == torch.float64 else 1e-4
-    torch.testing.assert_close(found.parts.sum(0), found.pre, atol=tolerance, rtol=0)
+    # Norms in float32 are all that keeps a float64 sum from being exact; attention's scale divides what is summed.
+    exact = dtype == torch.float64 and model.norm == "LN"
+    n = len(found.parts) + 2 * tiny.D_MODEL
+    sizes = float(found.parts.abs().sum(0).max())
+    bound = of_sum(n, torch.float64 if exact else torch.float32, sizes)
+    within(found.parts.sum(0), found.pre, bound)
     assert found.pre.std() > 0.1
     bias = found.parts[[found.names.index(n) for n in found.names if n.startswith("attn_bias")]]
     unscaled = bias * model_scale(model, repeated.tokens)  # an attention layer's bias is the same vector everywhere
-    torch.testing.assert_close(unscaled, unscaled[:, :1, :1].expand_as(unscaled), atol=10 * tolerance, rtol=0)
+    within(unscaled, unscaled[:, :1, :1].expand_as(unscaled), bound * float(model_scale(model, repeated.tokens).max()))
 
 
 def model_scale(model, tokens):
@@ -297,11 +305,12 @@ def model_scale(model, tokens):
 def test_attribution_names_the_head_that_copies(copier):
     repeated = rows(3, length=20)
     found = complete(attribute(copier, repeated.tokens, NeuronId(1, 0)))
-    torch.testing.assert_close(found.parts.sum(0), found.pre, atol=1e-6, rtol=0)
+    close(found.parts.sum(0), found.pre, len(found.parts) + 2 * D, scale=float(found.parts.abs().sum(0).max()))
     change = dict(zip(found.names, found.change(repeated).tolist(), strict=True))
     assert max(change, key=lambda name: change[name]) == "1.0"
     by_hand = found.parts[found.names.index("1.0")]
-    assert change["1.0"] == pytest.approx(float(by_hand[:, 21:41].mean() - by_hand[:, 1:21].mean()))
+    second, first = float(by_hand[:, 21:41].mean()), float(by_hand[:, 1:21].mean())
+    assert change["1.0"] == near(second - first, 2 * 60, scale=abs(second) + abs(first))
 
 
 def test_attribution_refuses_what_does_not_add_up(tiny_model):
@@ -312,7 +321,7 @@ def test_attribution_refuses_what_does_not_add_up(tiny_model):
 
 
 def test_head_names():
-    assert str(HeadId.parse(" 5.1 ")) == "5.1"
+    assert str(HeadId.parse("5.1")) == "5.1"
     for text in ("5", "5.", ".1", "a.b", "5.1.2", "-1.0", ""):
         with pytest.raises(InputError):
             HeadId.parse(text)

@@ -52,16 +52,16 @@ def test_seeds_decide_alone():
 
 
 def test_random_units_are_allowed_and_distinct_where_possible():
-    units = random_units(50, excluded={0, 7}, length=48, n_rows=3, seed=0)
+    units = random_units(torch.arange(50), excluded={0, 7}, length=48, n_rows=3, seed=0)
     assert all(sorted(row) == [index for index in range(50) if index not in (0, 7)] for row in units.tolist())
-    longer = random_units(50, excluded={0, 7}, length=60, n_rows=3, seed=0)
+    longer = random_units(torch.arange(50), excluded={0, 7}, length=60, n_rows=3, seed=0)
     assert not {0, 7} & set(longer.flatten().tolist())
 
 
 @given(count=st.integers(1, 6), seed=st.integers(0, 5))
 def test_corruption_touches_that_many_tokens_of_the_second_copy(count, seed):
     made = repeat(torch.arange(3, 9).expand(4, 6).contiguous(), bos=BOS, copies=3)
-    changed = corrupt(made, n_tokens=20, excluded={0, 1}, seed=seed, count=count)
+    changed = corrupt(made, known=torch.arange(20), excluded={0, 1}, seed=seed, count=count)
     different = changed.tokens != made.tokens
     assert torch.equal(different, changed.changed)
     assert different[:, changed.copy(1)].sum(1).tolist() == [count] * 4
@@ -71,10 +71,10 @@ def test_corruption_touches_that_many_tokens_of_the_second_copy(count, seed):
 
 def test_corruption_at_named_tokens():
     made = repeat(torch.arange(3, 9)[None], bos=BOS)
-    changed = corrupt(made, n_tokens=20, excluded=(), seed=0, offsets=[0, 5])
+    changed = corrupt(made, known=torch.arange(20), excluded=(), seed=0, offsets=[0, 5])
     assert changed.changed[0].nonzero().flatten().tolist() == [7, 12]
     with pytest.raises(InputError, match="6 tokens"):
-        corrupt(made, n_tokens=20, excluded=(), seed=0, offsets=[6])
+        corrupt(made, known=torch.arange(20), excluded=(), seed=0, offsets=[6])
 
 
 def test_natural_repeats_follow_the_rule():

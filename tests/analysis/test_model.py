@@ -11,6 +11,7 @@ from analysis.model import hash_files, load
 from analysis.registry import HUB_MODELS, bundled, folder_spec, resolve
 from analysis.types import InputError, NotFoundError
 from tests import tiny
+from tests.tolerance import of_pass, within
 
 
 def test_bos_is_prepended_once(tiny_model):
@@ -43,7 +44,7 @@ def test_a_folder_loads_like_the_model_that_was_saved(tmp_path):
     assert model.weights_sha256 == hash_files(folder.glob("*.safetensors"))
     with torch.inference_mode():
         expected = tiny.hf_model("llama", dtype=torch.float32)(input_ids=torch.tensor([tiny.token_ids(6)])).logits
-    torch.testing.assert_close(model.logits(model.tokens(tiny.token_ids(6))), expected, atol=1e-5, rtol=0)
+    within(model.logits(model.tokens(tiny.token_ids(6))), expected, of_pass("llama", torch.float32))
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])

@@ -13,6 +13,7 @@ from analysis.registry import BUNDLED_FOLDER
 from analysis.store import MANIFEST, RunFolder
 from analysis.sweep.run import config_of, read
 from analysis.trace import trace
+from tests.tolerance import identity
 
 FOLDER = RunFolder(BUNDLED_FOLDER / "sweep")
 ROWS = 3
@@ -61,14 +62,14 @@ def test_sampled_tokens_of_its_strongest_neurons_come_out_the_same() -> None:
             for place in strongest:
                 index = result.neurons[place].index
                 n = float(last.activations[position, index])
-                assert result.sampled("activation")[token, place] == pytest.approx(n, abs=1e-4)
+                assert result.sampled("activation")[token, place] == pytest.approx(n, abs=identity(model))
                 moved = x + (float(baseline[place]) - n) * exact.W_out[index]
                 total, frozen = exact.logits(moved), exact.logits(moved, scale=exact.scale(x))
                 freq = frequency.freeze_frequency(z, total, counts.direction)
                 target = ids[position + 1]
                 for name, logits in (("total.loss", total), ("direct.loss", frozen), ("frequency.loss", freq)):
                     change = float(z.log_softmax(-1)[0, target] - logits.log_softmax(-1)[0, target])
-                    assert result.sampled(name)[token, place] == pytest.approx(change, abs=1e-4), name
+                    assert result.sampled(name)[token, place] == pytest.approx(change, abs=identity(model)), name
 
 
 def _double(readout):  # type: ignore[no-untyped-def]
@@ -87,4 +88,4 @@ def test_the_baseline_is_the_mean_over_its_rows() -> None:
     for row in RowSet.open(FOLDER.path):
         values = model.run(model.tokens(row), capture=[name])[name][0].double()
         total, n = total + values.sum(0).numpy(), n + len(row)
-    np.testing.assert_allclose(result.column("baseline"), total / n, atol=1e-5)
+    np.testing.assert_allclose(result.column("baseline"), total / n, rtol=0, atol=identity(model))

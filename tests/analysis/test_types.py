@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.apply import intervened, kept_mask
 from analysis.types import InputError, Intervention, NeuronId, Span, TokenFilter
 
 
@@ -45,7 +48,7 @@ def test_incomplete_interventions_are_refused(fields):
 def test_clipping_moves_nothing_on_the_allowed_side(values, low, width):
     """Identity 9."""
     n = torch.tensor(values, dtype=torch.float64)
-    clipped = Intervention(NeuronId(0, 0), "clip", min=low, max=low + width).apply(n, None)
+    clipped = intervened(Intervention(NeuronId(0, 0), "clip", min=low, max=low + width), n, None)
     inside = (n >= low) & (n <= low + width)
     assert torch.equal(clipped[inside], n[inside])
     assert ((clipped >= low) & (clipped <= low + width)).all()
@@ -62,7 +65,12 @@ def test_positions_are_half_open_and_checked():
 def test_the_papers_token_filter():
     """Positions 3..length-2, not special, not followed by special."""
     tokens = torch.tensor([[1, 5, 5, 5, 2, 5, 5, 5]])
-    mask = TokenFilter().mask(tokens, {1, 2})
+    mask = kept_mask(TokenFilter(), tokens, {1, 2})
     assert mask.tolist() == [[False, False, False, False, False, True, True, False]]
-    everything = TokenFilter(first=0, last=1, exclude_specials=False).mask(tokens, {1, 2})
+    everything = kept_mask(TokenFilter(first=0, last=1, exclude_specials=False), tokens, {1, 2})
     assert everything.sum() == 7, "the last position is never kept: nothing follows it"
+
+
+def test_names_and_errors_are_known_without_torch() -> None:
+    code = "import analysis.types, analysis.registry, sys; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

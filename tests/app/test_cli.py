@@ -1,11 +1,11 @@
 """The command line shows the API's own numbers, and says what is wrong in one sentence with exit code 2."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from click.testing import CliRunner, Result
 from starlette.testclient import TestClient
 
 from app.cli import main
-from app.commands import COMMANDS
-from app.commands.output import cell
+from app.command_list import COMMANDS
+from app.core.settings import Settings
+from app.core.shell.output import cell
 from app.main import create_app
-from app.settings import Settings
 from tests import tiny
+from tests.app.served import PATIENCE
 
 IDS = tiny.token_ids(8)
 TOKENS = ",".join(map(str, IDS))
@@ -172,16 +173,16 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded() -> None:
 
 
 def test_interventions_are_written_as_documented() -> None:
-    from app.commands.options import intervention_body
+    from app.core.grammar import read_intervention
 
-    assert intervention_body("3.17") == {"neuron": "3.17", "mode": "mean"}
-    assert intervention_body("3.17:scale=-0.5@1,4") == {
+    assert read_intervention("3.17") == {"neuron": "3.17", "mode": "mean"}
+    assert read_intervention("3.17:scale=-0.5@1,4") == {
         "neuron": "3.17", "mode": "scale", "value": -0.5, "positions": [1, 4]
     }  # fmt: skip
-    assert intervention_body("3.17:zero@2-4")["positions"] == {"start": 2, "stop": 5}
-    assert intervention_body("3.17:zero@1,3-5")["positions"] == [1, 3, 4, 5]
-    assert intervention_body("3.17:clip=..1") == {"neuron": "3.17", "mode": "clip", "max": 1.0}
-    assert intervention_body("3.17:clip=-1..") == {"neuron": "3.17", "mode": "clip", "min": -1.0}
+    assert read_intervention("3.17:zero@2-4")["positions"] == {"start": 2, "stop": 5}
+    assert read_intervention("3.17:zero@1,3-5")["positions"] == [1, 3, 4, 5]
+    assert read_intervention("3.17:clip=..1") == {"neuron": "3.17", "mode": "clip", "max": 1.0}
+    assert read_intervention("3.17:clip=-1..") == {"neuron": "3.17", "mode": "clip", "min": -1.0}
 
 
 def test_text_cannot_steer_a_terminal() -> None:
@@ -196,16 +197,15 @@ def test_help_says_what_a_command_does(command: str) -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom click.testing import CliRunner\nfrom app.cli import main\n"
-        "from app.commands import COMMANDS\n"
-        "for name in COMMANDS: assert CliRunner().invoke(main, [name, '--help']).exit_code == 0, name\n"
-        "heavy = {'torch', 'fastapi', 'pydantic', 'transformers', 'numpy', 'sqlalchemy', 'plotly'} & set(sys.modules)\n"
+        "for name in main.list_commands(None): assert CliRunner().invoke(main, [name, '--help']).exit_code == 0, name\n"
+        "heavy = {'torch', 'fastapi', 'transformers', 'numpy', 'sqlalchemy', 'plotly'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_serve_answers_until_it_is_told_to_stop(model_folder: Path, tmp_path: Path) -> None:
-    """The real process: address printed, page answering, a clean end on SIGTERM."""
+    """The real process, as it is without a setting: address printed, page answering, a clean end on SIGTERM."""
     import httpx
 
     command = [
@@ -220,19 +220,19 @@ def test_serve_answers_until_it_is_told_to_stop(model_folder: Path, tmp_path: Pa
         "--data-dir",
         str(tmp_path),
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("NULLSCOPE_")}
+    with subprocess.Popen(command, env=plain, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             url = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
-            assert httpx.get(f"{url}/healthz", timeout=60).json() == {"status": "ok"}
-            refused = httpx.get(f"{url}/healthz", headers={"host": "evil.example"}, timeout=60)
+            assert httpx.get(f"{url}/healthz", timeout=PATIENCE).json() == {"status": "ok"}
+            while httpx.get(f"{url}/readyz", timeout=PATIENCE).status_code != 200:
+                assert process.poll() is None
+            refused = httpx.get(f"{url}/healthz", headers={"host": "evil.example"}, timeout=PATIENCE)
             assert refused.status_code == 403  # a loopback server answers to loopback names only
-            deadline = time.monotonic() + 60
-            while httpx.get(f"{url}/readyz", timeout=60).status_code != 200:
-                assert time.monotonic() < deadline
         finally:
             process.terminate()
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode in (0, -15), errors
     assert "Traceback" not in errors

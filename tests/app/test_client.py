@@ -6,13 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from urllib.parse import unquote
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from app.client import ApiError, Nullscope, to_pandas
-from app.views.notes import ExportView
+from app.lab.view import ExportView
+from nullscope import ApiError, Client, to_pandas
+
+PASSED = ("content-type", "authorization", "accept")
 
 
 class Through(httpx.BaseTransport):
@@ -22,22 +25,22 @@ class Through(httpx.BaseTransport):
         self.client = client
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        headers = {name: value for name, value in request.headers.items() if name in ("content-type", "authorization")}
+        headers = {name: value for name, value in request.headers.items() if name in PASSED}
         answer = self.client.request(request.method, str(request.url), content=request.read(), headers=headers)
         return httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content)
 
 
 @pytest.fixture
-def nullscope(client: TestClient) -> Nullscope:
-    return Nullscope("http://testserver", transport=Through(client))
+def nullscope(client: TestClient) -> Client:
+    return Client("http://testserver", transport=Through(client))
 
 
 def test_it_imports_no_torch() -> None:
-    code = "import app.client, sys; print(sorted({'torch', 'transformers', 'plotly', 'fastapi'} & set(sys.modules)))"
+    code = "import nullscope, sys; print(sorted({'torch', 'transformers', 'plotly', 'fastapi'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_its_answers_are_the_apis(nullscope: Nullscope, client: TestClient) -> None:
+def test_its_answers_are_the_apis(nullscope: Client, client: TestClient) -> None:
     run = nullscope.trace("The cat", interventions=[{"neuron": "1.5", "mode": "zero"}], neurons=["0.3"])
     body = {"text": "The cat", "interventions": [{"neuron": "1.5", "mode": "zero"}], "neurons": ["0.3"]}
     assert run.model_dump(mode="json") == client.post("/api/v1/models/tiny-gpt2/trace", json=body).json()
@@ -62,7 +65,7 @@ def test_its_answers_are_the_apis(nullscope: Nullscope, client: TestClient) -> N
     assert nullscope.neuron("1.5").model_dump()["provenance"]["model"] == "tiny-gpt2"
 
 
-def calls_of_everything(nullscope: Nullscope) -> dict[str, Callable[[], object]]:
+def calls_of_everything(nullscope: Client) -> dict[str, Callable[[], object]]:
     """Each public method with arguments that say nothing."""
     given = {
         "config": {}, "content": b"x", "neurons": ["1.1"], "heads": ["0.0"], "prompt": "x",
@@ -70,7 +73,7 @@ def calls_of_everything(nullscope: Nullscope) -> dict[str, Callable[[], object]]
     }  # fmt: skip
     found: dict[str, Callable[[], object]] = {}
     for name, method in inspect.getmembers(nullscope, inspect.ismethod):
-        if not name.startswith("_") and name not in ("close", "follow"):
+        if not name.startswith("_") and name not in ("close", "follow", "writing"):  # `writing` is `generate` in steps
             needed = [p for p in inspect.signature(method).parameters.values() if p.default is p.empty]
             named = [p.name for p in needed if p.kind is not p.VAR_KEYWORD]
             found[name] = partial(method, **{name: given.get(name, "x") for name in named})
@@ -85,7 +88,7 @@ def test_every_call_of_the_api_has_its_method_and_its_type(client: TestClient) -
         seen.append((request.method, request.url.path))
         return httpx.Response(418)
 
-    nullscope = Nullscope("http://t", model="m", transport=httpx.MockTransport(answer))
+    nullscope = Client("http://t", model="m", transport=httpx.MockTransport(answer))
     called: dict[tuple[str, str], str] = {}
     for name, call in calls_of_everything(nullscope).items():
         seen.clear()
@@ -107,12 +110,12 @@ def test_every_call_of_the_api_has_its_method_and_its_type(client: TestClient) -
             schemas = [found.get("content", {}).get("application/json", {}).get("schema", {})
                        for status, found in item["responses"].items() if status.startswith("2")]  # fmt: skip
             expected = schemas[0].get("$ref", "").rsplit("/", 1)[-1]
-            returned = inspect.signature(getattr(Nullscope, names[0])).return_annotation
+            returned = inspect.signature(getattr(Client, names[0])).return_annotation
             assert expected in ("", getattr(returned, "__name__", "")), (path, expected, returned)
     assert missing == []
 
 
-def test_an_error_has_its_reason(nullscope: Nullscope) -> None:
+def test_an_error_has_its_reason(nullscope: Client) -> None:
     with pytest.raises(ApiError) as refused:
         nullscope.effects("The cat", neurons=["0.1"])
     assert (refused.value.status, refused.value.code) == (422, "not_last_layer")
@@ -127,11 +130,11 @@ def test_429_is_tried_again_after_the_named_delay() -> None:
         body = {"models": []} if status == 200 else {"error": {"code": "busy", "message": "Busy.", "hint": None}}
         return httpx.Response(status, json=body, headers={"Retry-After": "7"})
 
-    client = Nullscope(transport=httpx.MockTransport(answer), sleep=waited.append)
+    client = Client(transport=httpx.MockTransport(answer), sleep=waited.append)
     assert client.models().models == []
     assert waited == [7.0, 7.0]
     answers = iter([429, 429])
-    impatient = Nullscope(transport=httpx.MockTransport(answer), sleep=waited.append, retries=1)
+    impatient = Client(transport=httpx.MockTransport(answer), sleep=waited.append, retries=1)
     with pytest.raises(ApiError, match="Busy"):
         impatient.models()
 
@@ -144,7 +147,7 @@ def test_a_delay_that_is_no_number_of_seconds_is_a_second() -> None:
         status, headers = next(answers)
         return httpx.Response(status, json={"models": []}, headers=headers)
 
-    assert Nullscope(transport=httpx.MockTransport(answer), sleep=waited.append).models().models == []
+    assert Client(transport=httpx.MockTransport(answer), sleep=waited.append).models().models == []
     assert waited == [1.0, 1.0]
 
 
@@ -155,5 +158,25 @@ def test_a_job_is_followed_to_its_end() -> None:
         job = {"id": "j", "state": next(states), "kind": "sweep", "model": "m", "stage": "", "done": 0, "total": 1}
         return httpx.Response(200, json={**job, "fraction": None})
 
-    client = Nullscope(transport=httpx.MockTransport(answer), sleep=lambda _: None)
+    client = Client(transport=httpx.MockTransport(answer), sleep=lambda _: None)
     assert [job.state for job in client.follow("j")] == ["queued", "running", "finished"]
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "x?y", "#", "%2e", "é"])
+def test_a_name_is_one_part_of_a_path(name: str) -> None:
+    """`..` would step up: DELETE of a list called so would be one of all lists."""
+    sent: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.raw_path)
+        return httpx.Response(404, json={"error": {"code": "x", "message": "seen", "hint": None}})
+
+    client = Client(model="m", transport=httpx.MockTransport(answer))
+    with pytest.raises(Exception, match="seen"):
+        client.delete_list(name)
+    (path,) = sent
+    assert path.startswith(b"/api/v1/lists/")
+    last = path.removeprefix(b"/api/v1/lists/").decode()
+    assert last not in ("", ".", "..")
+    assert "/" not in last
+    assert unquote(last) == name

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from analysis.types import InputError
-from app.db import Base, Database, logins, notes, results, transfer
-from app.db.database import SchemaVersionError
-from app.db.results import NewResult
-from app.db.tables import Note
-from app.errors import UnavailableError
-from app.settings import Settings
+from app.core.errors import UnavailableError
+from app.core.settings import Settings
+from app.core.store import Base, Database, logins, notes, results, transfer
+from app.core.store.database import SchemaVersionError
+from app.core.store.results import NewResult
+from app.core.store.tables import Note
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
 
@@ -138,16 +138,20 @@ def test_an_edit_after_the_clock_was_set_back_comes_after_what_it_edits(
         monkeypatch.setattr(time, "time", lambda: note.created - 3600)
         notes.change(session, note, {"text": "two"}, "ada")
         assert note.updated >= note.created
-        assert [row.body["text"] for row in notes.history(session, note.id)] == ["two", "one"]
+        assert [row.body["text"] for row in notes.history(session, note)] == ["two", "one"]
 
 
 def test_a_session_is_kept_as_a_digest_and_expires(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_800_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
     with database.session() as session:
         secret = logins.begin(session, "ada", "k1", 60)
         assert logins.find(session, secret) is not None
         stored = session.execute(text("SELECT digest FROM logins")).scalar_one()
         assert secret not in stored
-        monkeypatch.setattr(time, "time", lambda: time.monotonic() + 1e12)
+        now[0] += 59.0
+        assert logins.find(session, secret) is not None
+        now[0] += 1.0
         assert logins.find(session, secret) is None
 
 
@@ -208,7 +212,7 @@ def test_backup_while_open_and_restore(tmp_path: Path) -> None:
 
 
 def test_a_locked_database_is_503_and_nothing_is_half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.db.database.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("app.core.store.database.BUSY_SECONDS", 0.05)
     database = Database(f"sqlite:///{tmp_path}/x.sqlite")
     database.open()
     with sqlite3.connect(tmp_path / "x.sqlite") as other:
@@ -221,11 +225,74 @@ def test_a_locked_database_is_503_and_nothing_is_half_done(tmp_path: Path, monke
         results.keep(session, result(), "ada")
 
 
+def _garbage(file: Path) -> None:
+    file.write_bytes(b"nonsense" * 1000)
+
+
+def _half(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def _holes(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+
+def _no_version(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("DROP TABLE alembic_version")
+    connection.close()
+
+
+def _two_versions(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("INSERT INTO alembic_version VALUES ('x')")
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", [_garbage, _half, _holes, _no_version, _two_versions])
+def test_a_damaged_file_is_one_sentence_with_a_remedy(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    file = tmp_path / "x.sqlite"
+    database = Database(f"sqlite:///{file}")
+    database.open()
+    with database.session() as session:
+        for number in range(20):
+            results.keep(session, result(number), "ada")
+    database.close()
+    damage(file)
+    with pytest.raises(InputError) as refused:
+        Database(f"sqlite:///{file}").open()
+    assert (refused.value.code, str(file) in refused.value.message) == ("database_damaged", True)
+    assert "\n" not in refused.value.message
+    assert "nullscope restore" in (refused.value.hint or "")
+
+
+def test_damage_found_while_it_runs_is_503_and_no_backup_is_made_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "x.sqlite"
+    database = Database(f"sqlite:///{file}")
+    database.open()
+    with database.session() as session:
+        for number in range(200):
+            results.keep(session, result(number), "ada")
+    database.close()
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2] + b"\xff" * (len(content) - len(content) // 2))
+    database.open()  # what it looks at is whole
+    with pytest.raises(UnavailableError) as refused, database.reading() as session:
+        results.recent(session, person=None, offset=0, limit=500)
+    assert refused.value.code == "database_damaged"
+    database.close()
+    with pytest.raises(InputError, match="cannot be backed up"):
+        transfer.backup(database, tmp_path / "b.sqlite")
+    assert [path.name for path in tmp_path.glob("b.*")] == []
+
+
 def test_a_url_that_cannot_be_used_is_said_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         Database("nonsense://user:secret@host/db")
     assert "secret" not in refused.value.message
-    shown = Database.of(Settings(data_dir=tmp_path, database_url="postgresql+psycopg://u:secret@h/d")).shown  # type: ignore[arg-type]
+    shown = Database.of(Settings(data_dir=tmp_path, database_url="postgresql+psycopg://u:secret@h/d")).address  # type: ignore[arg-type]
     assert "secret" not in shown
 
 
@@ -235,8 +302,8 @@ def test_killed_while_writing_loses_nothing_that_was_acknowledged(tmp_path: Path
 
     script = f"""
 import sys
-from app.db import Database, results
-from app.db.results import NewResult
+from app.core.store import Database, results
+from app.core.store.results import NewResult
 database = Database("sqlite:///{tmp_path}/x.sqlite"); database.open()
 for i in range(100000):
     request = {{"kind": "trace", "model": "m", "weights_sha256": "w", "token_ids": [i], "options": {{}}}}

@@ -1,6 +1,5 @@
 """The effects commands print what the API answers."""
 
-import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
-from app.commands import prompt
-from app.commands.door import Door
+from app.cli import questions
+from app.core.doors import command as made
+from app.core.shell.session import ApiSession
 from tests import tiny
 
 IDS = tiny.token_ids(9)
@@ -34,24 +34,24 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_command_is_its_api_call(name: str, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def opened(model: str | None, url: str | None) -> Iterator[Door]:
-        yield Door(lambda method, path, body: client.request(method, f"/api/v1{path}", json=body), ("tiny-gpt2",))
+    def opened(model: str | None, url: str | None) -> Iterator[ApiSession]:
+        yield ApiSession(lambda method, path, body: client.request(method, f"/api/v1{path}", json=body), ("tiny-gpt2",))
 
-    module = importlib.import_module(f"app.commands.{name}")
-    monkeypatch.setattr(prompt, "opened", opened)
+    command = made.command_of(questions()[name])
+    monkeypatch.setattr(made, "opened", opened)
     flags, body, shown = CASES[name]
     args = ["--token-ids", TOKENS, *flags]
-    answer = json.loads(CliRunner().invoke(module.command, [*args, "--json"], catch_exceptions=False).stdout)
+    answer = json.loads(CliRunner().invoke(command, [*args, "--json"], catch_exceptions=False).stdout)
     assert answer == client.post(f"/api/v1/models/tiny-gpt2/{name}", json={"token_ids": IDS, **body}).json()
-    table = CliRunner().invoke(module.command, args, catch_exceptions=False).stdout
+    table = CliRunner().invoke(command, args, catch_exceptions=False).stdout
     assert shown in table
 
 
 @pytest.mark.parametrize("name", ["joint", "dose", "ledger", "heatmap"])
 def test_a_bad_request_is_refused_before_a_model_is_loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompt, "opened", None)
+    monkeypatch.setattr(made, "opened", None)
     flags = {"ledger": ["--limit", "-1"], "heatmap": ["--sort", "size"]}.get(name, ["-n", "not-a-neuron"])
-    module = importlib.import_module(f"app.commands.{name}")
-    refused = CliRunner().invoke(module.command, ["--token-ids", TOKENS, *flags])
+    command = made.command_of(questions()[name])
+    refused = CliRunner().invoke(command, ["--token-ids", TOKENS, *flags])
     assert refused.exit_code == 2
-    assert refused.output.startswith("Error: ")
+    assert "Error: " in refused.output

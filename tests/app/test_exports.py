@@ -10,18 +10,21 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
+from app.core.access.keys import KeyFile
+from app.induction.rows import DOCUMENTS
 from tests import tiny
+from tests.app.conftest import bearer
 
 URL = "/api/v1/models/tiny-gpt2"
 IDS = tiny.token_ids(12)
 
 
-def execute(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a notebook in a kernel of its own, offline; what its cells printed."""
+def execute(text: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a notebook as it was downloaded, in a kernel of its own, offline; what its cells printed."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    monkeypatch.setenv("NULLSCOPE_MODEL", str(folder))
+    monkeypatch.delenv("NULLSCOPE_MODEL", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
@@ -31,7 +34,7 @@ def execute(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_the_notebooks_give_the_apis_numbers(
-    make_client: Callable[..., TestClient], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One kernel for all kinds, since starting one takes seconds: the cells of one follow another's."""
     client = make_client()
@@ -71,8 +74,19 @@ def test_the_notebooks_give_the_apis_numbers(
     whole = books[0]
     for number, book in enumerate(books[1:]):
         whole["cells"] += [{**cell, "id": f"b{number}-{cell['id']}"} for cell in book["cells"][1:]]
-    printed = execute(json.dumps(whole), model_folder, monkeypatch)
+    printed = execute(json.dumps(whole), monkeypatch)
     assert printed.count("the numbers agree") == len(books)
+
+
+def said_by(text: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a notebook's cells print, run in this process: a kernel takes ten seconds to start."""
+    monkeypatch.delenv("NULLSCOPE_MODEL", raising=False)
+    said: list[str] = []
+    scope: dict[str, object] = {"print": lambda *words: said.append(" ".join(map(str, words)))}
+    for cell in json.loads(text)["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), scope)
+    return said
 
 
 @pytest.mark.parametrize("name", ["neox", "llama", "opt", "gemma2"])
@@ -90,13 +104,19 @@ def test_the_notebook_of_a_ledger_knows_no_architecture(
     if name == "gemma2":
         assert answer.json()["error"]["code"] == "no_notebook"
         return
-    monkeypatch.setenv("NULLSCOPE_MODEL", str(folder))
-    said: list[str] = []
-    scope: dict[str, object] = {"print": lambda *words: said.append(" ".join(map(str, words)))}
-    for cell in answer.json()["cells"]:
-        if cell["cell_type"] == "code":
-            exec("".join(cell["source"]), scope)
-    assert said[-1] == "the numbers agree"
+    assert said_by(answer.text, monkeypatch)[-1] == "the numbers agree"
+
+
+def test_where_a_model_lies_is_told_to_administrators_only(
+    make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path
+) -> None:
+    keys = KeyFile(tmp_path / "users.json")
+    people = {role: bearer(keys.add(role, role)) for role in ("run", "admin")}  # type: ignore[arg-type]
+    client = make_client(auth_file=keys.path)
+    link = client.post(f"{URL}/trace", json={"token_ids": IDS}, headers=people["run"]).json()["permalink"]
+    texts = {role: client.get(link + "/notebook.ipynb", headers=of).text for role, of in people.items()}
+    assert str(model_folder) in texts["admin"]
+    assert str(model_folder) not in texts["run"]
 
 
 def test_what_has_no_notebook_says_so(client: TestClient) -> None:
@@ -115,14 +135,15 @@ def test_rows_that_cannot_be_had_back_are_refused(make_client: Callable[..., Tes
     body = {"kind": "natural", "rows": 2, "length": 5}
     link = client.post(f"{URL}/induction", json=body).json()["permalink"]
     resident = client.app.state.host.entry("tiny-gpt2").replicas[0][1]  # type: ignore[attr-defined]
-    documents = resident.memo("induction documents", list)
+    (key,) = (key for key in resident.cache.held() if key.kind is DOCUMENTS)
+    documents = resident.cache.get(key)
     documents[:] = [ids[::-1] for ids in documents]
     refused = client.get(link + "/notebook.ipynb", headers={"accept": "application/json"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "other_text")
 
 
 def test_a_notebook_fails_when_the_numbers_are_others(
-    make_client: Callable[..., TestClient], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check in the notebook can fail: one stored number is changed."""
     client = make_client()
@@ -131,7 +152,8 @@ def test_a_notebook_fails_when_the_numbers_are_others(
     wrong = text.replace(repr(answer["clean"]["entropy"][3]), repr(answer["clean"]["entropy"][3] + 0.5))
     assert wrong != text
     with pytest.raises(Exception, match="not close"):
-        execute(wrong, model_folder, monkeypatch)
+        said_by(wrong, monkeypatch)
+    assert said_by(text, monkeypatch)[-1] == "the numbers agree"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])

@@ -9,8 +9,9 @@ import torch
 
 from analysis.model import load
 from analysis.registry import folder_spec
-from app.residency import memory
-from app.residency.facts import read_facts
+from analysis.types import UnsupportedModelError
+from app.core.residency import memory
+from app.core.residency.facts import read_facts
 from tests import tiny
 
 NAMES = ("d_model", "n_layers", "n_heads", "d_mlp", "d_vocab", "n_ctx", "norm", "architecture")
@@ -36,11 +37,11 @@ def test_a_folder_that_makes_no_sense_is_a_clear_error(model_folder: Path, tmp_p
     shutil.copytree(model_folder, folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "n_layer"}))
-    with pytest.raises(ValueError, match="n_layer"):
+    with pytest.raises(UnsupportedModelError, match="n_layer"):
         read_facts(folder)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").write_bytes(b"\xff" * 64)
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
+    with pytest.raises(UnsupportedModelError, match="not a whole safetensors file"):
         read_facts(folder)
 
 

@@ -6,13 +6,17 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from analysis import model as models
+from analysis.frequency import save_counts
+from analysis.registry import resolve
 from analysis.types import CapacityError, InputError, NotFoundError, NotReadyError
-from app.errors import BusyError, UnavailableError
-from app.residency.host import ModelHost, devices
-from app.settings import Settings
+from app.core.errors import BusyError, UnavailableError
+from app.core.residency.host import ModelHost, devices
+from app.core.residency.resident import SPECTRUM
+from app.core.settings import Settings
 
 KEY = "tiny-gpt2"
 
@@ -43,17 +47,17 @@ def test_start_returns_before_the_model_is_there(make_host: Callable[..., ModelH
     go = threading.Event()
 
     def slow(*args, **more):
-        assert go.wait(60)
+        assert go.wait(600)
         return models.load(*args, **more)
 
     host = make_host(loader=slow)
-    assert not host.ready
+    assert host.awaited == [KEY]
     with pytest.raises(UnavailableError) as caught:
         asyncio.run(host.run(KEY, lambda resident: 1))
     assert caught.value.code == "model_loading"
     go.set()
     assert host.wait(KEY).state == "loaded"
-    assert host.ready
+    assert host.awaited == []
     assert asyncio.run(host.run(KEY, lambda resident: resident.key)) == KEY
 
 
@@ -75,10 +79,37 @@ def test_a_model_that_cannot_be_loaded_keeps_its_reason(make_host, model_folder:
     weights.write_bytes(weights.read_bytes()[:-1000])
     host = make_host(models=(str(model_folder), str(broken)))
     assert host.wait("broken").state == "failed"
-    assert not host.ready
+    host.wait(KEY)
+    assert host.awaited == []  # the other one serves
     with pytest.raises(UnavailableError, match="could not be loaded"):
         asyncio.run(host.run("broken", lambda resident: 1))
     assert asyncio.run(host.run(KEY, lambda resident: 1)) == 1
+
+
+def test_a_server_without_any_model_waits_for_them_all(make_host, tmp_path: Path, model_folder: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model_folder, broken)
+    (broken / "model.safetensors").write_bytes(b"")
+    host = make_host(models=(str(broken),))
+    assert host.wait("broken").state == "failed"
+    assert host.awaited == ["broken"]
+
+
+def test_a_model_loaded_later_keeps_nobody_from_the_others(make_host, tmp_path: Path, model_folder: Path) -> None:
+    go, other = threading.Event(), tmp_path / "other"
+    shutil.copytree(model_folder, other)
+
+    def loader(spec, **more):
+        assert spec.key == KEY or go.wait(600)
+        return models.load(spec, **more)
+
+    host = make_host(loader=loader)
+    host.wait(KEY)
+    host.serve(resolve(str(other)))
+    assert host.entry("other").state != "loaded"
+    assert host.awaited == []
+    go.set()
+    assert host.wait("other").state == "loaded"
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(make_host: Callable[..., ModelHost]) -> None:
@@ -115,13 +146,41 @@ def test_means_are_computed_once_and_kept_for_these_weights(make_host, make_sett
     assert (again.entry(KEY).means.value.means == first.value.means).all()
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({}, "were counted with another tokenizer"), ({"effects_bytes": 1 << 20}, "Raise the memory budget")],
+)
+def test_nothing_stays_of_a_model_that_could_not_be_loaded(
+    make_host, make_settings, model_folder: Path, tmp_path: Path, monkeypatch, settings: dict[str, int], said: str
+) -> None:
+    """Counts by a model's name are of its tokenizer, or it is not served with them; its memory is free again."""
+    bare = shutil.copytree(model_folder, tmp_path / "bare")
+    (bare / "unigrams.npy").unlink()
+    if settings:
+        monkeypatch.setattr("analysis.effects.engine.Engine.build", too_little)
+    else:
+        counts = make_settings().data_dir / "unigrams" / "bare.npy"
+        save_counts(np.arange(9), counts, vocabulary="another")
+    host = make_host(models=(str(bare),), memory_bytes=1 << 30, **settings)
+    entry = host.entry("bare")
+    entry.settled.wait()
+    assert entry.state == "failed"
+    assert said in entry.error
+    assert host.memory["cpu"].free() == 1 << 30
+    assert not host.cache._open
+
+
+def too_little(*args: object, **options: object) -> None:
+    raise CapacityError("Effects need more.", hint="Raise the memory budget of the effects.")
+
+
 def test_without_a_text_there_is_no_mean_and_the_refusal_says_what_to_do(
     make_host, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(model_folder, bare)
     (bare / "sample.jsonl").unlink()
-    monkeypatch.setattr("app.residency.means.bundled", lambda: models.ModelSpec("demo"))
+    monkeypatch.setattr("app.core.residency.means.bundled", lambda: models.ModelSpec("demo"))
     host = loaded(make_host(models=(str(bare),)))
     assert host.entry("bare").means.state == "none"
     with pytest.raises(NotReadyError) as caught:
@@ -169,8 +228,8 @@ class Held:
 
     def __init__(self, host: ModelHost) -> None:
         self.entered, self.go = threading.Event(), threading.Event()
-        self.future = host.submit(KEY, lambda resident: (self.entered.set(), self.go.wait(60)))
-        assert self.entered.wait(60)
+        self.future = host.submit(KEY, lambda resident: (self.entered.set(), self.go.wait(600)))
+        assert self.entered.wait(600)
 
 
 def test_identical_requests_in_flight_are_computed_once(make_host: Callable[..., ModelHost]) -> None:
@@ -298,7 +357,7 @@ def test_two_devices_hold_a_replica_each_and_share_the_load(make_host: Callable[
         together = threading.Barrier(2)  # passed only when both run at the same time
 
         def meet(resident) -> int:
-            together.wait(60)
+            together.wait(600)
             return threading.get_ident()
 
         return set(await asyncio.gather(host.run(KEY, meet), host.run(KEY, meet)))
@@ -308,18 +367,18 @@ def test_two_devices_hold_a_replica_each_and_share_the_load(make_host: Callable[
 
 def test_a_missing_compiler_is_said_in_one_sentence(make_host, caplog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.kernels.choice.has_compiler", lambda: False)
-    with caplog.at_level("WARNING", logger="app.residency.resident"):
+    with caplog.at_level("WARNING", logger="app.core.residency.resident"):
         loaded(make_host(effects_backend="auto"))
-    (said,) = [record.message for record in caplog.records if record.name == "app.residency.resident"]
+    (said,) = [record.message for record in caplog.records if record.name == "app.core.residency.resident"]
     assert "install g++" in said
 
 
 def test_what_follows_from_the_weights_is_built_once(make_host: Callable[..., ModelHost]) -> None:
     host = loaded(make_host())
     built: list[int] = []
-    for _ in range(3):
-        asyncio.run(host.run(KEY, lambda resident: resident.memo("thing", lambda: built.append(1) or 5)))
-    assert built == [1]
+    for n in (1, 1, 2, 1):
+        asyncio.run(host.run(KEY, lambda resident, n=n: resident.cached(SPECTRUM, (n,), lambda: built.append(n) or 5)))
+    assert built == [1, 2]
 
 
 def test_device_names() -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from analysis.registry import HUB_MODELS
 from analysis.types import NotFoundError
-from app.errors import ConflictError, UnavailableError
-from app.residency.host import ModelHost
-from app.residency.hub import HubModels, complete
-from app.settings import Settings
+from app.core.errors import ConflictError, UnavailableError
+from app.core.residency.host import ModelHost
+from app.core.residency.hub import HubModels, complete
+from app.core.settings import Settings
 
 GPT2 = HUB_MODELS["gpt2"]
 OLD, NEW = "a" * 40, "b" * 40

@@ -9,8 +9,10 @@ import torch
 from starlette.testclient import TestClient
 
 from tests import tiny
+from tests.tolerance import IDENTITY, close, near, of_pass
 
 URL = "/api/v1/models/tiny-gpt2"
+PASS = of_pass(dtype=torch.float32)
 TEXT = "The cat sat on it."
 
 
@@ -36,10 +38,10 @@ def test_repeated_text_is_the_trace_of_the_repeated_text(client: TestClient) -> 
     trace = client.post(f"{URL}/trace", json={"token_ids": ids, "neurons": ["0.3"]}).json()["clean"]
     for name in ("entropy", "ln_scale", "top1_prob", "kl_unigram", "loss"):
         end = -1 if name == "loss" else None  # nothing follows the last token
-        assert found["curves"][name]["mean"][:end] == pytest.approx(trace[name][:end], rel=1e-5), name
-        assert found["curves"][name]["low"][:end] == pytest.approx(found["curves"][name]["high"][:end])
-    assert found["activations"]["0.3"]["mean"] == pytest.approx(trace["activations"]["0.3"], rel=1e-4, abs=1e-6)
-    assert found["halves"]["entropy"]["first"] == pytest.approx(sum(trace["entropy"][1:19]) / 18)
+        assert found["curves"][name]["mean"][:end] == pytest.approx(trace[name][:end], rel=0, abs=PASS), name
+        assert found["curves"][name]["low"][:end] == near(found["curves"][name]["high"][:end], 2, dtype=torch.float32)
+    assert found["activations"]["0.3"]["mean"] == pytest.approx(trace["activations"]["0.3"], rel=0, abs=PASS)
+    assert abs(found["halves"]["entropy"]["first"] - sum(trace["entropy"][1:19]) / 18) < PASS
 
 
 def test_clip_is_the_trace_with_clip_interventions(client: TestClient) -> None:
@@ -49,14 +51,16 @@ def test_clip_is_the_trace_with_clip_interventions(client: TestClient) -> None:
     rules = [{"neuron": r["neuron"], "mode": "clip", bound[r["direction"]]: r["m"]} for r in clip["rules"]]
     trace = client.post(f"{URL}/trace", json={"token_ids": ids, "interventions": rules}).json()
     ratio = [b / a for a, b in zip(trace["clean"]["entropy"], trace["intervened"]["entropy"], strict=True)]
-    assert clip["ratio"]["mean"] == pytest.approx(ratio, rel=1e-4)
-    assert clip["repeat_ratio"] == pytest.approx(sum(ratio[19:]) / 18, rel=1e-4)
+    bound = 2 * PASS * max(ratio) / min(trace["clean"]["entropy"])
+    assert clip["ratio"]["mean"] == pytest.approx(ratio, rel=0, abs=bound)
+    assert abs(clip["repeat_ratio"] - sum(ratio[19:]) / 18) < bound
+    assert max(abs(1 - one) for one in ratio) > 4 * bound
     assert len(clip["controls"]) == 3
     assert len(clip["control_ratio"]["mean"]) == len(clip["control_positions"]) == 18
     assert clip["ratio_frozen"] != clip["ratio"]
     points = [point for point in clip["points"] if point["position"] == 20]
-    assert points[0]["loss"] == pytest.approx(trace["clean"]["loss"][20], rel=1e-4)
-    assert points[0]["reciprocal_rank"] == pytest.approx(1 / (1 + trace["clean"]["rank"][20]))
+    assert abs(points[0]["loss"] - trace["clean"]["loss"][20]) < PASS
+    assert points[0]["reciprocal_rank"] == near(1 / (1 + trace["clean"]["rank"][20]), 1, dtype=torch.float32)
 
 
 def test_ranking_is_sorted_and_seeded(client: TestClient) -> None:
@@ -68,7 +72,9 @@ def test_ranking_is_sorted_and_seeded(client: TestClient) -> None:
     assert sizes == sorted(sizes, reverse=True)
     assert one["total"] == len(sizes) == 40
     for row in one["ranking"]:
-        assert row["weighted"] == pytest.approx((row["second"] - row["first"]) * row["norm"], rel=1e-3, abs=1e-9)
+        sizes = (abs(row["second"]) + abs(row["first"])) * row["norm"]
+        weighted = (row["second"] - row["first"]) * row["norm"]
+        assert row["weighted"] == near(weighted, 4, scale=sizes, dtype=torch.float32)
         assert 0 <= row["rho"] <= 1
 
 
@@ -102,21 +108,21 @@ def test_heads_and_one_pattern(client: TestClient) -> None:
     found = asked(client, "heads", rows=2, pattern="1.2")
     assert [row["head"] for row in found["rows"]] == [f"{layer}.{head}" for layer in range(2) for head in range(4)]
     attention = torch.tensor(found["pattern"]["attention"])
-    torch.testing.assert_close(attention.sum(-1), torch.ones(len(attention)))
+    close(attention.sum(-1), torch.ones(len(attention)), 2 * len(attention))
     queries = torch.arange(found["pattern"]["starts"][1], len(attention))
     one_row = asked(client, "heads", rows=1, pattern="1.2")
     row = next(row for row in one_row["rows"] if row["head"] == "1.2")
     expected = torch.tensor(one_row["pattern"]["attention"])[queries, queries - one_row["length"] + 1].mean()
-    assert row["induction"] == pytest.approx(float(expected), rel=1e-4)
+    assert abs(row["induction"] - float(expected)) < PASS
 
 
 def test_attribution_adds_up(client: TestClient) -> None:
     found = asked(client, "induction/attribution", kind="text", text=TEXT, neuron="1.7")
-    assert found["residual"] < 1e-4
+    assert found["residual"] < IDENTITY[torch.float32]
     names = {row["component"] for row in found["rows"]}
     assert {"embedding", "0.0", "1.3", "mlp 0", "bias"} <= names
     mean = sum(row["second"] for row in found["rows"])
-    assert mean == pytest.approx(sum(found["pre"]["mean"][19:37]) / 18, abs=1e-4)
+    assert abs(mean - sum(found["pre"]["mean"][19:37]) / 18) < IDENTITY[torch.float32]
 
 
 def test_heads_taken_out(client: TestClient) -> None:
@@ -126,7 +132,9 @@ def test_heads_taken_out(client: TestClient) -> None:
     assert found["queries"] == [19, 22, 25, 28, 31, 34]
     for row in found["rows"]:
         by_query = row["by_query"]["1.7"]
-        assert row["activation"]["1.7"] == pytest.approx(sum(by_query) / 6)
+        assert row["activation"]["1.7"] == near(
+            sum(by_query) / 6, 6, scale=max(map(abs, by_query)), dtype=torch.float32
+        )
     assert {m: asked(client, "induction/ablation", **body, mode=m)["mode"] for m in ("zero", "mean")}
 
 
@@ -136,8 +144,8 @@ def test_a_prompt_without_heads(client: TestClient) -> None:
     found = asked(client, "trace", token_ids=ids, interventions=heads, neurons=["1.2"], top_k=2)
     clean = client.post(f"{URL}/trace", json={"token_ids": ids, "neurons": ["1.2"], "top_k": 2}).json()["clean"]
     assert found["clean"] == clean
-    assert found["intervened"]["entropy"][:4] == pytest.approx(clean["entropy"][:4], rel=1e-5)
-    assert found["intervened"]["entropy"][4] != pytest.approx(clean["entropy"][4], rel=1e-4)
+    assert found["intervened"]["entropy"][:4] == pytest.approx(clean["entropy"][:4], rel=0, abs=PASS)
+    assert abs(found["intervened"]["entropy"][4] - clean["entropy"][4]) > 2 * PASS
     for code, *wrong in (
         ("no_such_head", {"head": "0.9"}),
         ("position_out_of_range", {"head": "0.1", "positions": [50]}),
@@ -171,7 +179,7 @@ def test_natural_repeats_of_ones_own_text(client: TestClient) -> None:
     trace = asked(client, "trace", text="abcdef ghi abcdefx")["clean"]["entropy"]
     for name in ("first", "second"):
         at = passage[name]
-        assert found["clean"][name]["entropy"]["mean"] == pytest.approx(trace[at : at + 7], rel=1e-4)
+        assert found["clean"][name]["entropy"]["mean"] == pytest.approx(trace[at : at + 7], rel=0, abs=PASS)
     assert asked(client, "induction/natural", text="abc")["passages"] == []
     refused(client, "induction/natural", 422, "invalid_request", text="  ")
     refused(client, "induction/natural", 422, "limit_characters", text="a" * 20_001)
@@ -198,3 +206,21 @@ def test_refusals_name_cause_and_numbers(client: TestClient) -> None:
         induction(422, "invalid_request", **body)
     assert "no head 9.0" in refused(client, "heads", 422, "no_such_head", pattern="9.0")
     refused(client, "induction/attribution", 422, "not_last_layer", neuron="0.0", kind="random")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("induction", {"rows": 3, "length": 8, "controls": 0}),
+        ("heads", {"rows": 3, "length": 8}),
+        ("induction/attribution", {"rows": 3, "length": 8, "neuron": "1.3"}),
+        ("induction/ablation", {"rows": 3, "length": 8, "heads": ["1.0"], "neurons": ["1.3"], "random": 0}),
+    ],
+)
+def test_provenance_has_every_row_that_was_run(client: TestClient, path: str, body: dict[str, object]) -> None:
+    answer = client.post(f"/api/v1/models/tiny-gpt2/{path}", json=body)
+    assert answer.status_code == 200, answer.text
+    provenance = answer.json()["provenance"]
+    assert len(provenance["rows"]) == 3
+    assert provenance["rows"][0] == provenance["token_ids"]
+    assert len({tuple(row) for row in provenance["rows"]}) > 1

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from starlette.testclient import TestClient
 
 from app.cli import main
-from app.commands import induction as command
-from app.commands.output import cell
+from app.core.shell.output import cell
+from app.induction import shell as command
 
 URL = "/api/v1/models/tiny-gpt2"
 TEXT = "The cat sat on it."
@@ -90,7 +90,7 @@ def test_tables_hold_the_apis_numbers(nullscope: Any, client: TestClient) -> Non
     assert cell(found["halves"]["entropy"]["second"]) in printed
     assert cell(found["ranking"][0]["weighted"]) in printed
     assert cell(found["clip"]["repeat_ratio"]) in printed
-    assert "2 norm-matched random sets" in printed
+    assert "2 sets of random directions" in printed
     scores = client.post(f"{URL}/heads", json={}).json()["rows"]
     best = max(scores, key=lambda row: row["induction"])
     assert nullscope("--heads").splitlines()[1].split()[:2] == [best["head"], cell(best["induction"])]

@@ -9,11 +9,12 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from app.core.residency.host import ModelHost
+from app.core.residency.resident import Resident
+from app.core.settings import Settings
 from app.main import create_app
-from app.residency.host import ModelHost
-from app.residency.resident import Resident
-from app.settings import Settings
 from tests import tiny
+from tests.app.served import PATIENCE
 
 URL = "/api/v1/models/tiny-gpt2"
 IDS = tiny.token_ids(10)
@@ -53,7 +54,7 @@ def serving(settings: Settings, talk: Callable[[httpx.AsyncClient, ModelHost], A
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the other tasks run until something is so; fails rather than hangs."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0)
 
@@ -95,7 +96,7 @@ def test_a_failing_intervention_leaves_no_hook(make_settings: Callable[..., Sett
 
         hooks, before = await host.run("tiny-gpt2", count_hooks), await clean()
         with monkeypatch.context() as patch:
-            patch.setattr("analysis.types.Intervention.apply", lambda *_: 1 / 0)
+            patch.setattr("analysis.apply.intervened", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 await client.post(f"{URL}/trace", json=FIRST)
         assert await host.run("tiny-gpt2", count_hooks) == hooks
@@ -109,7 +110,7 @@ def test_health_answers_while_the_model_works(make_settings: Callable[..., Setti
 
     async def talk(client: httpx.AsyncClient, host: ModelHost) -> None:
         go = threading.Event()
-        busy = asyncio.ensure_future(host.run("tiny-gpt2", lambda resident: go.wait(120)))
+        busy = asyncio.ensure_future(host.run("tiny-gpt2", lambda resident: go.wait(PATIENCE)))
         await until(lambda: host.workers["cpu"].running is not None)
         for _ in range(40):
             assert (await client.get("/healthz")).json() == {"status": "ok"}
@@ -124,7 +125,7 @@ def test_health_answers_while_the_model_works(make_settings: Callable[..., Setti
 def test_a_full_queue_is_429_with_a_delay_and_drains(make_settings: Callable[..., Settings]) -> None:
     async def talk(client: httpx.AsyncClient, host: ModelHost) -> None:
         go = threading.Event()
-        busy = asyncio.ensure_future(host.run("tiny-gpt2", lambda resident: go.wait(60)))
+        busy = asyncio.ensure_future(host.run("tiny-gpt2", lambda resident: go.wait(600)))
         await until(lambda: host.workers["cpu"].running is not None)
         bodies = [{"token_ids": [5, 6 + n]} for n in range(3)]  # different: equal ones would be computed once
         asked = [asyncio.ensure_future(client.post(f"{URL}/trace", json=body)) for body in bodies]
@@ -147,7 +148,7 @@ def test_a_client_that_leaves_is_dropped_from_the_queue(make_settings: Callable[
     async def talk(client: httpx.AsyncClient, host: ModelHost) -> None:
         app = client._transport.app  # type: ignore[attr-defined]
         go, left = threading.Event(), asyncio.Event()
-        busy = asyncio.ensure_future(host.run("tiny-gpt2", lambda resident: go.wait(60)))
+        busy = asyncio.ensure_future(host.run("tiny-gpt2", lambda resident: go.wait(600)))
         await until(lambda: host.workers["cpu"].running is not None)
         body = iter([b'{"token_ids": [5, 6]}'])
         sent = []
@@ -206,7 +207,7 @@ def test_ready_and_first_answers_before_the_model_is_loaded(
 
     go, load = threading.Event(), models.load
     settings = make_settings()
-    host = ModelHost(settings, loader=lambda *args, **more: (go.wait(60), load(*args, **more))[1])
+    host = ModelHost(settings, loader=lambda *args, **more: (go.wait(600), load(*args, **more))[1])
     with TestClient(create_app(settings, host=host)) as client:
         assert client.get("/healthz").status_code == 200
         ready = client.get("/readyz")
@@ -232,7 +233,7 @@ def test_the_mean_is_409_until_it_is_there(
     def held(*args: Any, **more: Any) -> Any:
         steps = compute(*args, **more)
         yield next(steps)
-        assert go.wait(60)
+        assert go.wait(600)
         yield from steps
 
     monkeypatch.setattr("analysis.reference.compute", held)

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from app.access.keys import KeyFile
+from app.core.access.keys import KeyFile
+from app.core.settings import Settings
 from app.main import create_app
-from app.settings import Settings
 
 SWEEP = {"shard_rows": 1, "length": 12, "bootstrap": 20, "sample_tokens": 16}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import TestClient
 
-from app.present.notes import pieces
+from app.core.notes import pieces
 
 NEURON = "neuron:tiny-gpt2/1.5"
 JSON = "application/json"

@@ -4,14 +4,20 @@ import csv
 import io
 import re
 
+import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
-from app import pages
-from app.views.core import View
+from app.core import documents, pages
+from app.core.csv import as_csv
+from app.core.navigation import SECTIONS
+from app.core.view import View
 
 FRAGMENT = {pages.REQUEST: "true", pages.KIND: "partial"}
 HOSTILE = "<script>a</script><b onx=y>\u202ea"
+
+
+PAPER = "https://arxiv.org/abs/2406.16254"
 
 
 def fragment(target: str) -> dict[str, str]:
@@ -25,6 +31,7 @@ def run(client: TestClient, headers: dict[str, str] | None = None, url: str = "/
 
 
 def test_a_fragment_is_its_part_of_the_page(client: TestClient) -> None:
+    client.get("/api/v1/models/tiny-gpt2/neurons")  # labels are there from now on
     page = run(client, pos="2")
     neurons = run(client, fragment("section#neurons"), pos="2")
     assert neurons.startswith("<section") or neurons.lstrip().startswith("<section")
@@ -100,9 +107,9 @@ def test_no_page_has_an_inline_script_or_a_foreign_address(client: TestClient) -
     for page in (client.get("/").text, run(client), client.get("/models").text):
         for tag in re.findall(r"<script[^>]*>", page):
             assert "src=" in tag or 'type="application/json"' in tag
-        assert not re.search(r"\son\w+=", page)
+        assert not re.search(r"<[^>]*\son\w+=", page)
         assert "hx-on" not in page
-        assert set(re.findall(r'(?:src|href|action)="(https?:[^"]*)"', page)) == set()
+        assert set(re.findall(r'(?:src|href|action)="(https?:[^"]*)"', page)) <= {PAPER}
 
 
 def test_texts_never_stand_in_addresses(client: TestClient) -> None:
@@ -123,15 +130,58 @@ def test_a_root_path_stands_before_every_address(client: TestClient) -> None:
 
 
 def test_navigation_shows_what_exists(client: TestClient) -> None:
-    page = client.get("/models").text
-    for entry in pages.NAV:
-        there = client.get(entry.path).status_code != 404
-        assert (f">{entry.label}</a>" in page) == there
+    """Five questions on every page; under each, the pages that there are, and where one is."""
+    for section in SECTIONS:
+        there = [entry for entry in section.entries if client.get(entry.path).status_code != 404]
+        for entry in there:
+            page = client.get(entry.path).text
+            assert all(f"<strong>{other.label}</strong><span>{other.question}" in page for other in SECTIONS)
+            assert [f">{other.label}</a>" in page for other in section.entries] == [
+                other in there for other in section.entries
+            ]
+            assert page.count('aria-current="page"') >= 1, entry.path
+            assert "arxiv.org/abs/2406.16254" in page
+            assert 'href="/docs/glossary"' in page
+
+
+def test_documents_are_pages_with_numbered_headings(client: TestClient) -> None:
+    page = client.get("/docs/methods").text
+    assert re.search(r'<h2 id="ablating-a-neuron-of-the-last-layer">2  Ablating', page)
+    assert client.get("/docs").status_code == 200
+    for name in documents.names():
+        for link in re.findall(r'href="(/docs/[^"#]+)', client.get(f"/docs/{name}").text):
+            assert client.get(link).status_code == 200, (name, link)
+    assert client.get("/docs/nothing").status_code == 404
+    assert "There is no document" in client.get("/docs/nothing").text
+
+
+def test_every_section_that_a_template_cites_is_there() -> None:
+    for file in pages.TEMPLATES.rglob("*.html"):
+        for start in re.findall(r"methods:([a-z-]+)", file.read_text("utf-8")):
+            assert documents.section(start), (file.name, start)
 
 
 def test_csv_cells_are_no_formulas() -> None:
     class Table(View):
         rows: list[dict[str, object]]
 
-    table = pages.as_csv(Table(rows=[{"token": "=1+1", "at": {"x": -2.5}, "list": [1, 2]}]))
-    assert list(csv.DictReader(io.StringIO(table))) == [{"token": "'=1+1", "at.x": "-2.5", "list": "[1, 2]"}]
+    view = Table(rows=[{"token": "=1+1", "at": {"x": -2.5}, "list": [1, 2]}])
+    assert list(csv.DictReader(io.StringIO(as_csv(view)))) == [{"token": "'=1+1", "at.x": "-2.5", "list": "[1, 2]"}]
+    raw = list(csv.DictReader(io.StringIO(as_csv(view, raw=True))))
+    assert raw == [{"token": "=1+1", "at.x": "-2.5", "list": "[1, 2]"}]
+
+
+def test_a_program_gets_the_tokens_as_they_are(client: TestClient) -> None:
+    """In csv-raw and parquet; csv is for spreadsheets."""
+
+    def tokens(form: str) -> list[str]:
+        answer = client.post("/", params={"format": form}, data={"text": "=1-2"})
+        if form == "parquet":
+            return pq.read_table(io.BytesIO(answer.content)).column("text").to_pylist()
+        return [row["text"] for row in csv.DictReader(io.StringIO(answer.text))]
+
+    assert tokens("csv-raw") == tokens("parquet") == ["=", "1", "-", "2"]
+    assert tokens("csv") == ["'=", "1", "'-", "2"]
+    for page in ("/atlas", "/nullspace", "/compare"):
+        answer = client.get(page, params={"format": "csv-raw"})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/csv; charset=utf-8")

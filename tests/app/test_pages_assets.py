@@ -7,8 +7,8 @@ from itertools import product
 import pytest
 from starlette.testclient import TestClient
 
-from app.figures import theme
-from app.pages import STATIC, TEMPLATES
+from app.core import theme
+from app.core.pages import STATIC, TEMPLATES
 
 CSS = (STATIC / "app.css").read_text("utf-8")
 BLOCKS = {
@@ -46,7 +46,9 @@ def test_vendored_scripts_are_the_ones_named(name: str) -> None:
 
 def test_both_ways_into_the_dark_theme_agree() -> None:
     assert tokens("dark") == tokens("media")
-    missing = {"--sans", "--mono", "--radius"}  # the same in both
+    missing = {
+        name for name in tokens("light") if re.match(r"--(sans|voice|mono|radius|t-?\d|s\d)", name)
+    }  # the same in both
     assert set(tokens("light")) - set(tokens("dark")) == missing
 
 
@@ -58,7 +60,7 @@ def test_charts_know_the_light_colours() -> None:
 @pytest.mark.parametrize("name", ["light", "dark"])
 def test_text_can_be_read(name: str) -> None:
     colours = tokens(name)
-    texts = ("--ink", "--soft", "--accent", "--bad", "--down-text", "--up-text")
+    texts = ("--ink", "--soft", "--accent", "--bad", "--down-text", "--up-text", "--logits-text", "--scale-text")
     for text, ground in product(texts, ("--paper", "--card", "--sunk", "--raised")):
         assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
     assert contrast(colours["--on-accent"], colours["--accent"]) >= 4.5
@@ -69,7 +71,7 @@ def test_text_can_be_read(name: str) -> None:
 
 def test_every_named_colour_exists() -> None:
     known = tokens("light")
-    used = set(re.findall(r"var\((--[\w-]+)", CSS)) - {"--w", "--tint"}
+    used = set(re.findall(r"var\((--[\w-]+)", CSS)) - {"--w", "--tint", "--x", "--y", "--h", "--c", "--from"}
     assert used <= set(known)
 
 
@@ -86,6 +88,6 @@ def test_static_files_are_cached_by_content(client: TestClient) -> None:
 
 def test_attributes_are_not_expected_to_inherit() -> None:
     """htmx 4 inherits nothing: an element that asks must name its own target (or be it)."""
-    for file in TEMPLATES.glob("*.html"):
+    for file in TEMPLATES.rglob("*.html"):
         for tag in re.findall(r"<[a-z]+[^<>]*\shx-(?:get|post)=[^<>]*>", file.read_text("utf-8")):
             assert "hx-target" in tag or "hx-swap" in tag, (file.name, tag)

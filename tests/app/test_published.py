@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analysis.registry import HUB_MODELS
-from app.residency.published import PUBLISHED
+from app.core.residency.published import PUBLISHED
 
 # What the shape alone does not say: key-value heads, head size, and whether the unembedding is the embedding.
 MORE: dict[str, dict[str, Any]] = {

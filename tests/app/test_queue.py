@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.residency.queue import FairQueue, FullError
+from app.core.residency.queue import FairQueue, FullError
 
 arrivals = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["interactive", "batch"])), max_size=30)
 

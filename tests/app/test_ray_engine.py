@@ -17,9 +17,9 @@ from starlette.testclient import TestClient
 from analysis.store import RunFolder
 from analysis.sweep import SweepConfig
 from analysis.sweep.run import read
-from app.jobs.sweeps import STAGES
+from app.core.settings import Settings
 from app.main import create_app
-from app.settings import Settings
+from app.sweep.store import STAGES
 from tests.ray_cluster import local_cluster
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
@@ -111,7 +111,7 @@ def test_a_lost_worker_costs_at_most_a_request(far: TestClient) -> None:
 
 
 def test_an_iteration_whose_worker_is_lost_ends_with_a_clear_error(far: TestClient) -> None:
-    from app.errors import UnavailableError
+    from app.core.errors import UnavailableError
 
     host = far.app.state.host  # type: ignore[attr-defined]
     process = host.entry("tiny-gpt2").replicas[0][1].process

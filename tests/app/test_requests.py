@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from app.requests.canonical import canonical_request, content_hash
-from app.requests.core import EFFECT_COLUMNS, EffectsRequest, InterventionRequest, PromptRequest, TraceRequest
+from app.core.canonical import canonical_request, content_hash
+from app.core.request import EFFECT_COLUMNS, EffectsRequest, InterventionRequest, PromptRequest, TraceRequest
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

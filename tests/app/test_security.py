@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import TestClient
 
-from app.security import host_name
+from app.core.security import host_name
 
 URL = "/api/v1/models/tiny-gpt2/trace"
 BODY = {"token_ids": [5, 6]}

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.requests.core import TraceRequest
-from app.requests.prompt import TOP_K
-from app.settings import Limits, Settings, unknown_variables
+from app.core.request import TraceRequest
+from app.core.settings import Limits, Settings, unknown_variables
+from app.prompt.request import TOP_K
 
 
 def test_every_setting_says_what_it_is() -> None:

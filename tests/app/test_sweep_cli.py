@@ -146,7 +146,7 @@ def test_calibration_is_the_servers(client: TestClient, run: Path, model_folder:
     said = sweep(*args, "--out", tmp_path / "bins.parquet").stdout
     assert [line.split()[0] for line in said.splitlines()[1:5]] == ["clean", "ablated", "random", "random"]
     assert pq.read_table(tmp_path / "bins.parquet").num_rows == 4 * 5
-    assert "controls" in sweep(*args, "--controls", "11", code=2).stderr
+    assert "controls" in sweep(*args, "--controls", "101", code=2).stderr
 
 
 def test_two_sweeps_compared_are_the_servers(client: TestClient, run: Path, model_folder: Path, tmp_path: Path) -> None:

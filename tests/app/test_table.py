@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.figures import atlas as figures
-from app.present.table import select
-from app.views.atlas import Points
+from app.atlas import charts as figures
+from app.atlas.view import Points
+from app.core.table import select
+from tests.tolerance import of_sum
 
 CELLS = st.none() | st.integers(-3, 3) | st.floats(-1e9, 1e9)
 SIGN = {"asc": lambda x: x, "desc": lambda x: -x, "abs_desc": lambda x: -abs(x)}
@@ -62,7 +64,7 @@ def test_a_large_map_is_a_figure_that_plotly_accepts() -> None:
         neurons = next(trace for trace in checked.data if trace.name == "neurons")
         assert list(neurons.customdata) == points.neuron
         x = np.frombuffer(base64.b64decode(neurons.x["bdata"]), np.dtype(neurons.x["dtype"]))
-        np.testing.assert_allclose(x, np.array(points.x, dtype=np.float64), rtol=1e-6)
+        np.testing.assert_allclose(x, np.array(points.x, dtype=np.float64), rtol=of_sum(1, torch.float32))
 
 
 def _points(n: int) -> Points:

@@ -1,7 +1,6 @@
 """A device's thread survives everything, and what fails there is told to the one who asked."""
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
@@ -11,8 +10,8 @@ import torch
 from analysis import interrupt
 from analysis.interrupt import GivenUpError
 from analysis.types import InputError
-from app.errors import BusyError, UnavailableError
-from app.residency.worker import POISONED_EXIT_CODE, Worker
+from app.core.errors import BusyError, UnavailableError
+from app.core.residency.worker import POISONED_EXIT_CODE, Worker
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ class Gate:
 
     def __call__(self) -> None:
         self.entered.set()
-        assert self.opened.wait(20)
+        assert self.opened.wait(600)
 
 
 def raising(error: BaseException):
@@ -100,7 +99,7 @@ def test_a_poisoned_cuda_context_ends_the_process_with_its_own_code(worker: Work
 def test_a_full_queue_refuses_with_a_delay_and_recovers(worker: Worker) -> None:
     gate = Gate()
     ask(worker, gate)
-    gate.entered.wait(20)
+    gate.entered.wait(600)
     waiting = [ask(worker, lambda n=n: n) for n in range(4)]
     with pytest.raises(BusyError) as caught:
         ask(worker, lambda: 4)
@@ -115,7 +114,7 @@ def test_a_full_queue_refuses_with_a_delay_and_recovers(worker: Worker) -> None:
 def test_cancelled_work_never_runs_and_frees_its_place(worker: Worker) -> None:
     gate, ran = Gate(), []
     ask(worker, gate)
-    gate.entered.wait(20)
+    gate.entered.wait(600)
     gone = ask(worker, lambda: ran.append("gone"))
     assert worker.ahead(gone) == 0
     assert gone.future.cancel()
@@ -133,17 +132,15 @@ def test_running_work_that_is_given_up_ends_at_its_next_check(worker: Worker) ->
 
     def work() -> None:
         entered.set()
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
+        while True:
             interrupt.check()
-        pytest.fail("it was never told")
 
     ticket = ask(worker, work)
-    assert entered.wait(60)
+    assert entered.wait(600)
     ticket.give_up()
     with pytest.raises(GivenUpError):
-        ticket.future.result(60)
-    ask(worker, interrupt.check).future.result(60)  # the next one is not given up
+        ticket.future.result(600)
+    ask(worker, interrupt.check).future.result(600)  # the next one is not given up
     interrupt.check()  # nor anything on another thread
 
 
@@ -151,7 +148,7 @@ def test_closing_finishes_what_runs_and_refuses_what_waits() -> None:
     worker, gate = Worker("cpu", queue_size=4, per_person=4), Gate()
     worker.start()
     running = ask(worker, gate)
-    gate.entered.wait(20)
+    gate.entered.wait(600)
     waiting = ask(worker, lambda: 1)
     closing = threading.Thread(target=worker.close)
     closing.start()

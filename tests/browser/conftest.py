@@ -18,8 +18,10 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api")
 from playwright.sync_api import Browser, Page, expect  # noqa: E402
 
+from tests.app.served import PATIENCE  # noqa: E402
+
 # How long a test waits before it calls a thing absent; on a busy machine a page may take seconds.
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=1000 * PATIENCE)
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -29,7 +31,7 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `nullscope serve`; its log is shown where it does not come up."""
     folder = tmp_path_factory.mktemp("server")
@@ -42,17 +44,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield _ready(process, folder / "port", log)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
-def _ready(process: subprocess.Popen[bytes], port: Path, log: Path, seconds: float = 180) -> str:
+def _ready(process: subprocess.Popen[bytes], port: Path, log: Path) -> str:
     """Once the model and its reference means are there."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
+    while process.poll() is None:
         if port.is_file() and (number := port.read_text()):
             address = f"http://127.0.0.1:{number}"
             try:
-                rows = httpx.get(f"{address}/api/v1/models").json()["models"]
+                rows = httpx.get(f"{address}/api/v1/models", timeout=PATIENCE).json()["models"]
                 if rows[0]["loaded"] and rows[0]["mean"] == "ready":
                     return address
             except httpx.TransportError:
@@ -61,7 +62,7 @@ def _ready(process: subprocess.Popen[bytes], port: Path, log: Path, seconds: flo
     pytest.fail(f"The server did not come up:\n{log.read_text()[-3000:]}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # playwright keeps an event loop running in this thread: it must end with these tests
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
@@ -103,7 +104,7 @@ def open_page(browser: Browser, server: str) -> Iterator[object]:
 
     def go(path: str = "/", **options: object) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
-        context.set_default_timeout(120_000)
+        context.set_default_timeout(1000 * PATIENCE)
         watched = Watched(context.new_page(), server)
         opened.append(watched)
         watched.page.goto(server + path)

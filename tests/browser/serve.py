@@ -6,8 +6,8 @@ from pathlib import Path
 
 import uvicorn
 
+from app.core.settings import Settings
 from app.main import create_app
-from app.settings import Settings
 
 if __name__ == "__main__":
     listening = socket.create_server(("127.0.0.1", 0))

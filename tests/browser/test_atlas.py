@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.figures.atlas import neuron_map
-from app.views.atlas import Points
+from app.atlas.charts import neuron_map
+from app.atlas.view import Points
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Page]
@@ -142,10 +142,10 @@ def test_the_neuron_page_fills_in_what_takes_longer(open_page: Open) -> None:
     expect(page.locator("#sample .context").first).to_be_visible()
     drawn(page)
     page.get_by_label("Text", exact=True).fill("A quiet sentence about rain.")
-    page.get_by_role("button", name="Watch").click()
+    page.get_by_role("button", name="Watch", exact=True).click()
     expect(page.locator("#live .watch").first).to_contain_text("quiet")
     page.get_by_role("link", name="3.11 →").click()
-    page.wait_for_url(re.compile(r"/n/3\.11$"))
+    page.wait_for_url(re.compile(r"/n/3\.11(\?|$)"))
 
 
 def test_the_neuron_page_watches_the_text_of_the_prompt_page(open_page: Open) -> None:

@@ -32,3 +32,31 @@ def test_a_cell_of_the_heat_map_opens_its_token_and_neuron(open_page: Callable[.
     tokens = json.loads(page.locator("#strip-data").text_content() or "")["tokens"]
     assert position == len(tokens) // 2
     expect(page.locator(f'#strip .tok[data-i="{position}"]')).to_have_attribute("aria-selected", "true")
+
+
+@pytest.mark.parametrize("token", ["//elsewhere.example/x", "/models"])
+def test_a_token_that_looks_like_an_address_is_no_link(open_page: Callable[..., Page], server: str, token: str) -> None:
+    """A click on a dose chart, whose points carry the top token as the model wrote it."""
+    page = open_page("/effects?panel=dose&neurons=3.9")
+    page.wait_for_selector('[data-chart="dose"] [data-drawn="true"]')
+    page.evaluate(
+        """(token) => {
+          const plot = document.querySelector('[data-chart="dose"] [data-drawn="true"]');
+          plot.emit("plotly_click", { points: [{ x: 1, y: 1, customdata: token, data: plot.data[0] }] });
+        }""",
+        token,
+    )
+    assert page.evaluate("new Promise((done) => setTimeout(() => done(location.pathname), 0))") == "/effects"
+
+
+def test_a_mark_of_ours_opens_what_it_says_and_no_other_server(open_page: Callable[..., Page], server: str) -> None:
+    page = open_page("/effects?panel=dose&neurons=3.9")
+    page.wait_for_selector('[data-chart="dose"] [data-drawn="true"]')
+    click = """(link) => {
+      const plot = document.querySelector('[data-chart="dose"] [data-drawn="true"]');
+      plot.emit("plotly_click", { points: [{ x: 1, y: 1, customdata: link, data: { meta: { click: "open" } } }] });
+    }"""
+    page.evaluate(click, "//elsewhere.example/x")
+    assert page.evaluate("new Promise((done) => setTimeout(() => done(location.pathname), 0))") == "/effects"
+    page.evaluate(click, "/models")
+    page.wait_for_url(f"{server}/models")

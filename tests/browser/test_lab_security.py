@@ -13,12 +13,14 @@ import pytest
 pytest.importorskip("playwright.sync_api")
 from playwright.sync_api import Browser, expect
 
+from tests.app.served import PATIENCE
+
 pytestmark = pytest.mark.browser
 EVIL = """<img src=x onerror="window.owned=1"><script>window.owned=1</script> {{7*7}} ' " </textarea></script>"""
 
 
 def test_no_script_of_a_prompt_note_or_list_runs(server: str, open_page: Callable[..., Any]) -> None:
-    with httpx.Client(base_url=server, timeout=120) as client:
+    with httpx.Client(base_url=server, timeout=PATIENCE) as client:
         trace, effects = (
             client.post(f"/api/v1/models/demo/{kind}", json={"text": EVIL}).json() for kind in ("trace", "effects")
         )
@@ -35,7 +37,7 @@ def test_no_script_of_a_prompt_note_or_list_runs(server: str, open_page: Callabl
 
 def test_a_file_for_a_supplement_draws_its_charts_by_itself(server: str, browser: Browser, tmp_path: Path) -> None:
     """Opened from a disk without any server: nothing is fetched, nothing that somebody wrote runs."""
-    with httpx.Client(base_url=server, timeout=120) as client:
+    with httpx.Client(base_url=server, timeout=PATIENCE) as client:
         link = client.post("/api/v1/models/demo/trace", json={"text": EVIL}).json()["permalink"]
         file = tmp_path / "supplement.html"
         file.write_text(client.get(f"{link}/page.html").text, encoding="utf-8")

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from analysis import nullspace
+from analysis.controls import N_CONTROLS, standing
 from analysis.induction import clipped, heads
-from analysis.induction.clipped import N_CONTROLS
 from analysis.induction.differences import differences
 from analysis.induction.measure import Measured, measure
 from analysis.induction.sequences import PAPER_LENGTH, Repeated, longest_unit, natural_units, repeat
@@ -81,7 +81,7 @@ def _halves(values: torch.Tensor, repeated: Repeated) -> dict[str, float]:
 
 
 def _clip(model: Model, measured: Measured, repeated: Repeated, indices: list[int]) -> dict[str, Any]:
-    """H_post / H and the change of loss on the repeats, total and frozen, beside the random sets' range."""
+    """H_post / H and the change of loss on the repeats, total and frozen, and where it stands among the controls."""
     neurons = [NeuronId(model.last_layer, index) for index in indices]
     cut = clipped.clip(model, measured, repeated, neurons)
     where = repeated.repeats
@@ -89,12 +89,21 @@ def _clip(model: Model, measured: Measured, repeated: Repeated, indices: list[in
         float(control.ratio.mean())
         for control in complete(clipped.controls(model, measured, repeated, neurons, seed=SEED))
     ]
+    ratio = float(cut.ratio().mean[where].mean())
+    stands = standing(ratio, ratios)
+    assert stands is not None
     return {
         "neurons": list(map(str, neurons)),
-        "ratio": float(cut.ratio().mean[where].mean()),
+        "ratio": ratio,
         "ratio_frozen": float(cut.ratio(frozen=True).mean[where].mean()),
         "loss_change": float(cut.loss_change().mean[where].nanmean()),
-        "controls": {"n": N_CONTROLS, "lowest": min(ratios), "highest": max(ratios)},
+        "controls": {
+            "n": N_CONTROLS,
+            "lowest": min(ratios),
+            "highest": max(ratios),
+            "rank": stands.rank,
+            "p": stands.p,
+        },
     }
 
 

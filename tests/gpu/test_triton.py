@@ -15,7 +15,7 @@ from torch import Tensor
 from analysis.effects import Engine, effects
 from analysis.kernels import Coefficients, Tile
 from analysis.kernels.eager import Eager
-from tests.analysis.test_kernels import check_contract, random_readout
+from tests.analysis.test_kernel_accuracy import check_contract, random_readout
 
 pytest.importorskip("triton", reason="the triton package is not installed")
 
@@ -61,8 +61,8 @@ def test_triton_equals_eager(cap, n_bases):
         shift=None if cap is None else log_partition,
     )
     for got, expected in zip(Triton()(tile), Eager()(tile), strict=True):
-        torch.testing.assert_close(got.log_partition, expected.log_partition, atol=2e-6, rtol=1e-6)
-        torch.testing.assert_close(got.mean, expected.mean, atol=1e-5, rtol=1e-6)
+        within(got.log_partition, expected.log_partition, EFFECT)
+        within(got.mean, expected.mean, EFFECT)
         if expected.above is not None:
             assert torch.equal(got.above, expected.above)
 
@@ -84,4 +84,4 @@ def test_a_whole_table_on_cuda_equals_the_processor():
     moved = replace(readout, **{name: getattr(readout, name).cuda() for name in ("W_U", "b_U", "W_out")})
     there_last = type(last)(last.resid.cuda(), last.activations.cuda())
     there = effects(Engine.build(moved, backend="triton"), there_last, [0, 7], 0, baseline=torch.zeros(8).cuda())
-    torch.testing.assert_close(there.d_entropy.total.cpu(), here.d_entropy.total, atol=2e-5, rtol=0)
+    within(there.d_entropy.total.cpu(), here.d_entropy.total, EFFECT)

@@ -1,5 +1,5 @@
 """The model folder of the app's tests."""
 
-from tests.app.conftest import model_folder
+from tests.app.conftest import model_folder, unhurried
 
-__all__ = ["model_folder"]
+__all__ = ["model_folder", "unhurried"]

@@ -17,10 +17,10 @@ from typing import Any
 
 import httpx
 
-from app.access.keys import KeyFile
+from app.core.access.keys import KeyFile
+from app.core.residency.memory import process_bytes
+from app.core.settings import Settings
 from app.main import create_app
-from app.residency.memory import process_bytes
-from app.settings import Settings
 from tests import tiny
 from tests.app.conftest import model_folder
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from analysis import model as models
 from analysis import registry
+from tests.tolerance import SENSITIVITY, close, near
 from training.export import export
 from training.model import GPT, Shape
 from training.recipe import Recipe
@@ -43,7 +44,8 @@ def test_transformers_gives_our_logits(exported: tuple[GPT, Path]) -> None:
     theirs = models.load(registry.folder_spec(folder, prepend_bos=True))
     tokens = torch.randint(SHAPE.d_vocab, (3, SHAPE.n_ctx))
     with torch.no_grad():
-        torch.testing.assert_close(theirs.logits(tokens), ours.logits(tokens), atol=2e-5, rtol=1e-5)
+        n = max(SHAPE.d_mlp, SHAPE.n_ctx)  # the longest sum inside
+        close(theirs.logits(tokens), ours.logits(tokens), n, scale=SENSITIVITY)
 
 
 def test_slots_are_null_directions_of_what_is_shipped(exported: tuple[GPT, Path]) -> None:
@@ -75,8 +77,9 @@ def test_spectra_of_two_runs_after_the_same_tokens(exported: tuple[GPT, Path], r
     folded = folded - folded.mean(0)
     expected = torch.linalg.svdvals(folded - folded.mean(1, keepdim=True)).detach().numpy()
     assert after == 8
-    assert found[0] == pytest.approx(2 * expected, rel=2e-3, abs=1e-6)
-    assert found[1] == pytest.approx(3 * expected, rel=2e-3, abs=1e-6)
+    # A snapshot holds halves; singular values are off by the rounding of the largest.
+    assert found[0] == near(2 * expected, 1, scale=2 * expected[0], dtype=torch.float16)
+    assert found[1] == near(3 * expected, 1, scale=3 * expected[0], dtype=torch.float16)
     (run_folder.parent / "dropped" / "snapshots" / "000000000008.safetensors").unlink()
     (run_folder.parent / "dropped" / "snapshots" / "000000000000.safetensors").unlink()
     with pytest.raises(ValueError, match="same number of tokens"):

@@ -30,7 +30,7 @@ def logged(folder: Path) -> list[tuple[int, float]]:
     return [(record["step"], record["loss"]) for record in map(json.loads, lines)]
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stop=st.integers(1, STEPS - 1), save_every=st.integers(1, 5))
 def test_abandoned_at_any_step_the_loss_curve_is_the_same(
     stop: int, save_every: int, uninterrupted: list[float], tmp_path_factory: pytest.TempPathFactory

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.tolerance import close
 from training.loss import CHUNK, cross_entropy
 from training.model import GPT
 from training.optimiser import MatrixAdam, build_optimisers, orthogonalise
@@ -26,8 +27,9 @@ def test_chunked_loss_and_its_gradients_are_those_of_the_whole(n: int) -> None:
     ours = torch.autograd.grad(3 * cross_entropy(hidden, unembed, targets), (hidden, unembed))
     whole = 3 * F.cross_entropy((hidden @ unembed.T)[0], targets[0])
     theirs = torch.autograd.grad(whole, (hidden, unembed))
-    torch.testing.assert_close(3 * cross_entropy(hidden, unembed, targets), whole)
-    torch.testing.assert_close(ours, theirs)
+    close(3 * cross_entropy(hidden, unembed, targets), whole, n + 30 + 8)
+    for got, expected, other in zip(ours, theirs, (unembed, hidden), strict=True):
+        close(got, expected, n + 30 + 8, scale=3 * float(other.detach().abs().max()))
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 12, 40), (1, 40, 12)])
@@ -38,7 +40,7 @@ def test_orthogonalised_updates_have_singular_values_near_one(shape: tuple[int, 
     assert singular.max() < 1.4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_a_corrupted_row_differs_at_about_its_rate(seed: int) -> None:
     ids = np.full(2_000, 7)
@@ -49,7 +51,7 @@ def test_a_corrupted_row_differs_at_about_its_rate(seed: int) -> None:
     assert (ids == 7).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_a_repeated_row_has_a_period(seed: int) -> None:
     row = repeat(np.arange(128), 4_096, np.random.default_rng(seed))
@@ -108,7 +110,7 @@ def test_matrix_adam_keeps_the_proportions_of_the_gradient() -> None:
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
         one.step()
         two.step()
-    torch.testing.assert_close(ours, theirs)
+    close(ours, theirs, 5 * 8)  # five steps of the moments, their roots, and the decay
     weak = torch.nn.Parameter(torch.zeros(2, 3))
     optimiser = MatrixAdam([{"params": [weak], "lr": 0.1}], betas=(0.9, 0.97), eps=1e-8)
     weak.grad = torch.tensor([[1.0], [1e-3]]).expand(2, 3).clone()

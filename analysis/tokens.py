@@ -1,0 +1,120 @@
+"""A model's tokens: text to ids and back, which ids there are, and where a BOS belongs."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from analysis.registry import ModelSpec
+from analysis.types import InputError
+from analysis.vocab import known_ids, token_texts
+
+_BEFORE = ("a", "\n", ".", "0", " ")
+
+
+class Tokenized:
+    """What a model knows of its tokens; it has these."""
+
+    spec: ModelSpec
+    key: str
+    tokenizer: Any
+    architecture: str
+    d_vocab: int
+
+    @cached_property
+    def known(self) -> Int[Tensor, " n_tokens"]:
+        """The ids that the tokenizer knows and the model has, ascending."""
+        return torch.tensor(known_ids(self.tokenizer, self.d_vocab))
+
+    @property
+    def n_tokens(self) -> int:
+        """How many ids the tokenizer knows."""
+        return len(self.known)
+
+    @property
+    def bos_id(self) -> int | None:
+        found: int | None = self.tokenizer.bos_token_id
+        return found
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """The text of every id, d_vocab of them."""
+        return token_texts(self.tokenizer, self.d_vocab)
+
+    @cached_property
+    def excluded_ids(self) -> frozenset[int]:
+        """BOS, EOS, padding, and newline in GPT models: what the paper's token filter leaves out."""
+        special = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        if self.architecture.startswith("GPT"):
+            newline = self.encode_within("\n")
+            special |= set(newline) if len(newline) == 1 else set()
+        return frozenset(index for index in special if index is not None)
+
+    def prepends_bos(self) -> bool:
+        """Whether text gets a BOS when a request does not say: the registry's word, else the tokenizer's habit."""
+        if self.bos_id is None:
+            return False
+        if self.spec.prepend_bos is not None:
+            return self.spec.prepend_bos
+        ids = self.tokenizer("a").input_ids
+        return bool(ids) and ids[0] == self.bos_id
+
+    def encode(self, text: str, *, prepend_bos: bool | None = None) -> list[int]:
+        """Token ids of ``text``, with at most one BOS in front. ``prepend_bos`` None: see `prepends_bos`."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        self._require_in_vocabulary(ids)
+        return self.with_bos(ids, self.prepends_bos() if prepend_bos is None else prepend_bos)
+
+    def fitting(self, text: str, n_tokens: int, *, prepend_bos: bool | None = None) -> str:
+        """A beginning of ``text`` that has at most ``n_tokens`` tokens, about as long as there is one."""
+
+        def size(end: int) -> int:
+            return len(self.encode(text[:end], prepend_bos=prepend_bos))
+
+        end = max(bisect_right(range(len(text) + 1), n_tokens, key=size) - 1, 0)
+        while end and size(end) > n_tokens:  # where a longer text has fewer tokens, the search may be off
+            end -= 1
+        return text[:end]
+
+    def encode_within(self, text: str) -> list[int]:
+        """Token ids of ``text`` as it stands between others: without the space that some tokenizers (SentencePiece)
+        read in front of whatever they are given."""
+        ids = self.encode(text, prepend_bos=False)
+        if self._reads(ids, text):
+            return ids
+        for before in _BEFORE:  # one that does not merge with the text
+            ahead, both = self.encode(before, prepend_bos=False), self.encode(before + text, prepend_bos=False)
+            if both[: len(ahead)] == ahead and self._reads(both[len(ahead) :], text):
+                return both[len(ahead) :]
+        return ids
+
+    def _reads(self, ids: Sequence[int], text: str) -> bool:
+        found: str = "".join(self.token_texts(ids))
+        return found == text
+
+    def _require_in_vocabulary(self, ids: Sequence[int]) -> None:
+        """InputError naming the word where a tokenizer has tokens that its model has not."""
+        if ids and (largest := max(ids)) >= self.d_vocab:
+            word = self.tokenizer.decode([largest])
+            raise InputError(
+                f"{word[:60]!r} is token {largest} of the tokenizer, and {self.key} has only {self.d_vocab}.",
+                code="unknown_token",
+                hint="The tokenizer was extended and the model was not; leave the word out, or serve the right one.",
+            )
+
+    def with_bos(self, ids: Sequence[int], prepend: bool) -> list[int]:
+        """``ids`` with one BOS in front when asked for; never two."""
+        if not prepend or (ids and ids[0] == self.bos_id):
+            return list(ids)
+        if self.bos_id is None:
+            raise InputError(f"{self.key} has no BOS token.", code="no_bos", hint="Leave prepend_bos out.")
+        return [self.bos_id, *ids]
+
+    def token_texts(self, ids: Iterable[int]) -> list[str]:
+        return [self.vocabulary[index] for index in ids]

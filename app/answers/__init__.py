@@ -1,1 +1,0 @@
-"""Request -> view: one function a question, `answer(resident, request)`, run on the device thread."""

@@ -1,0 +1,1 @@
+"""Neurons by their weights, the null space, token frequency."""

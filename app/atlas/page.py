@@ -1,0 +1,103 @@
+"""The atlas page: the map of the neurons and the table below it, from the same columns."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from analysis import nullspace
+from analysis.labels import LABELS
+from analysis.neuron_columns import NeuronColumns
+from analysis.published import KNOWN
+from app.atlas import answer as answers
+from app.atlas import view as views
+from app.atlas.request import AtlasState, NeuronsQuery
+from app.core.plain import series
+from app.core.question import priced
+from app.core.residency.atlas_context import AtlasContext, AtlasSource
+from app.core.residency.cache import Kind
+from app.core.residency.resident import Resident
+
+POINTS = Kind("points", "analysis.atlas")
+
+
+@priced()
+def page(
+    resident: Resident, on: AtlasSource, state: AtlasState, parts: Collection[str], models: list[str]
+) -> views.AtlasView:
+    """`parts`: "map" and what else the answer will show."""
+    here, model = on.on(resident), resident.model
+    layer = None if state.all_layers else here.layer(state.layer)
+    k = here.atlas.spectrum.chosen(state.k)
+    found = here.neurons(layer, k)
+    query = NeuronsQuery(
+        layer=layer,
+        **{name: getattr(state, name) for name in ("k", "sweep", "label", "neurons", "sort", "order")},
+        **state.bounds,
+    ).model_copy(update={"offset": state.offset, "limit": state.limit})  # a file has more rows than a page
+    return views.AtlasView(
+        model=model.key,
+        models=models,
+        n_layers=model.n_layers,
+        d_mlp=model.d_mlp,
+        layer=layer,
+        state=state.model_dump(),
+        counts={name: len(found.carriers(name)) for name in LABELS},
+        points=_kept_points(here, found, layer, state, k) if "map" in parts else None,
+        table=answers.neurons(resident, query, on=on),
+    )
+
+
+def _kept_points(
+    here: AtlasContext, found: NeuronColumns, layer: int | None, state: AtlasState, k: int
+) -> views.Points:
+    """`points`, kept for the next request with the same axes: sorting and paging change the table alone."""
+    axes = (state.x, state.y, state.color, state.size)
+    inputs = (*here.inputs(layer, k), *axes)
+    return here.resident.cached(POINTS, inputs, lambda: points(here, found, state, k))
+
+
+def points(here: AtlasContext, found: NeuronColumns, state: AtlasState, k: int) -> views.Points:
+    """Every neuron of the shown layers, whatever the table filters; labels and names where they have one."""
+    names = found.names
+    carried: dict[int, list[str]] = {}
+    for label in LABELS:
+        for index in found.carriers(label):
+            carried.setdefault(index, []).append(label)
+    known = KNOWN.get(here.model.key, {})
+    controls = control_columns(here, k)
+    return views.Points(
+        neuron=names,
+        x=series(found.columns[state.x]),
+        y=series(found.columns[state.y]),
+        color=series(found.columns[state.color]),
+        size=series(found.columns[state.size]) if state.size else None,
+        labels={names[index]: ",".join(carries) for index, carries in carried.items()},
+        known={name: what for name, what in known.items() if int(name.partition(".")[0]) in found.layers},
+        control_x=list(controls.get(state.x, [])) if state.y in controls else [],
+        control_y=list(controls.get(state.y, [])) if state.x in controls else [],
+        x_chance=chance_line(state.x, controls),
+        y_chance=chance_line(state.y, controls),
+    )
+
+
+def control_columns(here: AtlasContext, k: int) -> Mapping[str, Sequence[float | None]]:
+    """What random directions with the last layer's norms give, for the columns in which chance means something."""
+    controls = here.atlas.controls
+    spectrum = here.atlas.spectrum
+    rho, at_one_percent = (nullspace.rho(controls.rows, spectrum.basis(each)) for each in (k, spectrum.k_share))
+    return {
+        "norm": series(controls.norm),
+        "logit_var": series(controls.logit_var),
+        "norm_over_logit_var": series(controls.norm / controls.logit_var),
+        "skew": series(controls.skew),
+        "kurtosis": series(controls.kurtosis),
+        "rho": series(rho),
+        "rho_share": series(at_one_percent),
+        "frequency_alignment": series(controls.frequency_alignment),
+    }
+
+
+def chance_line(column: str, controls: Mapping[str, Sequence[float | None]]) -> float | None:
+    """The controls' least LogitVar, or their largest rho or alignment: where chance ends."""
+    values = [abs(value) for value in controls.get(column, []) if value is not None]
+    if not values or column not in ("logit_var", "rho", "rho_share", "frequency_alignment"):
+        return None
+    return min(values) if column == "logit_var" else max(values)

@@ -1,0 +1,1 @@
+"""Two models or checkpoints side by side."""

@@ -1,0 +1,1 @@
+"""Doors made from questions: routes, commands, the client's methods."""

@@ -1,0 +1,116 @@
+"""The client's methods, written from the questions: `python -m app.core.doors.client` rewrites nullscope/questions.py.
+
+The file is committed, so that an editor and mypy know every argument; a test compares it with what is written here.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from app.core.question import Question
+from app.core.request import PromptRequest, TableRequest
+
+FILE = Path(__file__).resolve().parents[3] / "nullscope" / "questions.py"
+PROMPT = ("text", "token_ids")
+PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
+HEAD = '''"""A method for every question, made from app.registry by `make client`. Do not edit."""
+
+from typing import Any, Literal
+
+{imports}
+from nullscope.wire import Wire, part
+
+
+class Questions(Wire):
+    """What can be asked of a model; the fields are described at /api/v1/openapi.json."""
+'''
+
+
+def written(questions: Iterable[Question]) -> str:
+    """The text of nullscope/questions.py."""
+    asked = [question for question in questions if question.path is not None]
+    views = sorted({(question.view.__module__, question.view.__name__) for question in asked})
+    modules: dict[str, list[str]] = {}
+    for module, name in views:
+        modules.setdefault(module, []).append(name)
+    imports = "\n".join(f"from {module} import {', '.join(names)}" for module, names in modules.items())
+    return HEAD.format(imports=imports) + "".join(f"\n{_method(question)}" for question in asked)
+
+
+def _method(question: Question) -> str:
+    schema = question.request.model_json_schema()
+    on_prompt = issubclass(question.request, PromptRequest)
+    fields = {name: spec for name, spec in schema["properties"].items() if not (on_prompt and name in PROMPT)}
+    required = set(schema.get("required", ()))
+    first = ["self", *(f"{name}: str" for name in question.path_names)]
+    first += ["prompt: str | list[int]"] if on_prompt else []
+    ordered = sorted(fields, key=lambda name: name not in required)
+    needed = [_parameter(name, fields[name], schema, True) for name in ordered if name in required]
+    options = [_parameter(name, fields[name], schema, False) for name in ordered if name not in required]
+    bounds = issubclass(question.request, TableRequest)
+    star = [*needed, *(["*"] if options else []), *options, *(["**bounds: float"] if bounds else [])]
+    given = "".join(f'"{name}": {name}, ' for name in ordered) + ("**bounds" if bounds else "")
+    path = re.sub(r"{(\w+)}", r"{part(\1)}", question.path or "")
+    quoted = f'f"{path}"' if "{" in path else f'"{path}"'
+    ask = f"{question.view.__name__}, {quoted}, " + ("prompt, " if on_prompt else "")
+    call = "_ask_prompt" if on_prompt else "_ask_get" if question.method == "GET" else "_ask_post"
+    return (
+        f"    def {question.name}({', '.join([*first, *star])}) -> {question.view.__name__}:\n"
+        f'        """{_wrapped(question.says)}"""\n'
+        f"        return self.{call}({ask}{{{given}}})\n"
+    )
+
+
+def _wrapped(says: str) -> str:
+    """Its first line, as the lines of a docstring."""
+    return ("\n" + 8 * " ").join(textwrap.wrap(says.partition("\n")[0], 105))
+
+
+def _parameter(name: str, spec: Mapping[str, Any], whole: Mapping[str, Any], required: bool) -> str:
+    kind = " | ".join(dict.fromkeys(_kinds(spec, whole)))
+    return f"{name}: {kind}" if required else f"{name}: {kind} = {_default(spec.get('default'))}"
+
+
+def _default(value: Any) -> str:
+    return "()" if value == [] else repr(value)
+
+
+def _kinds(spec: Mapping[str, Any], whole: Mapping[str, Any]) -> Iterator[str]:
+    """Python's words for a JSON schema."""
+    if "$ref" in spec:
+        found = whole["$defs"][spec["$ref"].rsplit("/", 1)[-1]]
+        yield from ("dict[str, Any]",) if found.get("type") == "object" else _kinds(found, whole)
+    elif "anyOf" in spec or "oneOf" in spec:
+        for part in spec.get("anyOf") or spec["oneOf"]:
+            yield from _kinds(part, whole)
+    elif "enum" in spec:
+        yield f"Literal[{', '.join(json.dumps(word) for word in spec['enum'])}]"
+    elif "const" in spec:
+        yield f"Literal[{json.dumps(spec['const'])}]"
+    elif spec.get("type") == "array":
+        inner = " | ".join(dict.fromkeys(_kinds(spec.get("items", {}), whole)))
+        yield f"list[{inner}] | tuple[()]" if spec.get("default") == [] else f"list[{inner}]"
+    elif spec.get("type") in PLAIN:
+        yield PLAIN[spec["type"]]
+    else:
+        yield "dict[str, Any]" if spec.get("type") == "object" else "Any"
+
+
+def formatted(text: str) -> str:
+    """As `make format` leaves it."""
+    name = ["--stdin-filename", str(FILE)]
+    for words in (["check", "--fix", "--quiet", *name, "-"], ["format", *name, "-"]):
+        command = [sys.executable, "-m", "ruff", *words]
+        text = subprocess.run(command, input=text, capture_output=True, text=True, check=False).stdout or text
+    return text
+
+
+if __name__ == "__main__":
+    from app.registry import QUESTIONS
+
+    FILE.write_text(formatted(written(QUESTIONS.values())), encoding="utf-8")

@@ -1,0 +1,144 @@
+"""The one way to have a question answered: `await ask(caller, DOSE, key, request)` gives the view.
+
+The caller's role and bucket are looked at before anything is queued; equal questions in flight are computed once; work
+of seconds takes its turns a step at a time, so that shorter requests go in between; an answer that is kept gets its
+permalink; and work ends once nobody waits for it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel
+
+from analysis.types import NotReadyError
+from app.core import offloop, permalinks
+from app.core.caller import Caller, while_connected
+from app.core.errors import UnavailableError
+from app.core.question import Question, price_of
+from app.core.residency.atlas_context import AtlasSource
+from app.core.residency.resident import Resident
+
+API_PATIENCE = 100.0
+"""Seconds that the API waits for an atlas that is being computed for the first time."""
+
+PAGE_PATIENCE = 1.5
+"""A page shows the progress instead."""
+
+
+async def ask(
+    caller: Caller, question: Question, key: str, request: BaseModel, *, patience: float = API_PATIENCE, **path: Any
+) -> Any:
+    """The answer as a view of `question.view`.
+
+    path: what stands in the address. patience: seconds to wait for the atlas. RoleError, BusyError, UnavailableError
+    (not loaded, or longer than `request_seconds`), NotReadyError without the atlas, and what the answer raises.
+    """
+    view = await answered(caller, question, key, request, patience=patience, **path)
+    return (
+        await caller.keep(partial(permalinks.of_answer, question, request, view), view) if question.permalink else view
+    )
+
+
+async def answered(
+    caller: Caller, question: Question, key: str, request: BaseModel, *, patience: float = API_PATIENCE, **path: Any
+) -> Any:
+    """The same without a permalink."""
+    caller.admit(question, request)
+    context = path | await _context(caller, question, key, request, patience)
+    asked = f"{question.name} {request.model_dump_json()} {sorted(path.items())} {_digest(context)}"
+    if question.steps:
+        make = partial(question.answer, request=request, **context)
+        return await _in_steps(caller, question.name, key, asked, make)
+    work = caller.host.run(
+        key,
+        lambda resident: question.answer(resident, request, **context),
+        who=caller.person,
+        kind=question.name,
+        identity=asked,
+    )
+    return await while_connected(caller.request, work)
+
+
+async def steps_of(caller: Caller, key: str, function: Callable[..., Iterator[object]], *args: Any, asked: str) -> Any:
+    """The last item of `function(resident, *args)`, which has a price and takes its turns step by step.
+
+    asked: equal where the same is asked.
+    """
+    caller.admit(price_of(function), *args)
+    name, make = function.__name__, partial(_on_device, function, args)
+    return await _in_steps(caller, name, key, f"{name} {asked}", make)
+
+
+def _on_device(function: Callable[..., Any], args: tuple[Any, ...], resident: Resident) -> Any:
+    return function(resident, *args)
+
+
+def lines(caller: Caller, question: Question, key: str, request: BaseModel) -> AsyncGenerator[BaseModel | None]:
+    """The answer as it comes: views with more and more in them, the last one whole. Close it to end it."""
+    assert question.lines is not None
+    caller.admit(question, request)
+    make = partial(question.lines, request=request)
+    return caller.host.steps(key, lambda resident: make(resident), who=caller.person, kind=question.name)
+
+
+async def atlas_source(
+    caller: Caller, key: str, *, sweep: str | None = None, patience: float = API_PATIENCE
+) -> AtlasSource:
+    """The atlas and the evidence of a model; sweep: the one whose evidence counts, None: the largest that fits.
+
+    NotReadyError when the atlas takes longer than `patience`; NotFoundError or ConflictError for a sweep that cannot
+    speak.
+    """
+    state = caller.request.app.state
+    atlas = await state.atlases.get(key, patience=patience)
+    replicas = caller.host.entry(key).replicas
+    weights = replicas[0][1].model.weights_sha256 if replicas else None
+    return AtlasSource(atlas, await offloop.read(state.sweeps.findings, key, weights, sweep))
+
+
+async def _context(
+    caller: Caller, question: Question, key: str, request: BaseModel, patience: float
+) -> dict[str, AtlasSource | None]:
+    if question.atlas == "no":
+        return {}
+    caller.host.entry(key)
+    try:
+        return {"on": await atlas_source(caller, key, sweep=getattr(request, "sweep", None), patience=patience)}
+    except (NotReadyError, UnavailableError):
+        if question.atlas == "needed":
+            raise
+        return {"on": None}
+
+
+def _digest(context: dict[str, Any]) -> str:
+    source: AtlasSource | None = context.get("on")
+    return "" if source is None else str(source.findings.digest)
+
+
+async def _in_steps(
+    caller: Caller, name: str, key: str, asked: str, make: Callable[[Resident], Iterator[object]]
+) -> BaseModel:
+    """The last item. Stops between two steps once the client is gone."""
+    host = caller.host
+    seconds = host.settings.request_seconds
+    with host.flights.shared(host.in_flight(key, asked), lambda: _last(caller, name, key, make)) as task:
+        try:
+            async with asyncio.timeout(seconds):
+                return await while_connected(caller.request, asyncio.shield(task))
+        except TimeoutError:
+            raise UnavailableError(
+                f"The request took longer than {seconds:g} s.",
+                code="timeout",
+                hint="Ask for less at once, or raise request_seconds.",
+            ) from None
+
+
+async def _last(caller: Caller, name: str, key: str, make: Callable[[Resident], Iterator[object]]) -> BaseModel:
+    async with aclosing(caller.host.steps(key, make, who=caller.person, kind=name)) as items:
+        async for item in items:
+            if isinstance(item, BaseModel):
+                return item
+    raise AssertionError("the last step is the view")

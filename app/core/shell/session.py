@@ -1,0 +1,189 @@
+"""How a command asks: the JSON API, of a running server (`--url`) or of the same app in this process.
+
+Either way the answer is the API's own JSON, so a command cannot show another number than the page.
+"""
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+API = "/api/v1"
+
+
+class Refused(click.ClickException):
+    """One clear sentence and exit code 2."""
+
+    exit_code = 2
+
+
+Ask = Callable[[str, str, Any], Any]  # (method, path below the API, body) -> httpx.Response
+
+
+def as_part(name: str) -> str:
+    """A name as one part of a path: no character of it parts paths, starts a query or steps up."""
+    return quote(name, safe="").replace(".", "%2E") if set(name) == {"."} else quote(name, safe="")
+
+
+class ApiSession:
+    """The API with errors as `Refused`. `keys` are the models' names there, in the order asked for; `key` the first."""
+
+    def __init__(self, ask: Ask, keys: Sequence[str]) -> None:
+        self._ask = ask
+        self.keys = keys
+        self.key = keys[0]
+
+    @property
+    def quoted(self) -> str:
+        """`key` as a part of a path."""
+        return as_part(self.key)
+
+    def get(self, path: str) -> Any:
+        return _checked(self._ask("GET", path, None))
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return _checked(self._ask("POST", path, body))
+
+    def send(self, path: str, content: bytes) -> Any:
+        """POST of a file's content."""
+        return _checked(self._ask("POST", path, content))
+
+    def delete(self, path: str) -> Any:
+        return _checked(self._ask("DELETE", path, None))
+
+    def model(self, question: str, body: dict[str, Any]) -> Any:
+        """POST to a question about the model: `trace`, `effects`, ..."""
+        return self.post(f"/models/{self.quoted}/{question}", body)
+
+
+def _body(body: Any) -> dict[str, Any]:
+    return {"content": body} if isinstance(body, bytes) else {"json": body}
+
+
+def _checked(response: Any) -> Any:
+    if response.status_code < 400:
+        return response.json() if response.content else None
+    try:
+        error = response.json()["error"]
+        text = " ".join(filter(None, (error["message"], error["hint"])))
+    except (ValueError, KeyError, TypeError):
+        text = f"The server answered {response.status_code}."
+    raise Refused(text)
+
+
+@contextmanager
+def opened(
+    models: str | Sequence[str] | None, url: str | None, *, data_dir: Path | None = None
+) -> Iterator[ApiSession]:
+    """A door to a running server, or to an app of our own with the models loaded (and a data folder of its own).
+
+    models: key or folder of one or several; None: the first that is served.
+    """
+    named = (models,) if isinstance(models, str) else tuple(models or ())
+    with refusing(), _remote(url, named) if url else _in_process(named, data_dir) as door:
+        yield door
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Errors meant for people become one sentence. What knows them (and torch) is imported only when there is one."""
+    try:
+        yield
+    except click.ClickException:
+        raise
+    except Exception as error:
+        if (refused := _refusal(error)) is None:
+            raise
+        raise refused from None
+
+
+def _refusal(error: Exception) -> Refused | None:
+    from pydantic import ValidationError
+
+    from analysis.files import disk_full, is_full
+    from analysis.types import NullscopeError
+    from app.core.errors import validation_message
+
+    if isinstance(error, NullscopeError):
+        return Refused(error.told)
+    if isinstance(error, ValidationError):
+        return Refused(f"{validation_message(error.errors()).removesuffix('.')}.")
+    return Refused(disk_full("the file").told) if is_full(error) else None
+
+
+def make_data_dir(folder: Path) -> None:
+    """The folder for everything that is written, or Refused when it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise Refused(f"{folder} cannot be written to: {reason}. Set NULLSCOPE_DATA_DIR or --data-dir.") from None
+
+
+@contextmanager
+def _remote(url: str | None, models: tuple[str, ...]) -> Iterator[ApiSession]:
+    import httpx
+
+    from app.core.settings import Settings
+
+    key_of_mine = Settings().key
+    headers = {"Authorization": f"Bearer {key_of_mine.get_secret_value()}"} if key_of_mine else {}
+    with httpx.Client(base_url=f"{url}".rstrip("/") + API, headers=headers, timeout=300) as client:
+
+        def ask(method: str, path: str, body: Any) -> Any:
+            try:
+                return client.request(method, path, **_body(body))
+            except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                raise Refused(f"No answer from {url}: {error}") from None
+
+        if not models:
+            served = _checked(ask("GET", "/models", None))["models"]
+            if not served:
+                raise Refused(f"{url} serves no model.")
+            models = (served[0]["key"],)
+        yield ApiSession(ask, models)
+
+
+@contextmanager
+def _in_process(models: tuple[str, ...], data_dir: Path | None) -> Iterator[ApiSession]:
+    import httpx
+
+    from app.core.residency.host import ModelHost
+    from app.core.settings import Settings
+    from app.main import create_app
+
+    settings = Settings(models=models, run_jobs=False) if models else Settings(run_jobs=False)
+    if settings.effects_backend == "auto":  # one answer is sooner there than a compiler is done
+        settings = settings.model_copy(update={"effects_backend": "eager"})
+    if data_dir:
+        settings = settings.model_copy(update={"data_dir": data_dir})
+    make_data_dir(settings.data_dir)
+    # Why a model failed is told below, once; without any handler Python would print the log's line too.
+    logging.getLogger("app.core.residency.host").addHandler(logging.NullHandler())
+    app = create_app(settings)
+    app.state.gate.inside = True
+    host: ModelHost = app.state.host
+    keys = list(host.entries) if models else [host.default_key]
+    with asyncio.Runner() as runner:
+        lifespan = app.router.lifespan_context(app)
+        runner.run(lifespan.__aenter__())
+        try:
+            for key in keys:
+                entry = host.wait(key)
+                if entry.state == "failed":
+                    raise Refused(f"{key} could not be loaded: {entry.error}")
+                entry.means_settled.wait()  # a shell has nothing better to do than to wait for its baseline
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            client = httpx.AsyncClient(transport=transport, base_url="http://in-process" + API, timeout=None)
+            yield ApiSession(lambda method, path, body: runner.run(client.request(method, path, **_body(body))), keys)
+            runner.run(client.aclose())
+        finally:
+            runner.run(lifespan.__aexit__(None, None, None))

@@ -1,0 +1,1 @@
+"""Ablation at one token and over a prompt."""

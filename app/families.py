@@ -1,0 +1,28 @@
+"""The page and API families. A module listed here has a `router`; main includes them in this order."""
+
+FAMILIES: tuple[str, ...] = (
+    "app.server.health",
+    "app.server.openapi",
+    "app.server.metrics",
+    "app.server.residents",
+    "app.server.login",
+    "app.server.documents",
+    "app.lab.routes_permalinks",
+    "app.lab.api",
+    "app.lab.routes",
+    "app.server.selfcheck",
+    "app.lab.routes_jobs",
+    "app.sweep.api",
+    "app.sweep.routes",
+    "app.prompt.routes",
+    "app.effects.routes",
+    "app.why.routes",
+    "app.generate.routes",
+    "app.atlas.routes",
+    "app.neuron.routes",
+    "app.atlas.routes_nullspace",
+    "app.atlas.routes_frequency",
+    "app.compare.routes",
+    "app.induction.api",
+    "app.induction.routes",
+)

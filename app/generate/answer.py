@@ -1,0 +1,148 @@
+"""The resident model writes, a token a slice: between two tokens others are answered. On the device's thread."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from analysis import generate as writing
+from analysis.effects import Effects
+from analysis.generate import Neurons, Sampling, Step
+from analysis.model import Model
+from analysis.types import Intervention, NeuronId
+from app.core import to_view
+from app.core.answer import prompt_ids, provenance
+from app.core.residency.resident import Resident
+from app.core.view import Parts
+from app.generate.request import GenerateRequest
+from app.generate.view import GenerateView, StepNeuronView, StepView
+
+HALF = "\N{REPLACEMENT CHARACTER}"
+SEAM = 16  # tokens of the prompt that are decoded with what follows
+
+
+def generate(resident: Resident, request: GenerateRequest) -> Iterator[GenerateView | int]:
+    """Tokens written, then the view of the whole."""
+    whole: GenerateView | None = None
+    for done, view in enumerate(lines(resident, request), start=1):
+        whole = view
+        yield done
+    assert whole is not None
+    yield whole
+
+
+def lines(resident: Resident, request: GenerateRequest) -> Iterator[GenerateView]:
+    """A view a token, then the whole."""
+    model, ids = resident.model, prompt_ids(resident, request)
+    room = max(resident.max_tokens - len(ids), 0)
+    wanted = min(request.max_new_tokens, room)
+    resident.admit(len(ids) + wanted, rows=2)
+    interventions = [to_view.intervention(item) for item in request.interventions]
+    needs_mean = any(item.mode == "mean" for item in interventions if isinstance(item, Intervention))
+    means = resident.require_means() if needs_mean or request.top_neurons else None
+    steps, text = list[StepView](), _Text(model, ids, request.stop)
+    finish = "length" if wanted == request.max_new_tokens else "context"
+    for step in writing.generate(
+        model,
+        ids,
+        max_new_tokens=wanted,
+        sampling=Sampling(request.temperature, request.top_k, request.top_p, request.seed),
+        interventions=interventions,
+        apply_to=request.apply_to,
+        watched=[NeuronId.parse(name) for name in request.neurons],
+        neurons=Neurons(resident.engine, means[-1], request.top_neurons)
+        if request.top_neurons and means is not None
+        else None,
+        top=request.alternatives,
+        unigram=resident.unigram,
+        means=means,
+    ):
+        if request.stop_at_eos and step.token_id in writing.ends(model):
+            finish, piece = "eos", model.token_texts([step.token_id])[0]
+        else:
+            piece = text.add(step.token_id)
+            finish = "stop" if text.stopped else finish
+        steps.append(_step(model, step, request).model_copy(update={"piece": piece}))
+        before = to_view.tokens(model, ids) if len(steps) == 1 else []
+        yield GenerateView(prompt=before, tokens=steps[-1:], text=text.new(), finish_reason=None)
+        if finish in ("eos", "stop"):
+            break
+    if rest := text.new(whole=True):
+        yield GenerateView(prompt=[], tokens=[], text=rest, finish_reason=None)
+    yield GenerateView(
+        prompt=to_view.tokens(model, ids),
+        tokens=steps,
+        text=text.whole,
+        finish_reason=finish,
+        provenance=provenance("generate", resident, ids, request, "mean" if means is not None else None),
+    )
+
+
+def _step(model: Model, step: Step, request: GenerateRequest) -> StepView:
+    return StepView(
+        position=step.position,
+        id=step.token_id,
+        text=model.token_texts([step.token_id])[0],
+        prob=math.exp(step.log_prob),
+        rank=step.rank,
+        entropy=step.entropy,
+        ln_scale=step.ln_scale,
+        kl_unigram=step.kl_unigram,
+        top=to_view.next_tokens(model, step.top_ids.tolist(), step.top_log_probs.tolist()),
+        neurons=[] if step.effects is None else _neurons(model, step.effects),
+        activations={str(neuron): value for neuron, value in step.activations.items()},
+    )
+
+
+def _neurons(model: Model, table: Effects) -> list[StepNeuronView]:
+    return [
+        StepNeuronView(
+            neuron=f"{model.last_layer}.{int(table.neurons[i])}",
+            activation=float(table.activation[i]),
+            d_entropy=Parts(**{name: _at(getattr(table.d_entropy, name), i) for name in Parts.model_fields}),
+        )
+        for i in range(len(table.neurons))
+    ]
+
+
+def _at(values: Any, i: int) -> float | None:
+    return None if values is None else float(values[i])
+
+
+class _Text:
+    """What has been written: whole characters, and nothing of a stop text.
+
+    A token may end within a character, and a stop text run over tokens: what may yet become one is held back.
+    """
+
+    def __init__(self, model: Model, prompt: Sequence[int], stops: Sequence[str]) -> None:
+        self._model, self._stops = model, stops
+        self._ids = list(prompt[-SEAM:])  # what is written may end a character of the prompt, or begin with a space
+        self._begin = len(self._decoded())
+        self._told, self._written = 0, ""
+        self.whole, self.stopped = "", False
+
+    def add(self, token_id: int) -> str:
+        """The characters that this token completes."""
+        before = self._written
+        self._ids.append(token_id)
+        self._written = text = self._decoded()[self._begin :]
+        at = [text.index(stop) for stop in self._stops if stop in text]
+        self.whole, self.stopped = text[: min(at)] if at else text, bool(at)
+        return text.removeprefix(before)
+
+    def new(self, *, whole: bool = False) -> str:
+        """What is certain of it and has not been told yet; ``whole``: all of it, since nothing follows."""
+        end = len(self.whole) if whole else len(self.whole) - self._doubtful()
+        text = self.whole[self._told : end]
+        self._told = max(end, self._told)
+        return text
+
+    def _doubtful(self) -> int:
+        """How many of the last characters may be the beginning of a stop text."""
+        most = min(max(map(len, self._stops), default=1) - 1, len(self.whole))
+        ends = (n for n in range(most, 0, -1) if any(stop.startswith(self.whole[-n:]) for stop in self._stops))
+        return next(ends, 0)
+
+    def _decoded(self) -> str:
+        text: str = self._model.tokenizer.decode(self._ids, clean_up_tokenization_spaces=False)
+        return text.rstrip(HALF)

@@ -1,0 +1,57 @@
+"""What a model wrote, and how sure it was at each token."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from app.core.view import NextToken, Parts, Provenance, Token, View
+
+
+class StepNeuronView(View):
+    """A last-layer neuron mean-ablated at this step."""
+
+    neuron: str
+    activation: float
+    d_entropy: Parts
+
+
+class StepView(View):
+    """A written token and the prediction it was chosen from: the distribution as it is, before sampling; nats."""
+
+    position: int
+    id: int
+    text: str
+    piece: str = Field(
+        "", description="The characters that it completes: nothing where it ends within one, as text is shown."
+    )
+    prob: float
+    rank: int = Field(description="0: the most probable.")
+    entropy: float
+    ln_scale: float
+    kl_unigram: float | None
+    top: list[NextToken]
+    neurons: list[StepNeuronView] = Field(description="Those with the largest change of entropy here.")
+    activations: dict[str, float] = Field({}, description="Of the watched neurons.")
+
+
+class GenerateView(View):
+    """The whole; as lines or events one token after another, each with the text that is certain then, and the
+    whole last."""
+
+    prompt: list[Token] = Field(description="Of lines and events only the first and the last have it.")
+    tokens: list[StepView]
+    text: str = Field(description="What was written, in whole characters.")
+    finish_reason: Literal["length", "eos", "stop", "context"] | None = Field(
+        description="context: what the model or this server reads is full. null: it still writes."
+    )
+    provenance: Provenance | None = None
+    permalink: str | None = None
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        """One line a token."""
+        names = ("position", "id", "text", "prob", "rank", "entropy", "ln_scale", "kl_unigram")
+        return [
+            {name: getattr(step, name) for name in names}
+            | {f"activation {neuron}": value for neuron, value in step.activations.items()}
+            for step in self.tokens
+        ]

@@ -1,0 +1,1 @@
+"""What a lab keeps: results, notes, lists, jobs."""

@@ -1,0 +1,290 @@
+"""A stored result as code: a call of the client, and a notebook that computes its numbers without this program.
+
+The notebook uses plain torch and transformer_lens only. An ablation there is a hook in a forward pass, so it also
+checks the closed form that the numbers came from.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import Response
+
+from analysis.types import InputError
+from app.core.code import Server
+from app.core.drawn import Drawn
+from app.core.interventions import parse_intervention
+from app.core.question import PROMPT_PAGE
+from app.core.store.results import answer_of
+from app.core.store.tables import Result
+from app.lab import cells
+
+MOST_RUNS = 50  # each is two forward passes in the notebook
+Parts = Mapping[str, float | None]
+Runs = Iterator[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a notebook's numbers are written from. means: of the neurons ablated to them. rows: of kinds
+    over several rows."""
+
+    stored: Result
+    answer: dict[str, Any]
+    means: Mapping[str, float]
+    rows: Sequence[Sequence[int]]
+
+
+def attachment(make: Callable[[], str], name: str, media_type: str) -> Response:
+    """A file to keep, whose text `make` gives."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Drawn(make, 200, headers, f"{media_type}; charset=utf-8")
+
+
+def client_code(stored: Result, server: Server) -> str:
+    """Python that opens the result through the client."""
+    return (
+        f"{server.client()}\n"
+        f"saved = client.result({stored.hash!r})\n"
+        'print(saved.verdict, saved.sentence)\nsaved.result["provenance"]'
+    )
+
+
+def notebook(
+    stored: Result,
+    means: Mapping[str, float] | None = None,
+    rows: Sequence[Sequence[int]] | None = None,
+    folder: Path | None = None,
+) -> str:
+    """The .ipynb as JSON text.
+
+    means: reference means of the neurons that are ablated to them. rows: token ids of every row, for
+    kinds over several rows, of which a stored result names the first only. folder: where the model lies, for who may
+    know that.
+    """
+    answer = answer_of(stored)
+    known = means or {}
+    if missing := [name for name in needed_means(stored) if name not in known]:
+        raise InputError(
+            f"The reference mean of {missing[0]} is not known now.",
+            code="baseline_not_ready",
+            hint="Load the model first.",
+        )
+    if (numbers := NUMBERS.get(stored.kind)) is None:
+        raise InputError(
+            f"There is no notebook for {stored.kind} results yet.",
+            code="no_notebook",
+            hint="Its JSON and Python give the same numbers.",
+        )
+    given = Given(stored, answer, known, rows or ())
+    document = {
+        "cells": [
+            _markdown(_title(stored)),
+            _code("load", _load(stored, answer, folder)),
+            _code("numbers", numbers(given)),
+        ],
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "nullscope": {"hash": stored.hash, "request": stored.request, "versions": stored.versions},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(document, indent=1)
+
+
+def needed_means(stored: Result) -> list[str]:
+    """Neurons whose reference mean the notebook has to know."""
+    if stored.kind == "heatmap":
+        of_mean = _heatmap_asked(stored)["baseline"] == "mean"
+        return [row["neuron"] for row in answer_of(stored)["rows"]] if of_mean else []
+    return [item["neuron"] for item in _interventions(stored) if _to_reference_mean(item)]
+
+
+def _heatmap_asked(stored: Result) -> dict[str, Any]:
+    """The options, also those that an older version did not store."""
+    return {"metric": "d_entropy", "part": "total", "baseline": "mean", **stored.request["options"]}
+
+
+def _to_reference_mean(item: Mapping[str, Any]) -> bool:
+    return item["mode"] == "mean" and "head" not in item
+
+
+def _interventions(stored: Result) -> list[dict[str, Any]]:
+    options = stored.request["options"]
+    if stored.kind == PROMPT_PAGE:
+        written = map(parse_intervention, options.get("do", "").split())
+        return [item.model_dump(mode="json") for active, item in written if active]
+    found: list[dict[str, Any]] = options.get("interventions") or []
+    return found
+
+
+def _title(stored: Result) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in stored.versions.items())
+    return (
+        f"# Nullscope: {stored.kind} on `{stored.model.replace('`', chr(39))}`\n\n"
+        f"Request `{stored.hash}`. Weights sha256 `{stored.weights_sha256}`. Made with {versions}.\n\n"
+        "Entropy and loss in nats. Where the model is not found, set `NULLSCOPE_MODEL` to its folder or hub name."
+    )
+
+
+def _load(stored: Result, answer: Mapping[str, Any], folder: Path | None) -> str:
+    source = (answer.get("provenance") or answer["trace"]["provenance"])["source"]
+    model = source if source != "local folder" else stored.model if folder is None else str(folder)
+    scale = (answer.get("trace") or answer).get("ln_scale")
+    return (
+        f'import os\n\nMODEL = os.environ.get("NULLSCOPE_MODEL", {model!r})\n'
+        f"TOKENS = {stored.request['token_ids']!r}\n"
+        f"SCALE = {scale!r}  # a constant final LN scale, or None: the model's own\n\n{cells.START}"
+    )
+
+
+def _trace(given: Given) -> str:
+    trace = given.answer.get("trace") or given.answer
+    interventions = _interventions(given.stored)
+    for item in interventions:
+        if _to_reference_mean(item):
+            item |= {"mode": "value", "value": given.means[item["neuron"]]}
+    checks = {"entropy": trace["clean"]["entropy"], "loss": trace["clean"]["loss"][:-1]}
+    after = trace["intervened"] and trace["intervened"]["entropy"]
+    return f"EXPECTED = {checks!r}\nINTERVENTIONS = {interventions!r}\nAFTER = {after!r}\n\n{cells.TRACE}"
+
+
+def _ledger(given: Given) -> str:
+    """Every component, and the listed neurons of the last MLP."""
+    answer = given.answer
+    switches = answer["provenance"]["folding"]
+    if switches["post_norm"] or switches["soft_cap"]:
+        raise InputError(
+            "There is no notebook for the ledger of a model with a norm behind its MLP or capped logits yet.",
+            code="no_notebook",
+            hint="Its JSON and Python give the same numbers.",
+        )
+    rows = {
+        name: [{key: row[key] for key in ("component", "share", "null")} for row in answer[name]]
+        for name in ("rows", "neurons")
+    }
+    return (
+        f"POSITION, K = {answer['clean']['position']!r}, {answer['k']!r}\n"
+        f"TOTAL, EPS = {answer['total']!r}, {answer['eps']!r}\n"
+        f"CENTRED, VOCAB_CENTRED = {switches['centred']!r}, {switches['vocab_centred']!r}\n"
+        f"ROWS = {rows['rows']!r}\nNEURONS = {rows['neurons']!r}\n\n{cells.LEDGER}"
+    )
+
+
+def _induction(given: Given) -> str:
+    """Curves by position, the ranking's means, and the clipped ablation where there is one."""
+    answer = given.answer
+    repeat, clip = answer["repeat"], answer["clip"]
+    curves = {name: answer["curves"][name]["mean"] for name in ("entropy", "loss")}
+    curves["loss"] = curves["loss"][:-1]  # nothing follows the last token
+    copies = [(start, start + repeat["length"]) for start in repeat["starts"]]
+    ranking = [{key: row[key] for key in ("neuron", "first", "second")} for row in answer["ranking"]]
+    ratios = {name: clip[name]["mean"] for name in ("ratio", "ratio_frozen")} if clip else {}
+    return (
+        f"ROWS = {given.rows!r}\nCOPIES = {copies!r}\nCURVES = {curves!r}\nRANKING = {ranking!r}\n"
+        f"RULES = {clip['rules'] if clip else []!r}\nRATIOS = {ratios!r}\n\n{cells.INDUCTION}"
+    )
+
+
+def _heads(given: Given) -> str:
+    answer = given.answer
+    return f"ROWS = {given.rows!r}\nLENGTH = {answer['length']!r}\nSCORES = {answer['rows']!r}\n\n{cells.HEADS}"
+
+
+def _run(name: str, position: int, values: Mapping[str, float | None], entropy: Parts, loss: Parts) -> dict[str, Any]:
+    """Neurons set to values at a position, and what that changes there; None where it is not told."""
+    return {
+        "name": name,
+        "position": position,
+        "values": {int(neuron.split(".")[1]): value for neuron, value in values.items()},
+        "d_entropy": entropy.get("total"),
+        "direct_entropy": _ln_frozen(entropy),
+        "d_loss": loss.get("total"),
+        "direct_loss": _ln_frozen(loss),
+    }
+
+
+def _ln_frozen(parts: Parts) -> float | None:
+    """The change with the final norm's scale frozen, which is what a notebook measures."""
+    direct = parts.get("direct")
+    return None if direct is None else direct + (parts.get("mlp_norm") or 0.0)
+
+
+def _effects(given: Given) -> Runs:
+    """One neuron each, as in the table."""
+    answer = given.answer
+    for row in answer["rows"]:
+        at = {row["neuron"]: row["baseline"]}
+        yield _run(row["neuron"], answer["clean"]["position"], at, row["d_entropy"], row["d_loss"])
+
+
+def _joint(given: Given) -> Runs:
+    """The set, then each of its neurons."""
+    answer = given.answer
+    every = {row["neuron"]: row["baseline"] for row in answer["rows"]}
+    joint = answer["joint"]
+    yield _run("together", answer["clean"]["position"], every, joint["d_entropy"], joint["d_loss"])
+    yield from _effects(given)
+
+
+def _dose(given: Given) -> Runs:
+    """The set at one dose after another. The answer has levels, a run has changes."""
+    answer, clean = given.answer, given.answer["clean"]
+    for row in answer["rows"]:
+        parts = [
+            {part: None if None in (row[key], clean[name]) else row[key] - clean[name] for part, key in keys.items()}
+            for name in ("entropy", "loss")
+            for keys in ({"total": name, "direct": f"frozen_{name}"},)
+        ]
+        at = {marked["neuron"]: row["dose"] for marked in answer["neurons"]}
+        yield _run(f"dose {row['dose']:g}", clean["position"], at, *parts)
+
+
+def _heatmap(given: Given) -> Runs:
+    """The largest cells."""
+    asked = _heatmap_asked(given.stored)
+    metric, part, baseline = asked["metric"], asked["part"], asked["baseline"]
+    if metric not in ("d_entropy", "d_loss") or part not in ("total", "direct"):
+        raise InputError(
+            f"There is no notebook for a heat map of {metric}, {part}, yet.",
+            code="no_notebook",
+            hint="There is one for the parts total and direct of d_entropy and d_loss.",
+        )
+    cells_ = ((row["neuron"], at, value) for row in given.answer["rows"] for at, value in enumerate(row["values"]))
+    for neuron, at, value in sorted((c for c in cells_ if c[2] is not None), key=lambda cell: -abs(cell[2])):
+        to = given.means[neuron] if baseline == "mean" else {"zero": 0.0, "prompt_mean": None}.get(baseline, baseline)
+        changes = {name: {part: value} if name == metric else {} for name in ("d_entropy", "d_loss")}
+        yield _run(f"{neuron} at {at}", at, {neuron: to}, changes["d_entropy"], changes["d_loss"])
+
+
+def _in_runs(runs: Callable[[Given], Runs]) -> Callable[[Given], str]:
+    """Neurons of the last layer set at a position, one run after another."""
+    return lambda given: f"RUNS = {list(islice(runs(given), MOST_RUNS))!r}\n\n{cells.RUNS}"
+
+
+NUMBERS: dict[str, Callable[[Given], str]] = {
+    "trace": _trace,
+    "prompt": _trace,
+    "effects": _in_runs(_effects),
+    "joint": _in_runs(_joint),
+    "dose": _in_runs(_dose),
+    "heatmap": _in_runs(_heatmap),
+    "ledger": _ledger,
+    "induction": _induction,
+    "heads": _heads,
+}
+"""The kinds of result that have a notebook, and what writes its numbers."""
+
+
+def _markdown(text: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": "title", "metadata": {}, "source": text}
+
+
+def _code(name: str, text: str) -> dict[str, Any]:
+    return {
+        "cell_type": "code", "id": name, "metadata": {}, "execution_count": None, "outputs": [], "source": text
+    }  # fmt: skip

@@ -1,0 +1,41 @@
+"""What is asked of one neuron: its weights, and the neuron at work."""
+
+from app.core.later import Later
+from app.core.question import Question
+from app.core.request import NothingAsked, PromptRequest
+from app.neuron.request import NeuronQuery
+from app.neuron.view import Live, NeuronView, Sample
+
+NEURON = Question(
+    name="neuron",
+    says="One neuron: weights, cosines with every singular vector, direct logit effect, frequency, sweep evidence.",
+    path="neurons/{neuron}",
+    method="GET",
+    request=NeuronQuery,
+    view=NeuronView,
+    answer=Later("app.neuron.weights:neuron"),
+    role="view",
+    atlas="needed",
+)
+NEURON_ON = Question(
+    name="neuron_on",
+    says="One neuron on a prompt: its activation, its effect on entropy token by token, and its activation held fixed.",
+    path="neurons/{neuron}",
+    request=PromptRequest,
+    view=Live,
+    answer=Later("app.neuron.answer:live"),
+    steps=True,
+    cost=10,
+)
+NEURON_SAMPLE = Question(
+    name="neuron_sample",
+    says="Where in the model's sample text a neuron is most active, and where it changes entropy most.",
+    path="neurons/{neuron}/sample",
+    method="GET",
+    request=NothingAsked,
+    view=Sample,
+    answer=Later("app.neuron.answer:sample"),
+    steps=True,
+    cost=10,
+)
+QUESTIONS = (NEURON, NEURON_ON, NEURON_SAMPLE)

@@ -1,0 +1,15 @@
+"""Requests about one neuron."""
+
+from pydantic import Field
+
+from app.core.request import Strict, Text
+from app.core.weights_request import K, PageQuery, SweepChoice
+
+
+class NeuronQuery(Strict):
+    k: K = None
+    sweep: SweepChoice = None
+
+
+class NeuronState(PageQuery, NeuronQuery):
+    text: Text = Field("", max_length=4000, description="A text to watch the neuron on; empty: the bundled sample.")

@@ -1,0 +1,114 @@
+"""The page of one neuron: its weights at once, its behaviour on texts as fragments that follow."""
+
+from typing import Annotated, Any, cast
+
+from fastapi import Form, Query, Request, Response
+
+from analysis.types import NotReadyError
+from app.core import at_hand, notes, pages
+from app.core.access.roles import asks
+from app.core.answering import router as routes
+from app.core.atlas_caller import PAGE_PATIENCE, AtlasCaller, AtlasCallerDep
+from app.core.atlas_waiting import wait
+from app.core.parts import Part, part
+from app.core.request import NeuronName, NothingAsked, PromptRequest
+from app.core.sample import sample_prompt
+from app.neuron import charts as figures
+from app.neuron.questions import NEURON, NEURON_ON, NEURON_SAMPLE
+from app.neuron.request import NeuronQuery, NeuronState
+from app.neuron.view import Live, NeuronPage, Sample
+
+router = routes(include_in_schema=False)
+
+
+@router.get("/m/{model}/n/{neuron}")
+async def page(
+    request: Request, model: str, neuron: NeuronName, state: Annotated[NeuronState, Query()], asker: AtlasCallerDep
+) -> Response:
+    """`live` and `sample` are computed for their fragment, and for JSON; the page itself does not wait for them."""
+    return await respond(request, model, neuron, state, asker)
+
+
+@router.post("/m/{model}/n/{neuron}")
+@asks
+async def on_text(
+    request: Request, model: str, neuron: NeuronName, state: Annotated[NeuronState, Form()], asker: AtlasCallerDep
+) -> Response:
+    """The same on a text of one's own, which stands in no address."""
+    return await respond(request, model, neuron, state, asker)
+
+
+@router.post("/atlas/{neuron}")
+@asks
+async def short_on_text(
+    request: Request, neuron: NeuronName, state: Annotated[NeuronState, Form()], asker: AtlasCallerDep
+) -> Response:
+    return await respond(request, asker.key(state.model), neuron, state, asker)
+
+
+async def respond(request: Request, model: str, neuron: str, state: NeuronState, asker: AtlasCaller) -> Response:
+    block = pages.fragment_of(request)
+    everything = pages.format_of(request) == "json"
+    try:
+        query = NeuronQuery(k=state.k, sweep=state.sweep)
+        weights = await asker.ask(model, NEURON, query, neuron=neuron, patience=PAGE_PATIENCE)
+    except NotReadyError:
+        return wait(request, asker, model)
+    if block == "live" and request.method == "GET":
+        state = at_hand.started(request, state)
+    at_hand.take_up(request, model, state.text)
+    wanted = everything or block == "live" or bool(state.text)
+    live: Part[Live] = await part(request, on_prompt(asker, model, neuron, state.text)) if wanted else Part()
+    over = everything or block == "sample"
+    sample: Part[Sample] = await part(request, over_sample(asker, model, neuron)) if over else Part()
+    written = [] if block else (await notes.listed(asker.caller, f"neuron:{model}/{neuron}")).rows
+    view = NeuronPage(
+        model=model,
+        models=asker.models,
+        state=state.model_dump(),
+        neuron=weights,
+        live=live.view,
+        sample=sample.view,
+        problem=live.problem or sample.problem,
+        notes=written,
+    )
+    return pages.respond(
+        request,
+        view,
+        template="neuron/neuron.html",
+        title=f"Neuron {neuron}",
+        model=model,
+        figures=charts(view, live.view),
+        status=max(live.status, sample.status),
+    )
+
+
+@router.get("/atlas/{neuron}")
+async def short(
+    request: Request, neuron: NeuronName, state: Annotated[NeuronState, Query()], asker: AtlasCallerDep
+) -> Response:
+    """The same page under a shorter address; `model` is in the query."""
+    return await respond(request, asker.key(state.model), neuron, state, asker)
+
+
+def charts(view: NeuronPage, live: Live | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "null_space": lambda: figures.null_space(view.neuron),
+        "effect": lambda: figures.effect_histogram(view.neuron),
+        "by_frequency": lambda: figures.effect_by_frequency(view.neuron),
+    }
+    if live is not None:
+        found["clamp"] = lambda: figures.clamp(live)
+        found["activations"] = lambda: figures.activations(live)
+    return found
+
+
+async def on_prompt(asker: AtlasCaller, model: str, neuron: str, text: str) -> Live:
+    """On the reader's text, else on the sample's first row."""
+    prompt = PromptRequest(text=text) if text else await asker.caller.run(model, sample_prompt)
+    return cast(Live, await asker.ask(model, NEURON_ON, prompt, neuron=neuron))
+
+
+async def over_sample(asker: AtlasCaller, model: str, neuron: str) -> Sample:
+    """Row by row, so that nobody waits behind the whole sample."""
+    return cast(Sample, await asker.ask(model, NEURON_SAMPLE, NothingAsked(), neuron=neuron))

@@ -1,0 +1,1 @@
+"""A prompt: its tokens, its trace, its page."""

@@ -1,0 +1,1 @@
+"""The server itself: models, health, log-in, self-check."""

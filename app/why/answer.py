@@ -1,0 +1,240 @@
+"""A prediction's entropy, loss or log-probability split over all that wrote to the stream. On the device's thread."""
+
+from collections.abc import Generator, Iterator, Sequence
+
+import numpy as np
+
+from analysis import components as written
+from analysis import decompose as splits
+from analysis.components import MeanWrites
+from analysis.decompose import Split, Target, Written
+from analysis.ranks import spearman
+from analysis.types import InputError
+from app.core import to_view
+from app.core.answer import clean_trace, prompt_ids, provenance
+from app.core.residency.cache import Kind
+from app.core.residency.resident import Resident
+from app.core.sample import sample_rows
+from app.core.view import Token
+from app.why.request import BaselineText, SplitRequest, WhyRequest, WhyTextRequest
+from app.why.view import AlongView, BaselineView, PartView, WhyTextView, WhyView
+
+MEAN_WRITES = Kind("mean writes", "analysis.components", "app.core.sample")
+BASELINE_TOKENS = 2048
+"""A mean over so many tokens of the reference text: enough for a baseline, and soon made for a model of real size."""
+
+
+def why(resident: Resident, request: WhyRequest) -> Iterator[WhyView | int]:
+    """One prediction: work done, then the view."""
+    model, ids = resident.model, prompt_ids(resident, request)
+    resident.admit(len(ids), rows=2 + 2 * (splits.BATCH if request.ablate else 0))
+    target = _target(request)
+    last = len(ids) - (2 if target.kind == "loss" else 1)
+    position = last if request.position is None else request.position
+    splits.check(model, ids, [position], target)
+    run = splits.read(model, ids)
+    named = yield from baselines(resident, run)
+    means = chosen(named, request.baseline)
+    (split,) = splits.decompose(model, run, [position], baseline=means, target=target)
+    ablated: dict[object, float] = {}
+    ranked = split.neuron_total.abs().argsort(descending=True)[: request.neurons].tolist()
+    if request.ablate:
+        for done, (which, value) in enumerate(
+            splits.ablations(model, run, position, means, target=target, neurons=ranked), start=1
+        ):
+            ablated[which] = value
+            yield done
+    parts = _parts(split, ranked, model.last_layer, ablated)
+    clean = clean_trace(resident, ids)
+    token_id = ids[position + 1] if target.kind == "loss" else target.token_id
+    view = WhyView(
+        clean=to_view.position(model, clean, position),
+        target=request.target,
+        token=None
+        if token_id is None
+        else Token(position=position + 1, id=token_id, text=model.token_texts([token_id])[0]),
+        value=split.value,
+        baseline_value=split.baseline,
+        completeness_error=split.error,
+        nodes=split.nodes,
+        parts=parts,
+        baselines=[
+            _baseline(name, other, splits.value_at(model, other.stream, target, token_id))
+            for name, other in named.items()
+        ],
+        rank_correlation=_correlation(parts),
+        sentence="",
+        provenance=provenance("why", resident, ids, request),
+    )
+    yield view.model_copy(update={"sentence": sentence(view, request.baseline)})
+
+
+def why_text(resident: Resident, request: WhyTextRequest) -> Iterator[WhyTextView | int]:
+    """Every prediction of the prompt: positions done, then the view."""
+    model, ids = resident.model, prompt_ids(resident, request)
+    resident.admit(len(ids), rows=3)
+    target = _target(request)
+    positions = range(len(ids) - (1 if target.kind == "loss" else 0))
+    splits.check(model, ids, positions, target)
+    run = splits.read(model, ids)
+    means = chosen((yield from baselines(resident, run)), request.baseline)
+    rows: list[Split] = []
+    for split in splits.decompose(model, run, positions, baseline=means, target=target):
+        rows.append(split)
+        yield len(rows)
+    direct = np.stack([row.direct.cpu().numpy() for row in rows])
+    through = np.stack([row.through.cpu().numpy() for row in rows])
+    order = np.abs(direct + through).mean(0).argsort()[::-1]
+    listed = sorted(order[: request.limit].tolist())
+    rest = sorted(order[request.limit :].tolist())
+    along = [
+        AlongView(
+            component=component.name,
+            kind=component.kind,
+            layer=component.layer,
+            direct=direct[:, i].tolist(),
+            ln_scale=through[:, i].tolist(),
+        )
+        for i, component in ((i, means.components[i]) for i in listed)
+    ]
+    if rest:
+        along.append(
+            AlongView(
+                component=f"{len(rest)} others",
+                kind="rest",
+                layer=None,
+                direct=direct[:, rest].sum(1).tolist(),
+                ln_scale=through[:, rest].sum(1).tolist(),
+            )
+        )
+    yield WhyTextView(
+        tokens=to_view.tokens(model, ids),
+        target=request.target,
+        values=[row.value for row in rows],
+        baseline_value=rows[0].baseline,
+        completeness_error=max((row.error for row in rows), key=abs),
+        components=along,
+        baseline=_baseline(request.baseline, means, rows[0].baseline),
+        provenance=provenance("why_text", resident, ids, request),
+    )
+
+
+def sentence(view: WhyView, baseline: BaselineText) -> str:
+    """What the numbers say: the difference, its two halves, and the components that make most of it.
+
+    The last MLP counts as one, however many of its neurons are listed singly.
+    """
+    difference = view.value - view.baseline_value
+    what = {"entropy": "Entropy", "loss": "Loss", "log_prob": "The log-probability"}[view.target]
+    against = "the reference text's" if baseline == "reference" else "this prompt's"
+    direct, scale = sum(part.direct for part in view.parts), sum(part.ln_scale for part in view.parts)
+    way = "above" if difference > 0 else "below"
+    text = (
+        f"{what} here is {view.value:.2f} nats, {abs(difference):.2f} {way} that of {against} mean stream "
+        f"({view.baseline_value:.2f}): {direct:+.2f} through the logits, {scale:+.2f} through the LN scale."
+    )
+    totals: dict[str, float] = {}
+    for part in view.parts:
+        name = part.component if part.kind not in ("neuron", "rest") else f"L{part.layer}.mlp"
+        totals[name] = totals.get(name, 0.0) + part.total
+    largest = sorted(totals.items(), key=lambda item: -abs(item[1]))[:3]
+    return f"{text} Largest: {', '.join(f'{name} {total:+.2f}' for name, total in largest)}."
+
+
+def _target(request: SplitRequest) -> Target:
+    return Target(request.target, request.token_id)
+
+
+def baselines(
+    resident: Resident, run: Written, *, every: bool = False
+) -> Generator[int, None, dict[BaselineText, MeanWrites]]:
+    """Both, where the model has a reference text. every: with the means of all MLPs' neurons in the prompt's, too."""
+    reference = yield from _reference(resident)
+    if every:
+        *_, whole = written.mean_writes(resident.model, [run.token_ids], source="this prompt")
+    prompt: dict[BaselineText, MeanWrites] = {"prompt": (whole.result if every else None) or run.means}
+    return prompt if reference is None else prompt | {"reference": reference}
+
+
+def _reference(resident: Resident) -> Generator[int, None, MeanWrites | None]:
+    """The means over the reference text, kept with the model; a row a step where they are not there yet."""
+    rows = _rows(resident)
+    key = resident.key_of(MEAN_WRITES, *(token for row in rows for token in (-1, *row)))
+    means: MeanWrites | None = resident.cache.get(key)
+    if means is not None or not rows:
+        return means
+    for progress in written.mean_writes(resident.model, rows, source="the reference text"):
+        yield progress.done
+        means = progress.result
+    return resident.cache.cached(key, lambda: means)
+
+
+def _rows(resident: Resident) -> list[list[int]]:
+    """The first rows of the reference text."""
+    rows: list[list[int]] = []
+    for row in sample_rows(resident):
+        if sum(map(len, rows)) >= BASELINE_TOKENS:
+            break
+        rows.append(row)
+    return rows
+
+
+def chosen(named: dict[BaselineText, MeanWrites], name: BaselineText) -> MeanWrites:
+    if name not in named:
+        raise InputError(
+            "This model has no reference text.", code="no_reference_text", hint='Ask with "baseline": "prompt".'
+        )
+    return named[name]
+
+
+def _baseline(name: BaselineText, means: MeanWrites, value: float) -> BaselineView:
+    return BaselineView(name=name, text=means.source, tokens=means.n_tokens, value=value)
+
+
+def _parts(split: Split, ranked: Sequence[int], layer: int, ablated: dict[object, float]) -> list[PartView]:
+    """The components in their order; the last MLP as its strongest neurons and the rest of it."""
+    parts = []
+    for i, component in enumerate(split.components):
+        direct, through = float(split.direct[i]), float(split.through[i])
+        part = PartView(
+            component=component.name,
+            kind=component.kind,
+            layer=component.layer,
+            total=direct + through,
+            direct=direct,
+            ln_scale=through,
+            ablation=ablated.get(component),
+        )
+        if component.kind != "mlp" or component.layer != layer or not ranked:
+            parts.append(part)
+            continue
+        singly = [
+            PartView(
+                component=f"{layer}.{neuron}",
+                kind="neuron",
+                layer=layer,
+                total=float(split.neuron_direct[neuron] + split.neuron_through[neuron]),
+                direct=float(split.neuron_direct[neuron]),
+                ln_scale=float(split.neuron_through[neuron]),
+                ablation=ablated.get(neuron),
+            )
+            for neuron in ranked
+        ]
+        direct -= sum(one.direct for one in singly)
+        through -= sum(one.ln_scale for one in singly)
+        rest = PartView(
+            component=f"rest of L{layer}.mlp",
+            kind="rest",
+            layer=layer,
+            total=direct + through,
+            direct=direct,
+            ln_scale=through,
+        )
+        parts += [*singly, rest]
+    return parts
+
+
+def _correlation(parts: Sequence[PartView]) -> float | None:
+    """Of the order of the shares with that of the ablations."""
+    pairs = [(part.total, part.ablation) for part in parts if part.ablation is not None]
+    return spearman(*np.array(pairs).T) if pairs else None

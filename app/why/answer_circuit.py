@@ -1,0 +1,124 @@
+"""What drives a neuron, or a component's share of the entropy, followed back. On the device's thread."""
+
+import re
+from collections.abc import Iterator
+
+from analysis import circuit as circuits
+from analysis import decompose as splits
+from analysis.circuit import Circuit, Node
+from analysis.components import Component
+from analysis.decompose import Target
+from analysis.types import NeuronId
+from app.core import to_view
+from app.core.answer import prompt_ids, provenance
+from app.core.residency.resident import Resident
+from app.why.answer import baselines, chosen
+from app.why.request import CircuitRequest
+from app.why.view import CircuitView, EdgeView, MassiveView, NodeView, SinkView
+
+
+def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView | int]:
+    """Passes done, then the view."""
+    model, ids = resident.model, prompt_ids(resident, request)
+    patterns = 8 * model.n_layers * model.n_heads * len(ids) ** 2
+    resident.admit(len(ids), rows=3 + 2 * (circuits.BATCH if request.check else 0), extra=patterns)
+    target = Target("loss" if request.of == "loss" else "entropy")
+    last = len(ids) - (2 if target.kind == "loss" else 1)
+    position = last if request.position is None else request.position
+    splits.check(model, ids, [position], target)
+    run = splits.read(model, ids)
+    means = chosen((yield from baselines(resident, run, every=request.baseline == "prompt")), request.baseline)
+    clean = circuits.read(model, ids, means)
+    along = None
+    if request.of != "activation":
+        (split,) = splits.decompose(model, run, [position], baseline=means, target=target)
+        along = split.gradient
+    drawn = circuits.circuit(
+        clean,
+        _named(request.component),
+        position,
+        along=along,
+        hops=request.hops,
+        width=request.width,
+        most=request.most,
+    )
+    if request.check:
+        for done, checked in enumerate(circuits.check(clean, drawn, along), start=1):
+            drawn = checked
+            yield done
+    nodes = _nodes(drawn)
+    followed = {one.node: one for one in drawn.followed}
+    view = CircuitView(
+        tokens=to_view.tokens(model, ids),
+        component=request.component,
+        of=request.of,
+        position=position,
+        value=drawn.value,
+        baseline_value=drawn.baseline,
+        baseline=request.baseline,
+        baseline_tokens=means.n_tokens,
+        nodes=[
+            NodeView(
+                component=node.name,
+                kind=node.kind,
+                layer=node.layer if node.layer >= 0 else None,
+                position=node.position,
+                source=node.source,
+                kept=followed[node].kept if node in followed else None,
+                remainder=followed[node].remainder if node in followed else None,
+            )
+            for node in nodes
+        ],
+        edges=[
+            EdgeView(source=nodes[edge.source], target=nodes[edge.target], share=edge.share, patched=edge.patched)
+            for edge in drawn.edges
+        ],
+        massive=[
+            MassiveView(position=one.position, dimension=one.dimension, value=one.value, share=one.share)
+            for one in drawn.massive
+        ],
+        sinks=[SinkView(layer=one.layer, source=one.source, attention=one.attention) for one in drawn.sinks],
+        rank_correlation=drawn.rank_correlation,
+        sentence="",
+        provenance=provenance("circuit", resident, ids, request),
+    )
+    yield view.model_copy(update={"sentence": sentence(view)})
+
+
+def sentence(view: CircuitView) -> str:
+    """What the numbers say: the difference, its largest parts, and how much of it is drawn."""
+    root, unit = view.nodes[0], "" if view.of == "activation" else " nats"
+    what = view.component if view.of == "activation" else f"{view.component}'s part of the {view.of}"
+    text = (
+        f"{what} is {view.value:.3g}{unit} here, {view.value - view.baseline_value:+.3g} from its mean "
+        f"({view.baseline_value:.3g})."
+    )
+    first = [edge for edge in view.edges if edge.target == 0][:3]
+    if first:
+        names = (f"{_place(view, view.nodes[edge.source])} {edge.share:+.3g}" for edge in first)
+        text += f" Largest parts: {', '.join(names)}."
+    text += f" Drawn are {len(view.edges)} edges; those into {view.component} have {root.kept or 0:.0%} of its mass"
+    text += f", and {root.remainder or 0:+.2g}{unit} is in no linear part."
+    if view.rank_correlation is not None:
+        text += f" Order of the shares against patched passes: Spearman {view.rank_correlation:.2f}."
+    return text
+
+
+def _place(view: CircuitView, node: NodeView) -> str:
+    if node.source is None:
+        return node.component
+    return f"{node.component} reading “{view.tokens[node.source].text.strip()}”"
+
+
+def _named(component: str) -> NeuronId | Component:
+    if match := re.fullmatch(r"L([0-9]+)H([0-9]+)", component):
+        return Component("head", int(match[1]), int(match[2]))
+    if match := re.fullmatch(r"L([0-9]+)\.mlp", component):
+        return Component("mlp", int(match[1]))
+    return NeuronId.parse(component)
+
+
+def _nodes(drawn: Circuit) -> dict[Node, int]:
+    """In the order in which they come up, the root first."""
+    ends = (end for edge in drawn.edges for end in (edge.target, edge.source))
+    return {node: i for i, node in enumerate(dict.fromkeys((drawn.root, *ends)))}

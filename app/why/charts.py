@@ -1,0 +1,192 @@
+"""A prediction from its baseline to its value, part by part; the same along a text."""
+
+import plotly.graph_objects as go
+
+from app.core import theme
+from app.why.view import CircuitView, EdgeView, NodeView, WhyTextView, WhyView
+
+DIRECT, SCALE = theme.SERIES[0], theme.SERIES[1]
+NAMES = {"direct": "logits", "ln_scale": "LN scale"}
+COLOURS = {"direct": DIRECT, "ln_scale": SCALE}
+BARS = 16  # parts drawn singly; the smallest are summed
+
+
+def waterfall(view: WhyView) -> go.Figure:
+    """Each part two bars, one for either half, from where the part before it ended; depth runs downwards."""
+    parts = view.largest(BARS)
+    labels = ["baseline", *(part.component for part in parts), "here"]
+    bars: dict[str, list[tuple[float, float]]] = {"direct": [(0.0, 0.0)], "ln_scale": [(0.0, 0.0)]}
+    level = view.baseline_value
+    for part in parts:
+        bars["direct"].append((level, part.direct))
+        bars["ln_scale"].append((level + part.direct, part.ln_scale))
+        level += part.total
+    drawn = [
+        go.Bar(
+            y=labels[1:-1],
+            x=[size for _, size in bars[half][1:]],
+            base=[start for start, _ in bars[half][1:]],
+            orientation="h",
+            offset=-0.4 if half == "direct" else 0.0,
+            width=0.4,
+            name=NAMES[half],
+            marker={"color": COLOURS[half]},
+            hovertemplate="%{y}: %{x:+.4f} nats<extra>" + NAMES[half] + "</extra>",
+            customdata=[part.component if part.followed(view.target) else None for part in parts],
+            meta=theme.PRESSES,
+        )
+        for half in bars
+    ]
+    ends = go.Scatter(
+        y=[labels[0], labels[-1]],
+        x=[view.baseline_value, view.value],
+        mode="markers+text",
+        text=[f"{view.baseline_value:.2f}", f"{view.value:.2f}"],
+        textposition=["top center", "bottom center"],
+        cliponaxis=False,
+        marker={"color": theme.MARK, "size": 9, "symbol": "diamond"},
+        name="value",
+        showlegend=False,
+        hovertemplate="%{y}: %{x:.4f} nats<extra></extra>",
+    )
+    return theme.chart(
+        ends,
+        *drawn,
+        x=theme.axis("Entropy" if view.target == "entropy" else view.target.replace("_", "-"), "nats"),
+        y=theme.axis("", type="category", categoryorder="array", categoryarray=labels[::-1]),
+        height=90 + 24 * len(labels),
+        barmode="overlay",
+    )
+
+
+def along(view: WhyTextView) -> go.Figure:
+    """At each position the sum of all direct shares and of all through the scale, stacked on the baseline's value."""
+    labels = [f"{token.position} {theme.label(token.text, 12)}" for token in view.tokens[: len(view.values)]]
+    totals = {
+        half: [sum(getattr(one, half)[at] or 0.0 for one in view.components) for at in range(len(view.values))]
+        for half in NAMES
+    }
+    bars = [
+        go.Bar(
+            x=labels,
+            y=totals[half],
+            name=name,
+            marker={"color": COLOURS[half]},
+            hovertemplate="%{x}: %{y:+.3f} nats<extra>" + name + "</extra>",
+        )
+        for half, name in NAMES.items()
+    ]
+    line = go.Scatter(
+        x=labels,
+        y=[(value or 0.0) - view.baseline_value for value in view.values],
+        mode="lines+markers",
+        name="sum",
+        line={"color": theme.MARK, "width": 1},
+        marker={"size": 4},
+        hovertemplate="%{x}: %{y:+.3f} nats<extra>here less baseline</extra>",
+    )
+    return theme.chart(
+        *bars,
+        line,
+        x=theme.axis("", type="category", tickangle=-60, tickfont={"size": 10}),
+        y=theme.axis("Above the baseline", "nats"),
+        height=320,
+        barmode="relative",
+    )
+
+
+EDGES = 48  # drawn: the largest that hang together
+
+
+def circuit(view: CircuitView) -> go.Figure:
+    """Nodes by depth upwards and token; an edge's width is its share, its colour the sign."""
+    edges = _hanging_together(view)
+    listed = sorted({0, *(end for edge in edges for end in (edge.source, edge.target))})
+    depths = sorted({_depth(view.nodes[i]) for i in listed})
+    places = {i: (x, float(depths.index(depth))) for i, (x, depth) in _places(view, listed).items()}
+    most = max((abs(edge.share) for edge in edges), default=1.0) or 1.0
+    lines = []
+    for edge in edges:
+        (x0, y0), (x1, y1) = places[edge.source], places[edge.target]
+        lines.append(
+            go.Scatter(
+                x=[x0, (x0 + x1) / 2, x1],
+                y=[y0, (y0 + y1) / 2, y1],
+                mode="lines",
+                line={"width": 1 + 7 * abs(edge.share) / most, "color": theme.UP if edge.share > 0 else theme.DOWN},
+                opacity=0.65,
+                hovertemplate=f"{_node_name(view, edge.source)} → {_node_name(view, edge.target)}: "
+                f"{edge.share:+.4f}"
+                + (f", patched {edge.patched:+.4f}" if edge.patched is not None else "")
+                + "<extra></extra>",
+                showlegend=False,
+            )
+        )
+    nodes = go.Scatter(
+        x=[places[i][0] for i in listed],
+        y=[places[i][1] for i in listed],
+        mode="markers+text",
+        text=[view.nodes[i].component for i in listed],
+        textposition="top center",
+        textfont={"size": 10},
+        hovertext=[_node_name(view, i) for i in listed],
+        hovertemplate="%{hovertext}<extra></extra>",
+        marker={"color": theme.MARK, "size": [13 if i == 0 else 8 for i in listed]},
+        cliponaxis=False,
+        showlegend=False,
+    )
+    tokens = sorted({view.nodes[i].position for i in listed})
+    return theme.chart(
+        *lines,
+        nodes,
+        x=theme.axis(
+            "Token",
+            tickvals=list(range(len(tokens))),
+            ticktext=[f"{at} {theme.label(view.tokens[at].text, 12)}" for at in tokens],
+            range=[-0.6, len(tokens) - 0.4],
+            showgrid=False,
+        ),
+        y=theme.axis(
+            "",
+            tickvals=list(range(len(depths))),
+            ticktext=[
+                "embedding" if depth < 0 else f"{'MLP' if depth % 1 else 'attention'} {int(depth)}" for depth in depths
+            ],
+        ),
+        height=160 + 44 * len(depths),
+    )
+
+
+def _hanging_together(view: CircuitView) -> list[EdgeView]:
+    """The largest edges whose targets are reached from the root by such edges."""
+    reached, drawn, left = {0}, list[EdgeView](), list(view.edges)
+    while len(drawn) < EDGES and (edge := next((e for e in left if e.target in reached), None)) is not None:
+        left.remove(edge)
+        drawn.append(edge)
+        reached.add(edge.source)
+    return drawn
+
+
+def _depth(node: NodeView) -> float:
+    if node.layer is None:
+        return -1.0
+    return node.layer + (0.0 if node.kind == "head" else 0.5)
+
+
+def _places(view: CircuitView, listed: list[int]) -> dict[int, tuple[float, float]]:
+    """Nodes of one token and depth stand side by side."""
+    tokens = sorted({view.nodes[i].position for i in listed})
+    cells: dict[tuple[int, float], list[int]] = {}
+    for i in listed:
+        cells.setdefault((tokens.index(view.nodes[i].position), _depth(view.nodes[i])), []).append(i)
+    return {
+        i: (at + 0.9 * ((place + 0.5) / len(cell) - 0.5), depth)
+        for (at, depth), cell in cells.items()
+        for place, i in enumerate(cell)
+    }
+
+
+def _node_name(view: CircuitView, index: int) -> str:
+    node = view.nodes[index]
+    reads = "" if node.source is None else f" reading {node.source} {theme.label(view.tokens[node.source].text, 12)}"
+    return f"{node.component} at {node.position} {theme.label(view.tokens[node.position].text, 12)}{reads}"

@@ -1,0 +1,31 @@
+"""The Why page: the form as it stands, the prediction taken apart, and the split along the text."""
+
+from typing import Any
+
+from app.core.view import ErrorBody, TraceView, View
+from app.why.view import CircuitView, WhyTextView, WhyView
+
+
+class WhyPageView(View):
+    state: dict[str, Any]
+    models: list[str]
+    trace: TraceView | None = None
+    why: WhyView | None = None
+    along: WhyTextView | None = None
+    circuit: CircuitView | None = None
+    python: str = ""
+    python_along: str = ""
+    python_circuit: str = ""
+    problem: ErrorBody | None = None
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        """The parts of the prediction, the split along the text, or the circuit."""
+        shown = {"along": self.along, "circuit": self.circuit}.get(str(self.state.get("table")), self.why)
+        return [] if shown is None else shown.csv_rows()
+
+    @property
+    def heat(self) -> list[float]:
+        """Entropy at each token, from 0 to the prompt's largest as 1."""
+        entropy = [] if self.trace is None else [value or 0.0 for value in self.trace.clean.entropy]
+        top = max(entropy, default=0.0)
+        return [value / top if top else 0.0 for value in entropy]

@@ -1,0 +1,50 @@
+"""Why the model is as sure as it is: a prediction taken apart."""
+
+from app.core.later import Later
+from app.core.question import Question
+from app.why.request import CircuitRequest, WhyRequest, WhyTextRequest
+from app.why.view import CircuitView, WhyTextView, WhyView
+
+WHY = Question(
+    name="why",
+    says="A prediction's entropy, loss or log-probability split exactly over all that wrote to the stream.",
+    path="why",
+    request=WhyRequest,
+    view=WhyView,
+    answer=Later("app.why.answer:why"),
+    steps=True,
+    cost=10,
+    permalink=True,
+    charts={"why": Later("app.why.charts:waterfall")},
+    prints=Later("app.why.shell:print_why"),
+    command="why",
+)
+WHY_TEXT = Question(
+    name="why_text",
+    says="The same split at every position of the prompt.",
+    path="why/text",
+    request=WhyTextRequest,
+    view=WhyTextView,
+    answer=Later("app.why.answer:why_text"),
+    steps=True,
+    cost=10,
+    permalink=True,
+    charts={"why_text": Later("app.why.charts:along")},
+    prints=Later("app.why.shell:print_why_text"),
+    command="why-text",
+)
+CIRCUIT = Question(
+    name="circuit",
+    says="What drives a neuron, or a component's share of the entropy: back over hops, edges checked on demand.",
+    path="circuit",
+    request=CircuitRequest,
+    view=CircuitView,
+    answer=Later("app.why.answer_circuit:circuit"),
+    steps=True,
+    cost=10,
+    permalink=True,
+    charts={"circuit": Later("app.why.charts:circuit")},
+    prints=Later("app.why.shell:print_circuit"),
+    command="circuit",
+)
+QUESTIONS = (WHY, WHY_TEXT, CIRCUIT)

@@ -1,0 +1,85 @@
+"""What is asked of one prediction: its entropy, loss or a token's log-probability, split over all that wrote to it."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.core.request import AT, Position, PromptRequest
+from app.core.typed import Typed
+
+TargetName = Literal["entropy", "loss", "log_prob"]
+TokenId = Annotated[int, Field(ge=0)]  # forms send it as text
+BaselineText = Literal["reference", "prompt"]
+
+
+class SplitRequest(PromptRequest):
+    """What is split, and against which baseline."""
+
+    target: TargetName = Field(
+        "entropy", description='"entropy", "loss" (of the token that follows), or {"token_id": n}: its log-probability.'
+    )
+    token_id: TokenId | None = Field(None, description="For log_prob: the token.")
+    baseline: BaselineText = Field(
+        "reference", description="reference: means over the model's reference text; prompt: means over this prompt."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _token_as_target(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(chosen := data.get("target"), dict) and set(chosen) == {"token_id"}:
+            return {**data, "target": "log_prob", "token_id": chosen["token_id"]}
+        return data
+
+    @model_validator(mode="after")
+    def _token_fits(self) -> Self:
+        if (self.target == "log_prob") != (self.token_id is not None):
+            raise ValueError("token_id is needed for the target log_prob, and only there")
+        return self
+
+
+class WhyRequest(SplitRequest):
+    """One prediction taken apart."""
+
+    position: Annotated[Position | None, AT] = Field(None, description="null: the last one that has the target.")
+    neurons: Annotated[int, Typed(default=8)] = Field(
+        12, ge=0, le=256, description="Last-layer neurons listed singly, by size; the others are summed."
+    )
+    ablate: bool = Field(
+        False, description="Beside each part its mean ablation at this token, by a real pass (takes longer)."
+    )
+
+
+class CircuitRequest(PromptRequest):
+    """What drives a neuron at a token, or a component's share of the entropy there, followed back."""
+
+    component: str = Field(
+        pattern=r"^([0-9]{1,4}\.[0-9]{1,7}|L[0-9]{1,4}H[0-9]{1,4}|L[0-9]{1,4}\.mlp)$",
+        description="A neuron, 3.62; of a prediction's entropy or loss also a head, L2H3, or an MLP, L0.mlp.",
+    )
+    of: Literal["activation", "entropy", "loss"] = Field(
+        "activation", description="A neuron's activation; or its share of the prediction's entropy or loss, in nats."
+    )
+    position: Annotated[Position | None, AT] = Field(None, description="null: the last one that has it.")
+    baseline: BaselineText = Field(
+        "reference", description="reference: means over the model's reference text; prompt: means over this prompt."
+    )
+    hops: int = Field(3, ge=1, le=8, description="How far back.")
+    width: Annotated[int, Typed(default=5)] = Field(
+        8, ge=1, le=64, description="Parts drawn of a node at most; fewer where they have 90 % of its mass."
+    )
+    most: int = Field(24, ge=1, le=100, description="Nodes that are split.")
+    check: bool = Field(False, description="Every edge checked by a patched pass (takes longer).")
+
+    @model_validator(mode="after")
+    def _activations_are_of_neurons(self) -> Self:
+        if self.of == "activation" and self.component.startswith("L"):
+            raise ValueError("an activation is a neuron's, such as 3.62; of a head or an MLP ask for the entropy")
+        return self
+
+
+class WhyTextRequest(SplitRequest):
+    """Every prediction of a prompt taken apart."""
+
+    limit: Annotated[int, Typed(default=8)] = Field(
+        12, ge=1, le=1000, description="Components listed singly, by mean size over the prompt; the others are summed."
+    )

@@ -1,0 +1,60 @@
+"""What the commands `why` and `why-text` print."""
+
+from typing import Any
+
+import click
+
+from app.core.shell.output import escaped, print_table
+
+
+def print_why(answer: dict[str, Any]) -> None:
+    """One line a part, then the sentence."""
+    ablated = answer["rank_correlation"] is not None
+    print_table(
+        ["part", "total", "direct", "through LN scale", *(["mean ablation"] if ablated else [])],
+        (
+            [part["component"], part["total"], part["direct"], part["ln_scale"]]
+            + ([part["ablation"]] if ablated else [])
+            for part in answer["parts"]
+        ),
+    )
+    click.echo(answer["sentence"])
+    for baseline in answer["baselines"]:
+        click.echo(f"baseline {baseline['name']}: {baseline['value']:.5g} nats, mean of {baseline['tokens']} tokens")
+    if ablated:
+        click.echo(f"Spearman's rank correlation of shares and mean ablations: {answer['rank_correlation']:.3f}")
+    click.echo(f"{answer['nodes']} nodes, completeness error {answer['completeness_error']:.1e} nats")
+
+
+def print_circuit(answer: dict[str, Any]) -> None:
+    """One line an edge, then the sentence."""
+    checked = answer["rank_correlation"] is not None
+    nodes = answer["nodes"]
+
+    def name(node: dict[str, Any]) -> str:
+        reads = "" if node["source"] is None else f" reading {node['source']}"
+        return f"{node['component']} at {node['position']}{reads}"
+
+    print_table(
+        ["from", "to", "share", *(["patched"] if checked else [])],
+        (
+            [name(nodes[edge["source"]]), name(nodes[edge["target"]]), edge["share"]]
+            + ([edge["patched"]] if checked else [])
+            for edge in answer["edges"]
+        ),
+    )
+    click.echo(answer["sentence"])
+
+
+def print_why_text(answer: dict[str, Any]) -> None:
+    """One line a position: the value, and each component's whole share."""
+    components = answer["components"]
+    print_table(
+        ["token", "value", *(one["component"] for one in components)],
+        (
+            [f"{at}:{escaped(answer['tokens'][at]['text'])}", value]
+            + [one["direct"][at] + one["ln_scale"][at] for one in components]
+            for at, value in enumerate(answer["values"])
+        ),
+    )
+    click.echo(f"baseline {answer['baseline_value']:.5g} nats; completeness error {answer['completeness_error']:.1e}")

@@ -1,0 +1,214 @@
+"""A prediction taken apart, as every door shows it."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.core.view import PositionView, Provenance, Series, Token, View, along, in_order
+from app.why.request import BaselineText, TargetName
+
+PartKind = Literal["embedding", "position", "head", "mlp", "biases", "neuron", "rest"]
+
+
+class PartView(View):
+    """One component's share of the difference, in nats."""
+
+    component: str = Field(description="embed, pos, L2H3, L0.mlp, bias; a neuron, 3.62; or rest of L3.mlp.")
+    kind: PartKind
+    layer: int | None
+    total: float
+    direct: float = Field(description="Through the logits, the LN scale held.")
+    ln_scale: float = Field(description="Through the LN scale alone.")
+    ablation: float | None = Field(
+        None, description="Clean less mean-ablated at this token, by a real pass in which all that follows runs anew."
+    )
+
+    def followed(self, target: TargetName) -> bool:
+        """Whether there is an upstream to go to: of a token's log-probability a neuron's alone."""
+        return self.kind == "neuron" or (self.kind in ("head", "mlp") and target != "log_prob")
+
+
+class BaselineView(View):
+    """What the prediction is compared with."""
+
+    name: BaselineText
+    text: str = Field(description="The text that the means were taken over.")
+    tokens: int
+    value: float = Field(description="The target at the mean stream.")
+
+
+class WhyView(View):
+    """``value`` - ``baseline_value`` split exactly over the parts (docs/methods.md); nats."""
+
+    clean: PositionView
+    target: TargetName
+    token: Token | None = Field(description="The token that the target speaks of; null for entropy.")
+    value: float
+    baseline_value: float
+    completeness_error: float = Field(
+        description="Sum of the parts less the difference: of the integral, and of the sums that the model rounds."
+    )
+    nodes: int = Field(description="Gauss-Legendre nodes of the path integral.")
+    parts: list[PartView] = Field(description="In the order of the forward pass; they sum to the difference.")
+    baselines: list[BaselineView] = Field(description="Both baselines: the shares change with it, the value never.")
+    rank_correlation: float | None = Field(
+        None, description="Spearman's, between the shares and the ablations; null unless they were asked for."
+    )
+    sentence: str
+    provenance: Provenance
+    permalink: str | None = None
+
+    def largest(self, most: int) -> list[PartView]:
+        """The largest parts in their order, before them all others as one."""
+        if len(self.parts) <= most:
+            return self.parts
+        kept = sorted(range(len(self.parts)), key=lambda i: -abs(self.parts[i].total))[:most]
+        others = [part for i, part in enumerate(self.parts) if i not in kept]
+        summed = PartView(
+            component=f"{len(others)} others",
+            kind="rest",
+            layer=None,
+            total=sum(part.total for part in others),
+            direct=sum(part.direct for part in others),
+            ln_scale=sum(part.ln_scale for part in others),
+        )
+        return [summed, *(self.parts[i] for i in sorted(kept))]
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        """One line a part."""
+        return [part.model_dump() for part in self.parts]
+
+
+class NodeView(View):
+    """A part of a circuit. Positions are those of its tokens."""
+
+    component: str = Field(description="embed, pos, L2H3, L0.mlp, bias; or a neuron, 3.62.")
+    kind: PartKind
+    layer: int | None
+    position: int
+    source: int | None = Field(description="For a head: the position that it reads.")
+    kept: float | None = Field(None, description="Of the sum of its parts' sizes, what is drawn; null: not split.")
+    remainder: float | None = Field(
+        None, description="Its flow less the sum of all its parts: what no linear part explains; null: not split."
+    )
+
+
+class EdgeView(View):
+    """source, target: indices of nodes. share: what source brings to the root by way of target."""
+
+    source: int
+    target: int
+    share: float
+    patched: float | None = Field(
+        None, description="Clean less patched, by a real pass without this part in its target's input alone."
+    )
+
+
+class MassiveView(View):
+    """A dimension of the stream with more than a tenth of s² where the root reads."""
+
+    position: int
+    dimension: int
+    value: float
+    share: float
+
+
+class SinkView(View):
+    """A token that a layer's heads read more than 30 % on average, at the root's token."""
+
+    layer: int
+    source: int
+    attention: float
+
+
+class CircuitView(View):
+    """The root is the first node; edges fall by size. In activation, or in nats."""
+
+    tokens: list[Token]
+    component: str
+    of: Literal["activation", "entropy", "loss"]
+    position: int
+    value: float
+    baseline_value: float
+    baseline: BaselineText
+    baseline_tokens: int
+    nodes: list[NodeView]
+    edges: list[EdgeView]
+    massive: list[MassiveView]
+    sinks: list[SinkView]
+    rank_correlation: float | None = Field(
+        None, description="Spearman's, of the shares and the patched passes; null unless they were asked for."
+    )
+    sentence: str
+    provenance: Provenance
+    permalink: str | None = None
+
+    @model_validator(mode="after")
+    def _edges_join_nodes(self) -> Self:
+        n = in_order(self.tokens)
+        places = [at for node in self.nodes for at in (node.position, node.source or 0)]
+        if not self.nodes or any(not 0 <= at < n for at in (self.position, *places)):
+            raise ValueError("nodes stand at positions that there are not")
+        if any(not 0 <= end < len(self.nodes) for edge in self.edges for end in (edge.source, edge.target)):
+            raise ValueError("edges join nodes that there are not")
+        return self
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        """One line an edge."""
+        rows = []
+        for edge in self.edges:
+            ends = {"source": self.nodes[edge.source], "target": self.nodes[edge.target]}
+            told = {
+                f"{end}{name}": value
+                for end, node in ends.items()
+                for name, value in (("", node.component), ("_position", node.position), ("_reads", node.source))
+            }
+            rows.append({**told, "share": edge.share, "patched": edge.patched})
+        return rows
+
+
+class AlongView(View):
+    """One component's shares at every position, in nats."""
+
+    component: str
+    kind: PartKind
+    layer: int | None
+    direct: Series
+    ln_scale: Series
+
+
+class WhyTextView(View):
+    """The split at every position: `components` and, summed, all others."""
+
+    tokens: list[Token]
+    target: TargetName
+    values: Series
+    baseline_value: float
+    completeness_error: float = Field(description="The largest over the positions.")
+    components: list[AlongView]
+    baseline: BaselineView
+    provenance: Provenance
+    permalink: str | None = None
+
+    @model_validator(mode="after")
+    def _a_value_a_prediction(self) -> Self:
+        n = in_order(self.tokens) - (self.target == "loss")  # the last token has none
+        along(n, values=self.values)
+        for component in self.components:
+            along(n, direct=component.direct, ln_scale=component.ln_scale)
+        return self
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        """One line a position and component."""
+        return [
+            {
+                "position": token.position,
+                "token": token.text,
+                "value": self.values[token.position],
+                "component": one.component,
+                "direct": one.direct[token.position],
+                "ln_scale": one.ln_scale[token.position],
+            }
+            for token in self.tokens[: len(self.values)]
+            for one in self.components
+        ]

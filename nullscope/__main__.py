@@ -1,0 +1,5 @@
+"""`python -m nullscope` is `nullscope`."""
+
+from app.cli import main
+
+main()

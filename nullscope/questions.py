@@ -1,0 +1,625 @@
+"""A method for every question, made from app.registry by `make client`. Do not edit."""
+
+from typing import Any, Literal
+
+from app.atlas.view import (
+    FrequencyOnPrompt,
+    FrequencyView,
+    NeuronsView,
+    NullspaceShares,
+    ReproduceView,
+    SpectrumView,
+    WalkView,
+)
+from app.core.view import EffectsView, TokensView, TraceView
+from app.effects.view import DoseView, HeatmapView, JointView, LedgerView, LensView
+from app.generate.view import GenerateView
+from app.induction.view import AttributionView, HeadAblationView, HeadsView, InductionView, NaturalView
+from app.neuron.view import Live, NeuronView, Sample
+from app.prompt.story_view import StoryView
+from app.server.view import CheckView
+from app.why.view import CircuitView, WhyTextView, WhyView
+from nullscope.wire import Wire, part
+
+
+class Questions(Wire):
+    """What can be asked of a model; the fields are described at /api/v1/openapi.json."""
+
+    def tokens(self, prompt: str | list[int], *, prepend_bos: bool | None = None) -> TokensView:
+        """The prompt cut into tokens, beside the limit."""
+        return self._ask_prompt(
+            TokensView,
+            "tokens",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+            },
+        )
+
+    def trace(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        ln_scale: Literal["median"] | float | None = None,
+        interventions: list[dict[str, Any]] | tuple[()] = (),
+        neurons: list[str] | tuple[()] = (),
+        top_k: int = 10,
+    ) -> TraceView:
+        """Per-token entropy, loss, LN scale, KL to the unigram distribution; clean and intervened."""
+        return self._ask_prompt(
+            TraceView,
+            "trace",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "ln_scale": ln_scale,
+                "interventions": interventions,
+                "neurons": neurons,
+                "top_k": top_k,
+            },
+        )
+
+    def story(self) -> StoryView:
+        """The paper's story in five steps: logits scaled, the LN scale held, a direction nobody reads, an entropy
+        neuron and a frequency neuron turned, each exact."""
+        return self._ask_get(StoryView, "story", {})
+
+    def effects(
+        self,
+        prompt: str | list[int],
+        *,
+        sort: str = "d_entropy.total",
+        order: Literal["abs_desc", "desc", "asc"] = "abs_desc",
+        offset: int = 0,
+        limit: int = 50,
+        prepend_bos: bool | None = None,
+        ln_scale: Literal["median"] | float | None = None,
+        position: int | None = None,
+        baseline: Literal["mean", "prompt_mean", "zero"] | float = "mean",
+        neurons: Literal["all"] | list[str] = "all",
+        **bounds: float,
+    ) -> EffectsView:
+        """Every last-layer neuron ablated by itself at one token: the exact effect and its parts."""
+        return self._ask_prompt(
+            EffectsView,
+            "effects",
+            prompt,
+            {
+                "sort": sort,
+                "order": order,
+                "offset": offset,
+                "limit": limit,
+                "prepend_bos": prepend_bos,
+                "ln_scale": ln_scale,
+                "position": position,
+                "baseline": baseline,
+                "neurons": neurons,
+                **bounds,
+            },
+        )
+
+    def heatmap(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        ln_scale: Literal["median"] | float | None = None,
+        baseline: Literal["mean", "prompt_mean", "zero"] | float = "mean",
+        neurons: Literal["all"] | list[str] = "all",
+        metric: Literal["d_entropy", "d_loss", "d_kl_unigram", "kl"] = "d_entropy",
+        part: Literal["total", "direct", "mlp_norm", "ln_mediated", "ln_only", "frequency_mediated"] = "total",
+        sort: Literal["max_abs", "mean_abs", "mean", "neuron"] = "max_abs",
+        limit: int = 64,
+    ) -> HeatmapView:
+        """Every token by every last-layer neuron, each ablated by itself; the first rows by a column."""
+        return self._ask_prompt(
+            HeatmapView,
+            "heatmap",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "ln_scale": ln_scale,
+                "baseline": baseline,
+                "neurons": neurons,
+                "metric": metric,
+                "part": part,
+                "sort": sort,
+                "limit": limit,
+            },
+        )
+
+    def joint(
+        self,
+        prompt: str | list[int],
+        neurons: list[str],
+        *,
+        prepend_bos: bool | None = None,
+        ln_scale: Literal["median"] | float | None = None,
+        position: int | None = None,
+        baseline: Literal["mean", "prompt_mean", "zero"] | float = "mean",
+    ) -> JointView:
+        """A set of last-layer neurons ablated together, exactly, beside the sum of its neurons alone."""
+        return self._ask_prompt(
+            JointView,
+            "joint",
+            prompt,
+            {
+                "neurons": neurons,
+                "prepend_bos": prepend_bos,
+                "ln_scale": ln_scale,
+                "position": position,
+                "baseline": baseline,
+            },
+        )
+
+    def dose(
+        self,
+        prompt: str | list[int],
+        neurons: list[str],
+        *,
+        prepend_bos: bool | None = None,
+        ln_scale: Literal["median"] | float | None = None,
+        position: int | None = None,
+        low: float | None = None,
+        high: float | None = None,
+        steps: int = 41,
+    ) -> DoseView:
+        """A set's activations clamped from low to high: entropy, loss, LN scale and top-1 probability over the
+        dose."""
+        return self._ask_prompt(
+            DoseView,
+            "dose",
+            prompt,
+            {
+                "neurons": neurons,
+                "prepend_bos": prepend_bos,
+                "ln_scale": ln_scale,
+                "position": position,
+                "low": low,
+                "high": high,
+                "steps": steps,
+            },
+        )
+
+    def ledger(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        position: int | None = None,
+        k: int | None = None,
+        limit: int = 50,
+    ) -> LedgerView:
+        """The squared LN scale at a token, split exactly over embedding, heads, MLPs, biases, and null and row
+        space."""
+        return self._ask_prompt(
+            LedgerView,
+            "ledger",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "position": position,
+                "k": k,
+                "limit": limit,
+            },
+        )
+
+    def lens(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        scale: Literal["own", "frozen"] = "own",
+        of: Literal["stream", "block"] = "stream",
+        top_k: int = 5,
+    ) -> LensView:
+        """The prompt read out behind every attention and MLP: entropy, loss, KL to the end, LN scale, top tokens."""
+        return self._ask_prompt(
+            LensView,
+            "lens",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "scale": scale,
+                "of": of,
+                "top_k": top_k,
+            },
+        )
+
+    def why(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        target: Literal["entropy", "loss", "log_prob"] = "entropy",
+        token_id: int | None = None,
+        baseline: Literal["reference", "prompt"] = "reference",
+        position: int | None = None,
+        neurons: int = 12,
+        ablate: bool = False,
+    ) -> WhyView:
+        """A prediction's entropy, loss or log-probability split exactly over all that wrote to the stream."""
+        return self._ask_prompt(
+            WhyView,
+            "why",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "target": target,
+                "token_id": token_id,
+                "baseline": baseline,
+                "position": position,
+                "neurons": neurons,
+                "ablate": ablate,
+            },
+        )
+
+    def why_text(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        target: Literal["entropy", "loss", "log_prob"] = "entropy",
+        token_id: int | None = None,
+        baseline: Literal["reference", "prompt"] = "reference",
+        limit: int = 12,
+    ) -> WhyTextView:
+        """The same split at every position of the prompt."""
+        return self._ask_prompt(
+            WhyTextView,
+            "why/text",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "target": target,
+                "token_id": token_id,
+                "baseline": baseline,
+                "limit": limit,
+            },
+        )
+
+    def circuit(
+        self,
+        prompt: str | list[int],
+        component: str,
+        *,
+        prepend_bos: bool | None = None,
+        of: Literal["activation", "entropy", "loss"] = "activation",
+        position: int | None = None,
+        baseline: Literal["reference", "prompt"] = "reference",
+        hops: int = 3,
+        width: int = 8,
+        most: int = 24,
+        check: bool = False,
+    ) -> CircuitView:
+        """What drives a neuron, or a component's share of the entropy: back over hops, edges checked on demand."""
+        return self._ask_prompt(
+            CircuitView,
+            "circuit",
+            prompt,
+            {
+                "component": component,
+                "prepend_bos": prepend_bos,
+                "of": of,
+                "position": position,
+                "baseline": baseline,
+                "hops": hops,
+                "width": width,
+                "most": most,
+                "check": check,
+            },
+        )
+
+    def generate(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        stop: list[str] | tuple[()] = (),
+        stop_at_eos: bool = True,
+        interventions: list[dict[str, Any]] | tuple[()] = (),
+        apply_to: Literal["all", "prompt", "new"] = "all",
+        neurons: list[str] | tuple[()] = (),
+        top_neurons: int = 0,
+        alternatives: int = 5,
+    ) -> GenerateView:
+        """The prompt continued, with the confidence of every written token and the neurons that set it."""
+        return self._ask_prompt(
+            GenerateView,
+            "generate",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "max_new_tokens": max_new_tokens,
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+                "seed": seed,
+                "stop": stop,
+                "stop_at_eos": stop_at_eos,
+                "interventions": interventions,
+                "apply_to": apply_to,
+                "neurons": neurons,
+                "top_neurons": top_neurons,
+                "alternatives": alternatives,
+            },
+        )
+
+    def neurons(
+        self,
+        *,
+        sort: str = "norm_over_logit_var",
+        order: Literal["abs_desc", "desc", "asc"] = "desc",
+        offset: int = 0,
+        limit: int = 50,
+        layer: int | None = None,
+        k: int | None = None,
+        sweep: str | None = None,
+        label: Literal["entropy", "token-frequency", "prediction", "suppression", "partition"] | None = None,
+        neurons: str = "",
+        **bounds: float,
+    ) -> NeuronsView:
+        """Every MLP neuron by its weights: filtered, sorted, a page at a time, with labels and their conditions."""
+        return self._ask_get(
+            NeuronsView,
+            "neurons",
+            {
+                "sort": sort,
+                "order": order,
+                "offset": offset,
+                "limit": limit,
+                "layer": layer,
+                "k": k,
+                "sweep": sweep,
+                "label": label,
+                "neurons": neurons,
+                **bounds,
+            },
+        )
+
+    def spectrum(self, *, k: int | None = None, vocab_centred: bool = True) -> SpectrumView:
+        """Singular values of W_U, the knee and how steep it is, rho by layer, random controls."""
+        return self._ask_get(
+            SpectrumView,
+            "spectrum",
+            {
+                "k": k,
+                "vocab_centred": vocab_centred,
+            },
+        )
+
+    def nullspace(
+        self, *, k: int | None = None, vocab_centred: bool = True, layer: int | None = None
+    ) -> NullspaceShares:
+        """How much of what a layer's neurons, the heads and the embeddings write lies in the null space."""
+        return self._ask_get(
+            NullspaceShares,
+            "nullspace",
+            {
+                "k": k,
+                "vocab_centred": vocab_centred,
+                "layer": layer,
+            },
+        )
+
+    def walk(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        direction: int | None = None,
+        reach: float = 8.0,
+        vocab_centred: bool = True,
+    ) -> WalkView:
+        """A prompt's last residual stream moved along one singular vector of W_U: LN scale, entropy, log-
+        probabilities."""
+        return self._ask_prompt(
+            WalkView,
+            "walk",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "direction": direction,
+                "reach": reach,
+                "vocab_centred": vocab_centred,
+            },
+        )
+
+    def frequency(self) -> FrequencyView:
+        """Where the token counts come from, the neurons' alignment with them, softmax(b_U) against them."""
+        return self._ask_get(FrequencyView, "frequency", {})
+
+    def frequency_on(
+        self, prompt: str | list[int], *, prepend_bos: bool | None = None, neuron: str | None = None
+    ) -> FrequencyOnPrompt:
+        """KL(P_freq ‖ P) over a prompt, and the distribution with one neuron ablated where it stands out most."""
+        return self._ask_prompt(
+            FrequencyOnPrompt,
+            "frequency",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "neuron": neuron,
+            },
+        )
+
+    def reproduce(self) -> ReproduceView:
+        """Values that the literature publishes for this model beside what is found here; 404 where there are none."""
+        return self._ask_get(ReproduceView, "reproduce", {})
+
+    def neuron(self, neuron: str, *, k: int | None = None, sweep: str | None = None) -> NeuronView:
+        """One neuron: weights, cosines with every singular vector, direct logit effect, frequency, sweep evidence."""
+        return self._ask_get(
+            NeuronView,
+            f"neurons/{part(neuron)}",
+            {
+                "k": k,
+                "sweep": sweep,
+            },
+        )
+
+    def neuron_on(self, neuron: str, prompt: str | list[int], *, prepend_bos: bool | None = None) -> Live:
+        """One neuron on a prompt: its activation, its effect on entropy token by token, and its activation held
+        fixed."""
+        return self._ask_prompt(
+            Live,
+            f"neurons/{part(neuron)}",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+            },
+        )
+
+    def neuron_sample(self, neuron: str) -> Sample:
+        """Where in the model's sample text a neuron is most active, and where it changes entropy most."""
+        return self._ask_get(Sample, f"neurons/{part(neuron)}/sample", {})
+
+    def induction(
+        self,
+        *,
+        kind: Literal["natural", "random", "text"] = "natural",
+        text: str | None = None,
+        seed: int = 0,
+        rows: int = 16,
+        length: int | None = None,
+        copies: int = 2,
+        separator: str = "",
+        corrupt: int = 0,
+        corrupt_at: list[int] | tuple[()] = (),
+        neurons: list[str] | tuple[()] = (),
+        clip: list[str] | tuple[()] = (),
+        controls: int = 20,
+        limit: int = 50,
+    ) -> InductionView:
+        """Repeated text: curves by position, every last-layer neuron by its weighted difference, clipped ablation."""
+        return self._ask_post(
+            InductionView,
+            "induction",
+            {
+                "kind": kind,
+                "text": text,
+                "seed": seed,
+                "rows": rows,
+                "length": length,
+                "copies": copies,
+                "separator": separator,
+                "corrupt": corrupt,
+                "corrupt_at": corrupt_at,
+                "neurons": neurons,
+                "clip": clip,
+                "controls": controls,
+                "limit": limit,
+            },
+        )
+
+    def heads(
+        self, *, seed: int = 0, rows: int = 8, length: int | None = None, pattern: str | None = None
+    ) -> HeadsView:
+        """Induction scores of every attention head, and one head's pattern."""
+        return self._ask_post(
+            HeadsView,
+            "heads",
+            {
+                "seed": seed,
+                "rows": rows,
+                "length": length,
+                "pattern": pattern,
+            },
+        )
+
+    def attribution(
+        self,
+        neuron: str,
+        *,
+        kind: Literal["natural", "random", "text"] = "natural",
+        text: str | None = None,
+        seed: int = 0,
+        rows: int = 16,
+        length: int | None = None,
+        copies: int = 2,
+        separator: str = "",
+        corrupt: int = 0,
+        corrupt_at: list[int] | tuple[()] = (),
+    ) -> AttributionView:
+        """A last-layer neuron's pre-activation, split exactly over heads, MLPs and the embedding (norm scale
+        frozen)."""
+        return self._ask_post(
+            AttributionView,
+            "induction/attribution",
+            {
+                "neuron": neuron,
+                "kind": kind,
+                "text": text,
+                "seed": seed,
+                "rows": rows,
+                "length": length,
+                "copies": copies,
+                "separator": separator,
+                "corrupt": corrupt,
+                "corrupt_at": corrupt_at,
+            },
+        )
+
+    def head_ablation(
+        self,
+        heads: list[str],
+        neurons: list[str],
+        *,
+        kind: Literal["natural", "random", "text"] = "natural",
+        text: str | None = None,
+        seed: int = 0,
+        rows: int = 4,
+        length: int | None = None,
+        copies: int = 2,
+        separator: str = "",
+        corrupt: int = 0,
+        corrupt_at: list[int] | tuple[()] = (),
+        mode: Literal["bos", "mean", "zero"] = "bos",
+        random: int = 3,
+        queries: int = 32,
+    ) -> HeadAblationView:
+        """BOS, mean or zero ablation of heads, each query of the repeat by itself, against random heads."""
+        return self._ask_post(
+            HeadAblationView,
+            "induction/ablation",
+            {
+                "heads": heads,
+                "neurons": neurons,
+                "kind": kind,
+                "text": text,
+                "seed": seed,
+                "rows": rows,
+                "length": length,
+                "copies": copies,
+                "separator": separator,
+                "corrupt": corrupt,
+                "corrupt_at": corrupt_at,
+                "mode": mode,
+                "random": random,
+                "queries": queries,
+            },
+        )
+
+    def natural_repeats(
+        self, *, text: str | None = None, clip: list[str] | tuple[()] = (), passages: int = 64
+    ) -> NaturalView:
+        """6-grams that occur twice in the sample text, or in your own: both occurrences laid over each other."""
+        return self._ask_post(
+            NaturalView,
+            "induction/natural",
+            {
+                "text": text,
+                "clip": clip,
+                "passages": passages,
+            },
+        )
+
+    def check(self) -> CheckView:
+        """The identities that the numbers rest on, tried live on the resident weights."""
+        return self._ask_get(CheckView, "check", {})

@@ -1,0 +1,223 @@
+// The model writes: server-sent events become tokens in the strip; stop, continue, branch; one step looked at.
+(() => {
+  const FULL = 4;  // nats of the deepest shade, unless a token exceeds it
+  const $ = (id) => document.getElementById(id);
+  const form = () => $("write-form");
+  const SIGNS = { " ": "␣", "\n": "⏎\n", "\r": "␍", "\t": "⇥" };
+  const visible = (text) => [...text].map((c, i) => (c === " " && i === 0 ? " " : SIGNS[c] ?? (/[\p{C}]/u.test(c) ? `⟨${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩` : c))).join("");
+  const fmt = (v, digits = 3) => (v === null || v === undefined ? "–" : v.toFixed(digits).replace("-", "−"));
+  const make = (tag, more = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), more);
+    element.append(...children);
+    return element;
+  };
+
+  // A branch is a whole text: the prompt and every step of it, those it shares with its parent as well.
+  let branches = [];
+  let current = null;
+  let locked = null;
+  let abort = null;
+  let asked = {};  // the form as it was when the text began
+
+  const read = () => Object.fromEntries(["model", "text", "n", "temperature", "seed", "turned", "top_k", "top_p", "stop"].map((name) => [name, form().elements[name]?.value ?? ""]));
+
+  // --- the strip
+
+  const shade = () => {
+    const most = Math.max(FULL, ...current.steps.map((step) => step.entropy));
+    for (const element of $("write-strip").querySelectorAll("[data-step]")) element.style.setProperty("--w", `${(100 * current.steps[Number(element.dataset.step)].entropy / most).toFixed(1)}%`);
+  };
+  const cell = (step, i) => {
+    const element = make("button", { type: "button", className: "why-token", textContent: visible(step.piece) || "·" });
+    element.dataset.step = i;
+    if (step.instead) element.classList.add("write-branch");
+    element.setAttribute("aria-pressed", String(locked === i));
+    element.setAttribute("aria-label", `${step.text}, entropy ${fmt(step.entropy, 2)} nats`);
+    return element;
+  };
+  const draw = () => {
+    const strip = $("write-strip");
+    document.querySelector(".write-empty").hidden = true;
+    strip.replaceChildren(
+      ...current.prompt.map((token) => make("span", { className: "write-given", textContent: visible(token.text) })),
+      ...current.steps.map(cell),
+    );
+    shade();
+    say();
+    list();
+  };
+  const add = (step) => {
+    current.steps.push(step);
+    $("write-strip").append(cell(step, current.steps.length - 1));
+    shade();
+    say();
+  };
+
+  const ENDED = { length: "the length asked for", eos: "its end of text", stop: "the stop text", context: "a full context", stopped: "you" };
+  const say = () => {
+    const steps = current.steps;
+    const mean = steps.length ? steps.reduce((sum, step) => sum + step.entropy, 0) / steps.length : 0;
+    $("write-said").textContent = `${steps.length} tokens · mean entropy ${fmt(mean, 2)} nats${current.finish ? ` · ended by ${ENDED[current.finish]}` : ""}`;
+    $("write-stop").disabled = abort === null;
+    $("write-on").disabled = abort !== null || current.finish === "context" || !current.prompt.length;
+  };
+
+  // --- one step
+
+  const choice = (i, token, taken) => {
+    const row = make("div", { className: "write-choice" }, make(taken ? "b" : "span", { textContent: visible(token.text) || "·" }), make("span", { className: "n", textContent: `${fmt(100 * token.prob, 1)} %` }));
+    if (taken) row.append(make("span", { className: "soft", textContent: "written" }));
+    else {
+      const button = make("button", { type: "button", className: "link", textContent: "take it" });
+      button.addEventListener("click", () => branch(i, token));
+      row.append(button);
+    }
+    const bar = make("span", { className: "bar" });
+    bar.style.setProperty("--w", `${100 * token.prob}%`);
+    row.append(bar);
+    return row;
+  };
+  const look = (i) => {
+    const step = current?.steps[i], panel = $("write-step");
+    if (!step) { panel.replaceChildren(); return; }
+    const figures = [["probability", `${fmt(100 * step.prob, 2)} %, rank ${step.rank}`], ["entropy", `${fmt(step.entropy)} nats`], ["LN scale", fmt(step.ln_scale)], ["KL to unigram", step.kl_unigram === null ? "no counts" : `${fmt(step.kl_unigram)} nats`]];
+    const body = make("tbody", {}, ...figures.map(([name, value]) => make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", { className: "n", textContent: value }))));
+    const open = make("button", { type: "button", textContent: "Open on the prompt page" });
+    open.addEventListener("click", () => {
+      const target = $("write-open"), before = current.text ?? asked.text;
+      const values = { text: before + current.steps.map((each) => each.piece).join(""), model: asked.model, pos: String(step.position - 1), do: asked.turned };
+      for (const [name, value] of Object.entries(values)) target.elements[name].value = value;
+      target.submit();
+    });
+    panel.replaceChildren(
+      make("h3", {}, "Token ", make("bdi", { textContent: `“${visible(step.text)}”` })),
+      make("table", {}, body),
+      make("h3", { textContent: "It chose among" }),
+      ...(step.top.some((token) => token.id === step.id) ? step.top : [step, ...step.top]).map((token) => choice(i, token, token.id === step.id)),
+    );
+    if (step.neurons.length) {
+      const rows = step.neurons.map((one) => make("tr", {}, make("th", { scope: "row" }, make("a", { className: "neuron", textContent: one.neuron, href: `${$("written").dataset.neurons}${encodeURIComponent(asked.model)}/n/${one.neuron}` })), ...[one.activation, one.d_entropy.total, one.d_entropy.direct, one.d_entropy.ln_mediated].map((v) => make("td", { className: "n", textContent: fmt(v) }))));
+      const head = make("tr", {}, ...["neuron", "activation", "ΔH ablated", "logits", "LN scale"].map((name, at) => make("th", { scope: "col", className: at ? "n" : "", textContent: name })));
+      panel.append(make("h3", { textContent: "Neurons that set its entropy" }), make("div", { className: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))));
+    }
+    else panel.append(make("p", { className: "soft", textContent: "The neurons are named once the reference means of this model are there." }));
+    panel.append(make("p", {}, open));
+  };
+  const lock = (i) => {
+    locked = i;
+    for (const element of $("write-strip").querySelectorAll("[data-step]")) element.setAttribute("aria-pressed", String(Number(element.dataset.step) === i));
+    look(i);
+  };
+
+  // --- branches
+
+  const list = () => {
+    const place = $("write-branches");
+    place.hidden = branches.length < 2;
+    place.querySelector("ol").replaceChildren(...branches.map((one) => {
+      const label = one.parent === null ? "the first text" : `“${visible(one.steps[one.at].text)}” instead of “${visible(branches[one.parent].steps[one.at].text)}” at token ${one.steps[one.at].position}`;
+      const button = make("button", { type: "button", className: "link", textContent: `${"↳ ".repeat(one.depth)}${label}` });
+      button.addEventListener("click", () => { if (abort) return; current = one; locked = null; draw(); lock(one.at); });
+      const item = make("li", {}, button);
+      if (one === current) item.setAttribute("aria-current", "true");
+      return item;
+    }));
+  };
+  const ids = (one) => [...one.prompt, ...one.steps].map((token) => token.id).join(",");
+  const branch = (i, token) => {
+    if (abort || !current.prompt.length) return;
+    const parent = current, old = parent.steps[i];
+    const step = { ...old, id: token.id, text: token.text, piece: token.text, prob: token.prob, rank: old.top.findIndex((one) => one.id === token.id), instead: old.text, activations: {} };
+    current = { parent: branches.indexOf(parent), depth: parent.depth + 1, at: i, prompt: parent.prompt, text: parent.text, steps: [...parent.steps.slice(0, i), step], finish: null };
+    branches.push(current);
+    draw();
+    lock(i);
+    write(ids(current));
+  };
+
+  // --- writing
+
+  const refuse = (error) => {
+    const strong = make("strong", { textContent: error.message });
+    const box = make("div", { className: "error" }, make("p", {}, strong), ...(error.hint ? [make("p", { textContent: error.hint })] : []));
+    box.setAttribute("role", "alert");
+    $("write-refused").replaceChildren(box);
+  };
+  const take = (one, data) => {
+    const view = JSON.parse(data);
+    if (one !== current) return;
+    if (!one.prompt.length) { one.prompt = view.prompt; draw(); }
+    if (view.finish_reason) { one.finish = view.finish_reason; return; }
+    view.tokens.forEach(add);
+  };
+  const write = async (given) => {
+    const one = current, mine = new AbortController();
+    abort = mine;
+    one.finish = null;
+    $("write-refused").replaceChildren();
+    say();
+    try {
+      const answer = await fetch(form().action, { method: "POST", body: new URLSearchParams({ ...asked, ids: given }), headers: { Accept: "text/event-stream, application/json" }, signal: mine.signal });
+      if (!answer.ok) throw (await answer.json()).error;
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        const events = (rest + value).split("\n\n");
+        rest = events.pop();
+        for (const event of events) {
+          const data = event.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6)).join("\n");
+          if (event.startsWith("event: error")) throw JSON.parse(data).error;
+          if (data) take(one, data);
+        }
+      }
+      if (!one.finish) one.finish = "stopped";
+    } catch (error) {
+      if (error.name !== "AbortError") refuse(error);
+      else one.finish = "stopped";
+    } finally {
+      if (abort === mine) abort = null;
+      if (one === current) { say(); list(); }
+    }
+  };
+
+  document.addEventListener("submit", (event) => {
+    if (event.target !== form() || event.submitter?.dataset.native !== undefined) return;
+    event.preventDefault();
+    abort?.abort();
+    asked = read();
+    current = { parent: null, depth: 0, at: 0, prompt: [], text: asked.text, steps: [], finish: null };
+    branches = [current];
+    locked = null;
+    $("write-step").replaceChildren();
+    draw();
+    write("");
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.id === "write-stop") abort?.abort();
+    if (event.target.id === "write-on" && current) write(ids(current));
+    const token = event.target.closest?.("#write-strip [data-step]");
+    if (token) lock(Number(token.dataset.step));
+  });
+  const over = (event) => { const token = event.target.closest?.("#write-strip [data-step]"); if (token) look(Number(token.dataset.step)); };
+  document.addEventListener("pointerover", over);
+  document.addEventListener("focusin", over);
+  document.addEventListener("pointerout", (event) => { if (event.target.closest?.("#write-strip [data-step]") && locked !== null) look(locked); });
+  document.addEventListener("keydown", (event) => {
+    const token = event.target.closest?.("#write-strip [data-step]");
+    if (token && event.key === "ArrowRight") token.nextElementSibling?.focus();
+    if (token && event.key === "ArrowLeft") token.previousElementSibling?.focus?.();
+  });
+  window.addEventListener("pagehide", () => abort?.abort());
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const data = $("write-data");
+    if (!data) return;
+    const view = JSON.parse(data.textContent);
+    asked = read();
+    current = { parent: null, depth: 0, at: 0, prompt: view.prompt, text: asked.text, steps: view.tokens, finish: view.finish_reason };
+    branches = [current];
+    draw();
+  });
+})();

@@ -1,0 +1,144 @@
+"""What the model writes, and what is told of each token, are those of a trace of the finished text."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from analysis.effects import Engine, effects
+from analysis.generate import Neurons, Sampling, Step, generate
+from analysis.model import Model
+from analysis.trace import trace
+from analysis.types import HeadId, HeadIntervention, InputError, Intervention, NeuronId, Span
+from tests import tiny
+from tests.tolerance import of_sum
+
+ALL = (*tiny.ARCHITECTURES, *tiny.POST_NORM)
+PROMPT = tiny.token_ids(6)
+LAST, EARLY = NeuronId(1, 3), NeuronId(0, 5)
+TURNED = [Intervention(LAST, "scale", 4.0), Intervention(EARLY, "value", 2.0)]
+
+
+def written(model: Model, n: int = 8, **options: object) -> list[Step]:
+    return list(generate(model, PROMPT, max_new_tokens=n, **options))
+
+
+def ids(steps: list[Step]) -> list[int]:
+    return [step.token_id for step in steps]
+
+
+def agree(model: Model, steps: list[Step], again: object, tolerance: float) -> None:
+    """Teacher-forced: the numbers of a trace of prompt and text, one position earlier."""
+    metrics = again.metrics
+    for step in steps:
+        at = step.position - 1
+        assert step.entropy == pytest.approx(float(metrics.entropy[at]), abs=tolerance)
+        assert step.ln_scale == pytest.approx(float(metrics.ln_scale[at]), abs=tolerance)
+        assert -step.log_prob == pytest.approx(float(metrics.loss[at]), abs=tolerance)
+        assert step.rank == int(metrics.rank[at])
+
+
+def tolerance(name: str) -> float:
+    """The cache changes the order of the sums, and a norm behind an MLP works in float32."""
+    return of_sum(tiny.D_MODEL * tiny.D_MLP, torch.float32 if name in tiny.POST_NORM else torch.float64, 10)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_it_writes_what_transformers_writes_and_tells_what_a_trace_tells(name, tiny_model):
+    model = tiny_model(name)
+    steps = written(model)
+    assert PROMPT + ids(steps) == model.generate(PROMPT, 8)
+    assert [step.position for step in steps] == list(range(6, 14))
+    agree(model, steps, trace(model, [*PROMPT, *ids(steps)]), tolerance(name))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "neox", "llama", "gemma2"])
+def test_turned_neurons_write_what_a_trace_with_them_turned_tells(name, tiny_model):
+    model = tiny_model(name)
+    steps = written(model, interventions=TURNED)
+    again = trace(model, [*PROMPT, *ids(steps)], interventions=TURNED)
+    agree(model, steps, again, tolerance(name))
+    same = written(model, interventions=[Intervention(LAST, "scale", 1.0)])
+    assert ids(same) == ids(written(model)), "turned to 1 it is the undisturbed text, token for token"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("mode", ["bos", "zero"])
+def test_heads_are_taken_out_while_it_writes(name, mode, tiny_model):
+    model = tiny_model(name)
+    out = [HeadIntervention(HeadId(0, 1), mode, None)]
+    steps = written(model, 5, interventions=out)
+    agree(model, steps, trace(model, [*PROMPT, *ids(steps)], interventions=out), tolerance(name))
+
+
+@pytest.mark.parametrize(("where", "positions"), [("prompt", Span(0, 6)), ("new", Span(6, 11))])
+def test_where_it_holds(where, positions, tiny_model):
+    model = tiny_model("gpt2")
+    steps = written(model, 5, interventions=TURNED, apply_to=where)
+    placed = [Intervention(item.neuron, item.mode, item.value, positions=positions) for item in TURNED]
+    text = [*PROMPT, *ids(steps)]
+    agree(model, steps, trace(model, text, interventions=placed), tolerance("gpt2"))
+
+
+def test_one_position_of_what_is_yet_to_be_written(tiny_model):
+    model = tiny_model("gpt2")
+    one = [Intervention(EARLY, "value", 3.0, positions=(8,))]
+    steps = written(model, 5, interventions=one)
+    agree(model, steps, trace(model, [*PROMPT, *ids(steps)], interventions=one), tolerance("gpt2"))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma2"])
+def test_each_step_has_the_effects_of_its_position(name, tiny_model):
+    model = tiny_model(name)
+    engine, baseline = Engine.build(model.readout, backend="eager"), torch.zeros(model.d_mlp, dtype=torch.float64)
+    steps = written(model, 3, neurons=Neurons(engine, baseline, 5), watched=[EARLY])
+    text = [*PROMPT, *ids(steps)]
+    again = trace(model, text, neurons=[EARLY])
+    for step in steps:
+        at = step.position - 1
+        table = effects(engine, again.last, text, at, baseline=baseline)
+        assert step.effects is not None
+        first = table.d_entropy.total.abs().topk(5).indices
+        assert step.effects.neurons.tolist() == table.neurons[first].tolist()
+        torch.testing.assert_close(
+            step.effects.d_entropy.total, table.d_entropy.total[first], atol=tolerance(name), rtol=0, check_dtype=False
+        )
+        assert step.activations[EARLY] == pytest.approx(float(again.activations[EARLY][at]), abs=tolerance(name))
+
+
+def test_one_seed_is_one_text_and_another_one_another(tiny_model):
+    model = tiny_model("gpt2")
+    one = ids(written(model, 12, sampling=Sampling(1.0, seed=3)))
+    assert one == ids(written(model, 12, sampling=Sampling(1.0, seed=3)))
+    assert one != ids(written(model, 12, sampling=Sampling(1.0, seed=4)))
+
+
+def test_what_sampling_leaves_out_is_never_written(tiny_model):
+    model = tiny_model("gpt2")
+    for step in written(model, 12, sampling=Sampling(2.0, top_k=3, seed=1)):
+        assert step.rank < 3
+    for step in written(model, 12, sampling=Sampling(1.0, top_p=0.01, seed=1)):
+        assert step.rank == 0, "the most probable alone reaches this share"
+    assert ids(written(model, sampling=Sampling(3.0, top_k=1))) == ids(written(model))
+
+
+def test_it_ends_with_the_context_and_writes_nothing_where_none_is_left(tiny_model):
+    model = tiny_model("gpt2")
+    assert len(written(model, 10**6)) == model.n_ctx - len(PROMPT)
+    assert written(model, 0) == []
+
+
+def test_between_two_tokens_nothing_is_left_in_the_model(tiny_model):
+    """Others use it meanwhile: a run beside is the clean one."""
+    model = tiny_model("gpt2")
+    clean = trace(model, PROMPT).metrics.entropy
+    writing = generate(model, PROMPT, max_new_tokens=4, interventions=TURNED)
+    next(writing)
+    torch.testing.assert_close(trace(model, PROMPT).metrics.entropy, clean, atol=0, rtol=0)
+    writing.close()
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}])
+def test_sampling_that_cannot_be_is_refused(wrong):
+    with pytest.raises(InputError):
+        Sampling(**wrong)

@@ -1,0 +1,78 @@
+"""The first five minutes: the story moves, the answer is above the fold, a prompt travels, nothing leaves a window."""
+
+from collections.abc import Callable
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+from playwright.sync_api import Page, expect  # noqa: E402
+
+pytestmark = pytest.mark.browser
+
+Open = Callable[..., Page]
+
+
+def turn(page: Page, step: str, to: int) -> str:
+    """What the step says once its slider stands there."""
+    page.locator(f'[data-step="{step}"]').evaluate(
+        "(input, to) => { input.value = to; input.dispatchEvent(new Event('input', { bubbles: true })); }", to
+    )
+    return page.locator(f'[data-reads="{step}"]').inner_text()
+
+
+@pytest.mark.parametrize(("width", "height", "scheme"), [(1400, 900, "light"), (390, 844, "dark")])
+def test_the_steps_move_what_they_say(open_page: Open, width: int, height: int, scheme: str) -> None:
+    page = open_page("/tour", viewport={"width": width, "height": height}, color_scheme=scheme)
+    for step in ("scaled", "held", "unread", "entropy", "frequency"):
+        assert turn(page, step, 0) != turn(page, step, 9), step
+    unread = page.locator('[data-bar="null"] + b')
+    read = page.locator('[data-bar="read"] + b')
+    turn(page, "unread", 20)
+    assert float(unread.inner_text()) < 0.01 < float(read.inner_text())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_answer_stands_above_the_fold(open_page: Open) -> None:
+    page = open_page("/", viewport={"width": 1400, "height": 900})
+    expect(page.locator("#says")).to_contain_text("holds it up by")
+    row = page.locator("#neurons tbody tr").first.bounding_box()
+    assert row is not None
+    assert row["y"] + row["height"] <= 900
+    cells = page.locator("#neurons tbody tr").first.locator("td, th").all_inner_texts()
+    assert cells[2] == "entropy"
+    assert 0 < float(cells[3]) < 1
+
+
+def test_a_prompt_travels(open_page: Open) -> None:
+    page = open_page("/")
+    text = "A river of bread and seven green windows"
+    page.fill("#text", text)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#strip")).to_contain_text("windows")
+    page.locator("#neurons tbody tr[data-neuron]").first.get_by_role("button", name="Ablate").click()
+    expect(page.locator("#state .chip:not(.watch)")).to_have_count(1)
+    for path in ("/why", "/nullspace", "/models"):
+        page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/")[2] + path)
+        expect(page.locator("#state")).to_contain_text("A river of bread")
+        expect(page.locator("#state .chip:not(.watch)")).to_have_count(1)
+        assert "river" not in page.url
+    page.get_by_role("button", name="Remove").click()
+    expect(page.locator("#state .chip:not(.watch)")).to_have_count(0)
+    assert page.url.endswith("/models")
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_no_definition_leaves_the_window(open_page: Open, width: int) -> None:
+    page = open_page("/nullspace", viewport={"width": width, "height": 844})
+    marks = page.locator("details.define > summary")
+    assert marks.count() >= 3
+    for i in range(marks.count()):
+        marks.nth(i).scroll_into_view_if_needed()
+        marks.nth(i).click()
+        box = page.locator("details.define[open] .pop").bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 844
+        page.keyboard.press("Escape")
