@@ -19,6 +19,8 @@ from app.induction import view as views
 
 MOST_POINTS = 1500
 """Points of the loss scatter; more would only hide each other."""
+ROUNDING = 1e-6
+"""Parts smaller than this share of the largest one are rounding of float32 sums."""
 
 
 def curve_view(found: Curve) -> views.CurveView:
@@ -162,7 +164,9 @@ def head_rows(found: HeadScores) -> list[views.HeadRow]:
 def part_rows(found: Attribution, repeated: Repeated) -> list[views.PartRow]:
     by_position = found.parts.double().mean(1)
     first, second = (by_position[:, repeated.averaged(index)].mean(1) for index in (0, 1))
-    order = (second - first).abs().argsort(descending=True, stable=True).tolist()
+    size = (second - first).abs()
+    # Components that the model lacks (biases of attention) are zero but for rounding, which is no order.
+    order = (size / size.max().clamp_min(ROUNDING)).div(ROUNDING).round().argsort(descending=True, stable=True).tolist()
     return [
         views.PartRow(
             component=found.names[index],

@@ -77,8 +77,10 @@ def _unread(resident: Resident, here: AtlasContext, trace: tracing.Trace) -> Unr
     # The direction that it reads least, but for the one that centring takes away from the stream.
     least = spectrum.d_model - 1 - (spectrum.trivial and spectrum.k > 1)
 
+    towards = readout.centre(x).double().cpu()
+
     def along(index: int) -> WalkSeries:
-        walk = story.walk(readout, x, spectrum.U[:, index], float(spectrum.S[index]), amounts)
+        walk = story.walk(readout, x, spectrum.direction(index, towards), float(spectrum.S[index]), amounts)
         return WalkSeries(
             singular_value=walk.singular_value, ln_scale=walk.ln_scale.tolist(), change=walk.change.tolist()
         )

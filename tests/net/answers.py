@@ -16,7 +16,7 @@ ASIDE = frozenset(
 )
 # Rounding itself: only that it is small is an answer.
 SMALL = frozenset({"error", "remainder", "residual"})
-NUMBER = re.compile(r"[-−]?(?:\d+\.\d+(?:e[-+]?\d+)?|\d+e[-+]?\d+)")
+NUMBER = re.compile(r"[-+−]?(?:\d+\.\d+(?:e[-+]?\d+)?|\d+e[-+]?\d+)")
 
 
 def comparable(answer: Any, name: str = "") -> Any:
@@ -77,13 +77,24 @@ def _close(then: float, now: float, tolerance: float = TOLERANCE) -> bool:
 
 
 def _same_text(then: str, now: str) -> bool:
-    """The same words; decimal numbers in them may part by what was printed of them (five digits)."""
+    """The same words; decimal numbers in them may part by what was printed of them (five digits). How wide a column
+    is follows from its digits, so spaces count as one; the sign of what is rounding follows from the processor."""
+    words = then.split(), now.split()
+    return len(words[0]) == len(words[1]) and all(map(_same_word, *words))
+
+
+def _same_word(then: str, now: str) -> bool:
     if then == now:
         return True
     if NUMBER.sub("#", then) != NUMBER.sub("#", now):
-        return False
+        return {then, now} & {"0", "-0"} != set() and all(_is_small(word) for word in (then, now))
     pairs = zip(NUMBER.findall(then), NUMBER.findall(now), strict=True)
     return all(_close(_value(a), _value(b), 2e-4) for a, b in pairs)
+
+
+def _is_small(word: str) -> bool:
+    """Zero, or a decimal number that is nothing but rounding."""
+    return word in ("0", "-0") or (NUMBER.fullmatch(word) is not None and _close(_value(word), 0.0))
 
 
 def _value(text: str) -> float:

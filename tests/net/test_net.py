@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from app.cli import main
+from app.prompt import story
 from tests.net import questions, recording
 from tests.net.answers import comparable, differences
 
@@ -24,6 +26,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_every_answer_is_what_was_recorded(address: str) -> None:
     assert recording.report(recording.read(), recording.recorded(address)) == []
+
+
+def test_the_shipped_story_is_what_is_computed(address: str) -> None:
+    shipped, now = json.loads(story.FILE.read_bytes()), httpx.get(f"{address}/api/v1/models/demo/story", timeout=600)
+    assert shipped["provenance"]["weights_sha256"] == now.json()["provenance"]["weights_sha256"]
+    assert differences({**shipped, "provenance": None}, {**now.json(), "provenance": None}) == []
 
 
 def test_every_path_of_the_api_is_asked_or_left_out_for_a_reason(address: str) -> None:
@@ -62,3 +70,8 @@ def test_the_net_would_catch_a_change() -> None:
         assert len(differences(then, comparable(other))) >= 1
     assert differences("H 0.25001 nats", "H 0.25002 nats") == []
     assert differences("H 0.25 nats", "H 0.26 nats") != []
+    assert differences(" 3.1  0.02 of +1.2e-09", " 3.1     0.019999 of -7e-10") == []
+    assert differences("3.1 falls by 0.02", "3.1 rises by 0.02") != []
+    assert differences("3.1 falls by 0", "3.1 falls by -4.7e-07") == []
+    assert differences("3.1 falls by 0", "3.1 falls by 0.1") != []
+    assert differences("rank 10000", "rank 10001") != []
