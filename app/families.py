@@ -23,6 +23,5 @@ FAMILIES: tuple[str, ...] = (
     "app.atlas.routes_nullspace",
     "app.atlas.routes_frequency",
     "app.compare.routes",
-    "app.induction.api",
     "app.induction.routes",
 )

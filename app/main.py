@@ -16,6 +16,7 @@ from analysis.types import NullscopeError
 from app.core import pages, refusals
 from app.core.access.gate import Gate
 from app.core.access.roles import Doors
+from app.core.answer_jobs import AnswerJobs
 from app.core.at_hand import Desks
 from app.core.doors.api import router_of
 from app.core.expiry import every_hour
@@ -32,7 +33,6 @@ from app.core.store.keeping import Keeper
 from app.core.to_view import versions
 from app.core.view import ERRORS
 from app.families import FAMILIES
-from app.induction.jobs import HeadJobs
 from app.prompt.examples import at_first
 from app.registry import EXAMPLES, OTHERS, QUESTIONS
 from app.sweep import permalink
@@ -52,7 +52,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         tidying = None
         if app.state.settings.run_jobs:
             jobs.start()
-            tidying = asyncio.ensure_future(every_hour(app.state.sweeps.expire, app.state.keeper.expire))
+            tidying = asyncio.ensure_future(
+                every_hour(app.state.sweeps.expire, app.state.keeper.expire, app.state.answer_jobs.expire)
+            )
         try:
             yield
         finally:
@@ -102,7 +104,7 @@ def create_app(
     app.state.jobs = Jobs(app.state.database, per_person=settings.queue_per_person, relieve=app.state.host.relieve)
     app.state.sweeps = Sweeps(settings, app.state.host, app.state.jobs)
     app.state.sweeps.on_finished = partial(permalink.sweep_finished, app.state.sweeps, app.state.database)
-    app.state.head_jobs = HeadJobs(settings, app.state.host, app.state.jobs)
+    app.state.answer_jobs = AnswerJobs(settings, app.state.host, app.state.jobs, QUESTIONS.values())
     for kind in (NullscopeError, RequestValidationError, ValidationError, HTTPException, OSError, Exception):
         app.add_exception_handler(kind, refusals.handle_error)
     for router in routers:

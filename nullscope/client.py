@@ -24,7 +24,6 @@ from app.core import view as core
 from app.core.jobs_view import JobView
 from app.core.notes_view import NotesView, NoteView
 from app.generate.view import GenerateView
-from app.induction import view as induction_views
 from app.lab import jobs_view as job_views
 from app.lab import view as note_views
 from app.sweep import view as sweep_views
@@ -106,21 +105,6 @@ class Client(Questions):
     def compare(self, **query: Any) -> SidesView:
         """Two models or checkpoints (`a="demo", b="demo@1998848"`); training=True: and the way there."""
         return self._get(SidesView, "/compare", query)
-
-    def start_head_ablation(
-        self, heads: list[str], neurons: list[str], **options: Any
-    ) -> induction_views.AblationJobView:
-        """The same as a job; `follow` it, then ask for `head_ablation_job`."""
-        body = {"heads": heads, "neurons": neurons, **options}
-        return self._post(induction_views.AblationJobView, f"{self.path}/induction/ablation/jobs", body)
-
-    def head_ablation_job(self, name: str) -> induction_views.AblationJobView:
-        return self._get(induction_views.AblationJobView, f"{self.path}/induction/ablation/jobs/{part(name)}")
-
-    def cancel_head_ablation(self, name: str) -> induction_views.AblationJobView:
-        return self._post(
-            induction_views.AblationJobView, f"{self.path}/induction/ablation/jobs/{part(name)}/cancel", {}
-        )
 
     # sweeps and other long work
 

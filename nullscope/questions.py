@@ -11,6 +11,7 @@ from app.atlas.view import (
     SpectrumView,
     WalkView,
 )
+from app.core.jobs_view import AnswerJob
 from app.core.view import EffectsView, TokensView, TraceView
 from app.effects.view import DoseView, HeatmapView, JointView, LedgerView, LensView
 from app.generate.view import GenerateView
@@ -605,6 +606,54 @@ class Questions(Wire):
                 "queries": queries,
             },
         )
+
+    def start_head_ablation(
+        self,
+        heads: list[str],
+        neurons: list[str],
+        *,
+        kind: Literal["natural", "random", "text"] = "natural",
+        text: str | None = None,
+        seed: int = 0,
+        rows: int = 4,
+        length: int | None = None,
+        copies: int = 2,
+        separator: str = "",
+        corrupt: int = 0,
+        corrupt_at: list[int] | tuple[()] = (),
+        mode: Literal["bos", "mean", "zero"] = "bos",
+        random: int = 3,
+        queries: int = 32,
+    ) -> AnswerJob[HeadAblationView]:
+        """As a job: `follow` it, then ask for `head_ablation_job`."""
+        return self._ask_post(
+            AnswerJob[HeadAblationView],
+            "induction/ablation/jobs",
+            {
+                "heads": heads,
+                "neurons": neurons,
+                "kind": kind,
+                "text": text,
+                "seed": seed,
+                "rows": rows,
+                "length": length,
+                "copies": copies,
+                "separator": separator,
+                "corrupt": corrupt,
+                "corrupt_at": corrupt_at,
+                "mode": mode,
+                "random": random,
+                "queries": queries,
+            },
+        )
+
+    def head_ablation_job(self, name: str) -> AnswerJob[HeadAblationView]:
+        """How far it is, and its result once it has finished."""
+        return self._get(AnswerJob[HeadAblationView], f"{self.path}/induction/ablation/jobs/{part(name)}")
+
+    def cancel_head_ablation(self, name: str) -> AnswerJob[HeadAblationView]:
+        """Stop it after the step that it is at."""
+        return self._post(AnswerJob[HeadAblationView], f"{self.path}/induction/ablation/jobs/{part(name)}/cancel", {})
 
     def natural_repeats(
         self, *, text: str | None = None, clip: list[str] | tuple[()] = (), passages: int = 64

@@ -18,9 +18,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.induction.sequences import Repeated
-from analysis.induction.steps import Steps, batches
+from analysis.induction.steps import batches
 from analysis.metrics import wide
 from analysis.model import Model
+from analysis.progress import Steps
 from analysis.types import InputError, NeuronId, UnsupportedModelError
 
 

@@ -21,8 +21,8 @@ from analysis.induction.curves import Curve, curve
 from analysis.induction.differences import Differences, differences
 from analysis.induction.measure import Measured, RowMetrics, row_metrics
 from analysis.induction.sequences import Repeated
-from analysis.induction.steps import Progress, Steps
 from analysis.model import Model
+from analysis.progress import Progress, Steps
 from analysis.readout import Readout
 from analysis.types import InputError, Intervention, NeuronId
 

@@ -15,9 +15,10 @@ from torch import Tensor
 from analysis import metrics
 from analysis.attention import HeadMeans, head_hooks, mean_outputs
 from analysis.induction.measure import Measured
-from analysis.induction.steps import Progress, Steps, batches, rows_per_batch, seeded
+from analysis.induction.steps import batches, rows_per_batch, seeded
 from analysis.metrics import wide
 from analysis.model import Model
+from analysis.progress import Progress, Steps
 from analysis.types import HeadId, HeadIntervention, HeadMode, InputError, NeuronId
 
 

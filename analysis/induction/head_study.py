@@ -12,8 +12,9 @@ from torch import Tensor
 from analysis.attention import check_head
 from analysis.induction.head_ablation import Local, ablated_at, clean_at, head_means, random_heads
 from analysis.induction.measure import Measured
-from analysis.induction.steps import Steps, part_of
+from analysis.induction.steps import part_of
 from analysis.model import Model
+from analysis.progress import Steps
 from analysis.types import HeadId, HeadMode, InputError, NeuronId
 
 Role = Literal["one", "all", "random_one", "random_all"]

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from analysis.attention import check_head
 from analysis.induction.sequences import SCORE_LENGTH, Repeated, longest_unit, random_units, repeat
-from analysis.induction.steps import Steps, batches
+from analysis.induction.steps import batches
 from analysis.metrics import wide
 from analysis.model import Model
+from analysis.progress import Steps
 from analysis.types import HeadId, InputError
 
 INDUCTION_THRESHOLD = 0.7

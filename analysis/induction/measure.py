@@ -11,9 +11,10 @@ from torch import Tensor
 
 from analysis import metrics
 from analysis.frequency import Unigram
-from analysis.induction.steps import Steps, batches
+from analysis.induction.steps import batches
 from analysis.metrics import wide
 from analysis.model import Hook, Model
+from analysis.progress import Steps
 from analysis.readout import Readout
 from analysis.types import NeuronId
 

@@ -21,8 +21,8 @@ from analysis.induction.clipped import clip_rule, moved_resid
 from analysis.induction.curves import Curve, curve, metric_curves
 from analysis.induction.differences import Differences, weighted
 from analysis.induction.measure import Measured, RowMetrics, measure, row_metrics
-from analysis.induction.steps import Steps
 from analysis.model import Model
+from analysis.progress import Steps
 from analysis.types import InputError, Intervention, NeuronId
 
 GRAM = 6

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from analysis.model import Model
+from analysis.progress import Progress, Steps
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """``done`` of ``total`` batches of one stage."""
-
-    stage: str
-    done: int
-    total: int
-
-
-Steps = Generator[Progress, None, T]
 
 STEP_FLOPS = 2e10
 """Floating-point operations of one batch: about 0.3 s on one core, so that other requests find a gap."""

@@ -10,7 +10,7 @@ from app.core import offloop
 
 log = logging.getLogger(__name__)
 Rule = Callable[[float], object]  # (now, in seconds since 1970): removes what is too old
-HOUR = 3600.0
+HOUR, DAY = 3600.0, 86_400.0  # seconds
 
 
 def tidy(rules: tuple[Rule, ...], now: float) -> None:

@@ -1,12 +1,27 @@
 """A durable piece of work as everybody sees it."""
 
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from pydantic import Field
 
 from app.core.view import View
 
+V = TypeVar("V", bound=View)
 State = Literal["queued", "running", "cancelling", "cancelled", "failed", "finished"]
+
+
+class AnswerJob(View, Generic[V]):
+    """A question's answer as a durable job. state: queued, running, cancelling, finished, failed or cancelled."""
+
+    id: str
+    model: str
+    state: str
+    stage: str | None
+    progress: float | None = Field(description="0 to 1.")
+    eta: float | None = Field(description="Seconds left.")
+    queue: int | None = Field(description="Jobs that run before this one.")
+    message: str | None
+    result: V | None
 
 
 class JobView(View):

@@ -49,7 +49,8 @@ class Question(Priced):
     /api/v1/models/{key}/; None: only pages ask it. cost: what it takes from a person's bucket beside the price of the
     request, or a function of the request. role: the least that may have it computed: `view` for what follows from the
     weights or is stored, `run` for all that runs the model. kept: whether answers have a permalink. atlas: whether the
-    context has `on`; "wished": it may be None. loose: keys of the answer, wherever they stand, that follow from more
+    context has `on`; "wished": it may be None. job: whether it can be a durable job (`app.core.answer_jobs`), without
+    an atlas. loose: keys of the answer, wherever they stand, that follow from more
     than the request, so that another value there is no difference. lines: the answer as it comes, an iterator of
     views, for a reader of NDJSON or events. charts: by name, from the view. opens: the page that a
     stored answer opens as, `(request, caller, saved)`. every_row: token ids of all rows, `(resident, request, first)`,
@@ -68,6 +69,7 @@ class Question(Priced):
     cost: Cost = 0.0
     role: Role = "run"
     permalink: bool = False
+    job: bool = False
     steps: bool = False
     atlas: Literal["no", "needed", "wished"] = "no"
     loose: frozenset[str] = field(default_factory=frozenset)

@@ -15,7 +15,7 @@ from analysis.induction.attribution import attribute
 from analysis.induction.differences import Differences, differences
 from analysis.induction.measure import measure
 from analysis.induction.sequences import Repeated
-from analysis.induction.steps import Progress, Steps
+from analysis.progress import Progress, Steps
 from analysis.types import HeadId, NeuronId, NotReadyError
 from app.core import limits, weights_rows
 from app.core import to_view as core_to_view

@@ -6,8 +6,9 @@ from typing import Any
 from pydantic import Field
 
 from app.core.example_files import ExampleRef
+from app.core.jobs_view import AnswerJob
 from app.core.view import ErrorBody, View
-from app.induction.view import AblationJobView
+from app.induction.view import HeadAblationView
 
 
 class SavedView(View):
@@ -24,7 +25,7 @@ class LabView(View):
     state: dict[str, Any]
     models: tuple[str, ...] = ()
     found: Any = None
-    job: AblationJobView | None = None
+    job: AnswerJob[HeadAblationView] | None = None
     problem: ErrorBody | None = None
     code: str | None = None
     saved: SavedView | None = None

@@ -59,6 +59,7 @@ HEAD_ABLATION = Question(
     steps=True,
     cost=10,
     permalink=True,
+    job=True,
     charts={
         "groups": Later("app.induction.charts_panels:groups"),
         "queries": Later("app.induction.charts_panels:queries"),

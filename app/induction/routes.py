@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
@@ -11,10 +12,12 @@ from pydantic import BaseModel
 from analysis.types import InputError, NotFoundError, NullscopeError
 from app.core import at_hand, offloop, pages
 from app.core.access.roles import asks
+from app.core.answer_jobs import AnswerJobsDep
 from app.core.answering import router as routes
 from app.core.caller import Caller, CallerDep
 from app.core.errors import failure_of
 from app.core.example_files import ExampleRef
+from app.core.jobs_view import AnswerJob
 from app.core.owned_jobs import JobsDep, owned
 from app.core.permalink_view import PermalinkView
 from app.core.question import Question
@@ -23,12 +26,11 @@ from app.core.view import ErrorBody
 from app.induction import charts as figures
 from app.induction import charts_panels as panels
 from app.induction import example
-from app.induction.api import HeadJobsDep
 from app.induction.page_view import LabView, SavedView
 from app.induction.questions import ATTRIBUTION, HEAD_ABLATION, HEADS, INDUCTION, NATURAL_REPEATS
 from app.induction.request import InductionRequest
 from app.induction.state import ROWS, InductionState
-from app.induction.view import AblationJobView, InductionView
+from app.induction.view import HeadAblationView, InductionView
 
 router = routes(include_in_schema=False)
 
@@ -104,21 +106,21 @@ PANELS = {
 
 
 @router.get("/induction/jobs/{job_id}")
-async def job(request: Request, job_id: str, jobs: HeadJobsDep) -> Response:
+async def job(request: Request, job_id: str, jobs: AnswerJobsDep) -> Response:
     """Heads taken out as a job: progress while it runs, then the result."""
-    view = await offloop.read(jobs.view, job_id)
-    return _job_page(request, view, await offloop.read(jobs.page_state, job_id))
+    view = await offloop.read(jobs.view, HEAD_ABLATION, job_id)
+    return _job_page(request, view, await offloop.read(jobs.page_state, HEAD_ABLATION, job_id))
 
 
 @router.post("/induction/jobs/{job_id}/cancel")
-async def cancel(request: Request, job_id: str, caller: CallerDep, jobs: HeadJobsDep, every: JobsDep) -> Response:
+async def cancel(request: Request, job_id: str, caller: CallerDep, jobs: AnswerJobsDep, every: JobsDep) -> Response:
     await owned(caller, every, job_id)
-    view = await offloop.write(jobs.cancel, job_id)
-    return _job_page(request, view, await offloop.read(jobs.page_state, job_id))
+    view = await offloop.write(jobs.cancel, HEAD_ABLATION, job_id)
+    return _job_page(request, view, await offloop.read(jobs.page_state, HEAD_ABLATION, job_id))
 
 
 @router.post("/induction/ablation/start")
-async def start(request: Request, caller: CallerDep, jobs: HeadJobsDep) -> Response:
+async def start(request: Request, caller: CallerDep, jobs: AnswerJobsDep) -> Response:
     """The form's heads, queued."""
     form = await request.form()
     fields = {name: form[name] for name in form}
@@ -129,7 +131,8 @@ async def start(request: Request, caller: CallerDep, jobs: HeadJobsDep) -> Respo
             raise refused
         asked = state.ablation()
         caller.admit(HEAD_ABLATION, asked)
-        view = await offloop.write(jobs.submit, state.model or "", asked, person=caller.person, state=state.fields())
+        submit = partial(jobs.submit, HEAD_ABLATION, person=caller.person, state=state.fields())
+        view = await offloop.write(submit, state.model or "", asked)
     except NullscopeError as error:
         if _alone(request, error):
             raise
@@ -137,7 +140,7 @@ async def start(request: Request, caller: CallerDep, jobs: HeadJobsDep) -> Respo
     return _job_page(request, view, state.fields())
 
 
-def _job_page(request: Request, job: AblationJobView, state: dict[str, Any]) -> Response:
+def _job_page(request: Request, job: AnswerJob[HeadAblationView], state: dict[str, Any]) -> Response:
     found = job.result
     view = LabView(state={**InductionState().fields(), **state}, found=found, job=job)
     drawn = {name: _drawn(draw, found) for name, draw in PANELS["ablation"].figures.items()}

@@ -296,20 +296,6 @@ class HeadAblationView(View):
             yield row
 
 
-class AblationJobView(View):
-    """Heads taken out as a job. state: queued, running, cancelling, finished, failed or cancelled."""
-
-    id: str
-    model: str
-    state: str
-    stage: str | None
-    progress: float | None = Field(description="0 to 1.")
-    eta: float | None = Field(description="Seconds left.")
-    queue: int | None = Field(description="Jobs that run before this one.")
-    message: str | None
-    result: HeadAblationView | None
-
-
 class PassageView(View):
     """A natural repeat: the passage as text, and where the two occurrences begin."""
 

@@ -24,6 +24,7 @@ from analysis.sweep.worker import Worker
 from analysis.types import NotFoundError, NotReadyError
 from app.core.errors import QuotaError, UnavailableError
 from app.core.evidence import RESULTS, Findings, Kept, Speakers, stored
+from app.core.expiry import DAY
 from app.core.jobs import FINAL, Jobs
 from app.core.jobs.progress import Step
 from app.core.residency.host import LONG_WORK, ModelHost
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 
 BUNDLED = "bundled-"
 PARTIALS = 4  # unfinished results kept in memory
-DAY = 86_400  # seconds
 STAGES = {"baselines": "first pass: mean activations", "effects": "second pass: effects"}
 MAX_ATTEMPTS = 5  # of a sweep whose worker on a cluster dies
 PARTIAL_SHARDS = 8  # a partial result is merged after every eighth of the shards

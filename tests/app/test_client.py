@@ -111,7 +111,8 @@ def test_every_call_of_the_api_has_its_method_and_its_type(client: TestClient) -
                        for status, found in item["responses"].items() if status.startswith("2")]  # fmt: skip
             expected = schemas[0].get("$ref", "").rsplit("/", 1)[-1]
             returned = inspect.signature(getattr(Client, names[0])).return_annotation
-            assert expected in ("", getattr(returned, "__name__", "")), (path, expected, returned)
+            name = re.sub(r"\W", "_", getattr(returned, "__name__", ""))  # as OpenAPI spells a generic type
+            assert expected in ("", name), (path, expected, returned)
     assert missing == []
 
 

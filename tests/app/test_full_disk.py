@@ -101,7 +101,7 @@ def test_heads_taken_out_as_a_job_leave_no_half_result(
         until(lambda: client.get(f"/api/v1/jobs/{job['id']}").json()["state"] not in ("queued", "running"))
     told = client.get(f"/api/v1/jobs/{job['id']}").json()
     assert (told["state"], told["message"][:16]) == ("failed", "The disk is full")
-    assert files(data_dir(client) / "induction") == []
+    assert files(data_dir(client) / "answers") == []
 
 
 def test_what_is_only_kept_for_speed_holds_nothing_up(

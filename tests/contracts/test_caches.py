@@ -88,7 +88,7 @@ ALLOWED = {
 
 DATA_FOLDER = {
     "sweeps": "results that were asked for: a run is refused for other weights, dtype, tokenizer or counts",
-    "induction": "results that were asked for, with their provenance",
+    "answers": "results that were asked for, with their provenance",
     "corpora": "uploads",
     "reference": "texts that were sent for the means of models, as they came",
     "packages": "models in packages as they were fetched, converted to folders; held to their SHA-256",

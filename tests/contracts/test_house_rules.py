@@ -61,7 +61,7 @@ def test_only_the_caller_runs_something_on_a_device_for_somebody() -> None:
         "app/core/residency",
         "app/core/jobs",
         "app/sweep/store.py",
-        "app/induction/jobs.py",
+        "app/core/answer_jobs.py",
         "app/operate/examples.py",
     )
     assert not places(r"host\.(run|steps|slices|submit)\(", SOURCES, "app/core/caller.py", "app/core/run.py", *own)

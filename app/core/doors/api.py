@@ -12,12 +12,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.core import csv
+from app.core import csv, offloop
 from app.core.access.roles import asks
+from app.core.answer_jobs import AnswerJobsDep
 from app.core.answering import router as routes
 from app.core.caller import CallerDep
 from app.core.drawn import Drawn
+from app.core.jobs_view import AnswerJob
 from app.core.lines import EVENTS, NDJSON, in_lines, wants_lines
+from app.core.owned_jobs import JobsDep, owned
 from app.core.question import Question
 from app.core.request import NeuronName, TableRequest
 from app.core.run import answered, ask, lines
@@ -37,6 +40,8 @@ def router_of(questions: Iterable[Question]) -> APIRouter:
             content: dict[str, Any] = {kind: {"schema": {"type": "string"}} for kind in TABLES}
             if question.lines:
                 content |= {kind: {"schema": {"type": "string"}} for kind in (NDJSON, EVENTS)}
+            if question.job:
+                _as_job(router, question)
             router.add_api_route(
                 f"/{question.path}",
                 asks(_endpoint(question)),
@@ -69,6 +74,40 @@ def _endpoint(question: Question) -> Any:
     endpoint.__name__ = question.name
     endpoint.__doc__ = question.says
     return endpoint
+
+
+def _as_job(router: APIRouter, question: Question) -> None:
+    """The same as a durable job: started, asked how far it is and for its result, ended."""
+    view: Any = AnswerJob[question.view]  # type: ignore[name-defined]
+    path = f"/{question.path}/jobs"
+    of = "{job_id}"
+
+    async def start(*, key: str, asked: Any, caller: CallerDep, jobs: AnswerJobsDep) -> Any:
+        caller.admit(question, asked)
+        return await offloop.write(jobs.submit, question, key, asked, person=caller.person)
+
+    async def read(key: str, job_id: str, jobs: AnswerJobsDep) -> Any:
+        return await offloop.read(jobs.view, question, job_id)
+
+    async def cancel(key: str, job_id: str, caller: CallerDep, jobs: AnswerJobsDep, every: JobsDep) -> Any:
+        await owned(caller, every, job_id)
+        return await offloop.write(jobs.cancel, question, job_id)
+
+    start.__annotations__["asked"] = question.request
+    for method, where, endpoint, says in (
+        ("POST", path, start, f"As a durable job, for what takes longer than a request may. {question.says}"),
+        ("GET", f"{path}/{of}", read, "How far the job is, and its result once it has finished."),
+        ("POST", f"{path}/{of}/cancel", cancel, "Stop it after the step that it is at."),
+    ):
+        router.add_api_route(
+            where,
+            endpoint,
+            methods=[method],
+            response_model=view,
+            status_code=202 if endpoint is start else 200,
+            description=says,
+            name=f"{endpoint.__name__}_{question.name}_job",
+        )
 
 
 def _table_of(request: Request) -> str | None:

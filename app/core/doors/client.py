@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from app.core.jobs_view import AnswerJob
 from app.core.question import Question
 from app.core.request import PromptRequest, TableRequest
 
@@ -34,15 +35,19 @@ class Questions(Wire):
 def written(questions: Iterable[Question]) -> str:
     """The text of nullscope/questions.py."""
     asked = [question for question in questions if question.path is not None]
-    views = sorted({(question.view.__module__, question.view.__name__) for question in asked})
+    views = sorted(
+        {(question.view.__module__, question.view.__name__) for question in asked}
+        | {(AnswerJob.__module__, AnswerJob.__name__)}
+    )
     modules: dict[str, list[str]] = {}
     for module, name in views:
         modules.setdefault(module, []).append(name)
     imports = "\n".join(f"from {module} import {', '.join(names)}" for module, names in modules.items())
-    return HEAD.format(imports=imports) + "".join(f"\n{_method(question)}" for question in asked)
+    methods = (text for question in asked for text in (_method(question), *(_job(question) if question.job else ())))
+    return HEAD.format(imports=imports) + "".join(f"\n{text}" for text in methods)
 
 
-def _method(question: Question) -> str:
+def _method(question: Question, *, job: bool = False) -> str:
     schema = question.request.model_json_schema()
     on_prompt = issubclass(question.request, PromptRequest)
     fields = {name: spec for name, spec in schema["properties"].items() if not (on_prompt and name in PROMPT)}
@@ -55,15 +60,29 @@ def _method(question: Question) -> str:
     bounds = issubclass(question.request, TableRequest)
     star = [*needed, *(["*"] if options else []), *options, *(["**bounds: float"] if bounds else [])]
     given = "".join(f'"{name}": {name}, ' for name in ordered) + ("**bounds" if bounds else "")
-    path = re.sub(r"{(\w+)}", r"{part(\1)}", question.path or "")
+    path = re.sub(r"{(\w+)}", r"{part(\1)}", question.path or "") + ("/jobs" if job else "")
     quoted = f'f"{path}"' if "{" in path else f'"{path}"'
-    ask = f"{question.view.__name__}, {quoted}, " + ("prompt, " if on_prompt else "")
+    view = f"AnswerJob[{question.view.__name__}]" if job else question.view.__name__
+    ask = f"{view}, {quoted}, " + ("prompt, " if on_prompt else "")
     call = "_ask_prompt" if on_prompt else "_ask_get" if question.method == "GET" else "_ask_post"
+    name = f"start_{question.name}" if job else question.name
+    says = f"As a job: `follow` it, then ask for `{question.name}_job`." if job else question.says
     return (
-        f"    def {question.name}({', '.join([*first, *star])}) -> {question.view.__name__}:\n"
-        f'        """{_wrapped(question.says)}"""\n'
+        f"    def {name}({', '.join([*first, *star])}) -> {view}:\n"
+        f'        """{_wrapped(says)}"""\n'
         f"        return self.{call}({ask}{{{given}}})\n"
     )
+
+
+def _job(question: Question) -> Iterator[str]:
+    """The question as a durable job: started with its own arguments, asked for, ended."""
+    yield _method(question, job=True)
+    view, path = f"AnswerJob[{question.view.__name__}]", f"{{self.path}}/{question.path}/jobs/{{part(name)}}"
+    for name, says, call in (
+        (f"{question.name}_job", "How far it is, and its result once it has finished.", f'_get({view}, f"{path}")'),
+        (f"cancel_{question.name}", "Stop it after the step that it is at.", f'_post({view}, f"{path}/cancel", {{}})'),
+    ):
+        yield f'    def {name}(self, name: str) -> {view}:\n        """{says}"""\n        return self.{call}\n'
 
 
 def _wrapped(says: str) -> str:

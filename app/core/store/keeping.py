@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from app.core import offloop
 from app.core.errors import QuotaError, UnavailableError
+from app.core.expiry import DAY
 from app.core.settings import Settings
 from app.core.store import results
 from app.core.store.database import Database
@@ -16,7 +17,6 @@ log = logging.getLogger(__name__)
 PATIENCE = 2.0
 """Seconds that the first answer waits for a database that does not take it; those after it do not wait at all."""
 
-DAY = 86_400  # seconds
 
 MOST = 64
 """Answers that wait to be stored; beyond it they go without a permalink."""
