@@ -80,7 +80,7 @@ BaselineValue = Annotated[BaselineName | Activation, reads(read_baseline)]
 class Strict(BaseModel):
     """Unknown keys refused, no NaN or infinity, immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -227,7 +227,7 @@ class TableRequest(Strict):
     names its columns and the one that it is sorted by.
     """
 
-    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": {"type": "number"}})
+    model_config = ConfigDict(extra="allow", defer_build=True, json_schema_extra={"additionalProperties": {"type": "number"}})
     __pydantic_extra__: dict[str, Number]
     columns: ClassVar[tuple[str, ...]] = ()
 

@@ -32,7 +32,7 @@ BODY_ONLY = {"text", "pin", "restored", *SPENT}
 class PinnedRun(BaseModel):
     """The run that every panel draws beside the current one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     model: str | None = None
     text: str
@@ -44,7 +44,7 @@ class PinnedRun(BaseModel):
 class PromptState(BaseModel):
     """What the page shows. Field names are short because they stand in addresses."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False, defer_build=True)
 
     model: str | None = None
     example: str | None = Field(None, max_length=40)
