@@ -10,6 +10,7 @@ from app.core.access.roles import asks
 from app.core.answering import router as routes
 from app.core.atlas_caller import PAGE_PATIENCE, AtlasCaller, AtlasCallerDep
 from app.core.atlas_waiting import wait
+from app.core.interventions import requested
 from app.core.parts import Part, part
 from app.core.request import NeuronName, NothingAsked, PromptRequest
 from app.core.sample import sample_prompt
@@ -57,10 +58,11 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
     if block == "live" and request.method == "GET":
         state = at_hand.started(request, state)
     at_hand.take_up(request, model, state.text)
-    wanted = everything or block == "live" or bool(state.text)
+    wanted = everything or block == "live" or (block != "drives" and bool(state.text or state.at))
     live: Part[Live] = await part(request, on_prompt(asker, model, neuron, state.text)) if wanted else Part()
     over = everything or block == "sample"
     sample: Part[Sample] = await part(request, over_sample(asker, model, neuron)) if over else Part()
+    followed: Part[Any] = await part(request, upstream(asker, model, neuron, state)) if state.at else Part()
     written = [] if block else (await notes.listed(asker.caller, f"neuron:{model}/{neuron}")).rows
     view = NeuronPage(
         model=model,
@@ -69,7 +71,9 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
         neuron=weights,
         live=live.view,
         sample=sample.view,
-        problem=live.problem or sample.problem,
+        circuit=followed.view and followed.view[0],
+        python_circuit=followed.view[1] if followed.view else "",
+        problem=live.problem or sample.problem or followed.problem,
         notes=written,
     )
     return pages.respond(
@@ -78,8 +82,8 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
         template="neuron/neuron.html",
         title=f"Neuron {neuron}",
         model=model,
-        figures=charts(view, live.view),
-        status=max(live.status, sample.status),
+        figures=charts(request, view, live.view),
+        status=max(live.status, sample.status, followed.status),
     )
 
 
@@ -91,7 +95,7 @@ async def short(
     return await respond(request, asker.key(state.model), neuron, state, asker)
 
 
-def charts(view: NeuronPage, live: Live | None) -> dict[str, Any]:
+def charts(request: Request, view: NeuronPage, live: Live | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "null_space": lambda: figures.null_space(view.neuron),
         "effect": lambda: figures.effect_histogram(view.neuron),
@@ -100,6 +104,8 @@ def charts(view: NeuronPage, live: Live | None) -> dict[str, Any]:
     if live is not None:
         found["clamp"] = lambda: figures.clamp(live)
         found["activations"] = lambda: figures.activations(live)
+    if view.circuit is not None:
+        found["circuit"] = lambda: request.app.state.questions["circuit"].charts["circuit"](view.circuit)
     return found
 
 
@@ -107,6 +113,18 @@ async def on_prompt(asker: AtlasCaller, model: str, neuron: str, text: str) -> L
     """On the reader's text, else on the sample's first row."""
     prompt = PromptRequest(text=text) if text else await asker.caller.run(model, sample_prompt)
     return cast(Live, await asker.ask(model, NEURON_ON, prompt, neuron=neuron))
+
+
+async def upstream(asker: AtlasCaller, model: str, neuron: str, state: NeuronState) -> tuple[Any, str]:
+    """What drives it at a position of the text, or over all of it; and the call that computes it."""
+    question = asker.request.app.state.questions["circuit"]
+    where = {"average": True} if state.at == "all" else {"position": state.at}
+    text = {"text": state.text}
+    if not state.text:
+        text = (await asker.caller.run(model, sample_prompt)).model_dump(include={"token_ids"})
+    asked = requested(question.request, **text, **where, component=neuron, check=state.patch)
+    code = pages.server(asker.request).call(model, question.path, asked, 'answer["edges"][:5]')
+    return await asker.ask(model, question, asked), code
 
 
 async def over_sample(asker: AtlasCaller, model: str, neuron: str) -> Sample:

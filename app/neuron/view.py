@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from app.core.notes_view import NoteView
 from app.core.view import ErrorBody, Provenance, Series, Token, View
@@ -84,6 +84,12 @@ class Live(View):
     text: str
     provenance: Provenance
 
+    @property
+    def most_active(self) -> list[int]:
+        """A few positions, the largest activation in size first, BOS aside."""
+        sizes = {at: abs(value or 0.0) for at, value in enumerate(self.activation) if at >= self.skip}
+        return sorted(sizes, key=lambda at: -sizes[at])[:8]
+
 
 class Moment(View):
     """One token of the sample in its context."""
@@ -115,6 +121,8 @@ class NeuronPage(View):
     neuron: NeuronView
     live: Live | None = None
     sample: Sample | None = None
+    circuit: SerializeAsAny[View] | None = Field(None, description="What drives it, as the question circuit tells it.")
+    python_circuit: str = ""
     problem: ErrorBody | None = Field(None, description="Why there is no `live` or `sample`, where it is refused.")
     notes: list[NoteView]
 

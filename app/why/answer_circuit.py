@@ -20,8 +20,10 @@ from app.why.view import CircuitView, EdgeView, MassiveView, NodeView, SinkView
 def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView | int]:
     """Passes done, then the view."""
     model, ids = resident.model, prompt_ids(resident, request)
-    patterns = 8 * model.n_layers * model.n_heads * len(ids) ** 2
-    resident.admit(len(ids), rows=3 + 2 * (circuits.BATCH if request.check else 0), extra=patterns)
+    held = 8 * model.n_layers * model.n_heads * len(ids) ** 2
+    if request.average:  # what every component wrote at every token
+        held += 16 * (model.n_layers * (model.n_heads + 1) + 3) * len(ids) * model.d_model
+    resident.admit(len(ids), rows=3 + 2 * (circuits.BATCH if request.check else 0), extra=held)
     target = Target("loss" if request.of == "loss" else "entropy")
     last = len(ids) - (2 if target.kind == "loss" else 1)
     position = last if request.position is None else request.position
@@ -36,7 +38,7 @@ def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView
     drawn = circuits.circuit(
         clean,
         _named(request.component),
-        position,
+        None if request.average else position,
         along=along,
         hops=request.hops,
         width=request.width,
@@ -52,7 +54,7 @@ def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView
         tokens=to_view.tokens(model, ids),
         component=request.component,
         of=request.of,
-        position=position,
+        position=drawn.root.position,
         value=drawn.value,
         baseline_value=drawn.baseline,
         baseline=request.baseline,
@@ -60,12 +62,14 @@ def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView
         nodes=[
             NodeView(
                 component=node.name,
-                kind=node.kind,
+                kind="rest" if node.without else node.kind,
                 layer=node.layer if node.layer >= 0 else None,
                 position=node.position,
                 source=node.source,
+                without=[part.name if part.source is None else f"source {part.source}" for part in node.parts_left_out],
                 kept=followed[node].kept if node in followed else None,
                 remainder=followed[node].remainder if node in followed else None,
+                cut=node in followed and followed[node].cut,
             )
             for node in nodes
         ],
@@ -78,7 +82,10 @@ def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView
             for one in drawn.massive
         ],
         sinks=[SinkView(layer=one.layer, source=one.source, attention=one.attention) for one in drawn.sinks],
+        unexplained=drawn.unexplained,
+        left=drawn.left,
         rank_correlation=drawn.rank_correlation,
+        disagreement=drawn.disagreement,
         sentence="",
         provenance=provenance("circuit", resident, ids, request),
     )
@@ -89,19 +96,30 @@ def sentence(view: CircuitView) -> str:
     """What the numbers say: the difference, its largest parts, and how much of it is drawn."""
     root, unit = view.nodes[0], "" if view.of == "activation" else " nats"
     what = view.component if view.of == "activation" else f"{view.component}'s part of the {view.of}"
-    text = (
-        f"{what} is {view.value:.3g}{unit} here, {view.value - view.baseline_value:+.3g} from its mean "
-        f"({view.baseline_value:.3g})."
-    )
+    where = "on average over this text" if view.position is None else "here"
+    difference = view.value - view.baseline_value
+    text = f"{what} is {view.value:.3g}{unit} {where}, {difference:+.3g} from its mean ({view.baseline_value:.3g})."
     first = [edge for edge in view.edges if edge.target == 0][:3]
     if first:
         names = (f"{_place(view, view.nodes[edge.source])} {edge.share:+.3g}" for edge in first)
         text += f" Largest parts: {', '.join(names)}."
-    text += f" Drawn are {len(view.edges)} edges; those into {view.component} have {root.kept or 0:.0%} of its mass"
-    text += f", and {root.remainder or 0:+.2g}{unit} is in no linear part."
-    if view.rank_correlation is not None:
-        text += f" Order of the shares against patched passes: Spearman {view.rank_correlation:.2f}."
+    text += f" What is drawn into it has {root.kept or 0:.0%} of its mass"
+    text += f" and sums to {difference - view.unexplained:+.2g}{unit}; {view.unexplained:+.2g}{unit} is in no edge"
+    text += f" ({root.remainder or 0:+.2g} in no linear part at all)."
+    if cut := sum(node.cut for node in view.nodes):
+        text += f" Of {cut} nodes the limit of parts cut off what 90 % would need."
+    if view.left:
+        text += f" {view.left} more nodes are large enough to be split; the limit is {_split(view)}."
+    if view.rank_correlation is not None and view.disagreement is not None:
+        text += (
+            f" Order of the shares against patched passes: Spearman {view.rank_correlation:.2f}; they are apart by "
+            f"{view.disagreement:.0%} of the passes' sizes."
+        )
     return text
+
+
+def _split(view: CircuitView) -> int:
+    return sum(node.kept is not None for node in view.nodes)
 
 
 def _place(view: CircuitView, node: NodeView) -> str:

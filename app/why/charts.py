@@ -126,23 +126,27 @@ def circuit(view: CircuitView) -> go.Figure:
         x=[places[i][0] for i in listed],
         y=[places[i][1] for i in listed],
         mode="markers+text",
-        text=[view.nodes[i].component for i in listed],
+        text=["" if view.nodes[i].without else view.nodes[i].component for i in listed],
         textposition="top center",
         textfont={"size": 10},
         hovertext=[_node_name(view, i) for i in listed],
         hovertemplate="%{hovertext}<extra></extra>",
-        marker={"color": theme.MARK, "size": [13 if i == 0 else 8 for i in listed]},
+        marker={
+            "color": theme.MARK,
+            "size": [13 if i == 0 else 8 for i in listed],
+            "symbol": ["circle-open" if view.nodes[i].without else "circle" for i in listed],
+        },
         cliponaxis=False,
         showlegend=False,
     )
-    tokens = sorted({view.nodes[i].position for i in listed})
+    tokens = _columns(view, listed)
     return theme.chart(
         *lines,
         nodes,
         x=theme.axis(
             "Token",
             tickvals=list(range(len(tokens))),
-            ticktext=[f"{at} {theme.label(view.tokens[at].text, 12)}" for at in tokens],
+            ticktext=["all tokens" if at is None else f"{at} {theme.label(view.tokens[at].text, 12)}" for at in tokens],
             range=[-0.6, len(tokens) - 0.4],
             showgrid=False,
         ),
@@ -175,7 +179,7 @@ def _depth(node: NodeView) -> float:
 
 def _places(view: CircuitView, listed: list[int]) -> dict[int, tuple[float, float]]:
     """Nodes of one token and depth stand side by side."""
-    tokens = sorted({view.nodes[i].position for i in listed})
+    tokens = _columns(view, listed)
     cells: dict[tuple[int, float], list[int]] = {}
     for i in listed:
         cells.setdefault((tokens.index(view.nodes[i].position), _depth(view.nodes[i])), []).append(i)
@@ -186,7 +190,13 @@ def _places(view: CircuitView, listed: list[int]) -> dict[int, tuple[float, floa
     }
 
 
+def _columns(view: CircuitView, listed: list[int]) -> list[int | None]:
+    """Tokens with nodes, in their order; of an average the one column of all."""
+    return sorted({view.nodes[i].position for i in listed}, key=lambda at: -1 if at is None else at)
+
+
 def _node_name(view: CircuitView, index: int) -> str:
     node = view.nodes[index]
+    at = "" if node.position is None else f" at {node.position} {theme.label(view.tokens[node.position].text, 12)}"
     reads = "" if node.source is None else f" reading {node.source} {theme.label(view.tokens[node.source].text, 12)}"
-    return f"{node.component} at {node.position} {theme.label(view.tokens[node.position].text, 12)}{reads}"
+    return f"{node.component}{at}{reads}"

@@ -60,20 +60,28 @@ class CircuitRequest(PromptRequest):
         "activation", description="A neuron's activation; or its share of the prediction's entropy or loss, in nats."
     )
     position: Annotated[Position | None, AT] = Field(None, description="null: the last one that has it.")
+    average: bool = Field(
+        False, description="Instead of one position: the mean of the activation over the text's tokens."
+    )
     baseline: BaselineText = Field(
         "reference", description="reference: means over the model's reference text; prompt: means over this prompt."
     )
     hops: int = Field(3, ge=1, le=8, description="How far back.")
     width: Annotated[int, Typed(default=5)] = Field(
-        8, ge=1, le=64, description="Parts drawn of a node at most; fewer where they have 90 % of its mass."
+        200,
+        ge=1,
+        le=1000,
+        description="Parts drawn of a node at most; where they do not have 90 % of its mass, it is told.",
     )
-    most: int = Field(24, ge=1, le=100, description="Nodes that are split.")
+    most: int = Field(24, ge=1, le=200, description="Nodes that are split at most; how many were left is told.")
     check: bool = Field(False, description="Every edge checked by a patched pass (takes longer).")
 
     @model_validator(mode="after")
     def _activations_are_of_neurons(self) -> Self:
         if self.of == "activation" and self.component.startswith("L"):
             raise ValueError("an activation is a neuron's, such as 3.62; of a head or an MLP ask for the entropy")
+        if self.average and (self.of != "activation" or self.position is not None):
+            raise ValueError("the average is of a neuron's activation, and over all positions: give none")
         return self
 
 

@@ -33,7 +33,8 @@ def print_circuit(answer: dict[str, Any]) -> None:
 
     def name(node: dict[str, Any]) -> str:
         reads = "" if node["source"] is None else f" reading {node['source']}"
-        return f"{node['component']} at {node['position']}{reads}"
+        at = "" if node["position"] is None else f" at {node['position']}"
+        return f"{node['component']}{at}{reads}"
 
     print_table(
         ["from", "to", "share", *(["patched"] if checked else [])],

@@ -80,17 +80,19 @@ class WhyView(View):
 
 
 class NodeView(View):
-    """A part of a circuit. Positions are those of its tokens."""
+    """A part of a circuit. Positions are those of its tokens; null: all of them, of an average."""
 
-    component: str = Field(description="embed, pos, L2H3, L0.mlp, bias; or a neuron, 3.62.")
+    component: str = Field(description="embed, pos, L2H3, L0.mlp, bias; a neuron, 3.62; or rest of L0.mlp.")
     kind: PartKind
     layer: int | None
-    position: int
+    position: int | None
     source: int | None = Field(description="For a head: the position that it reads.")
-    kept: float | None = Field(None, description="Of the sum of its parts' sizes, what is drawn; null: not split.")
+    without: list[str] = Field(description="Of the rest of a head or MLP: what of it stands singly.")
+    kept: float | None = Field(None, description="Of its mass, what is drawn; null: not split.")
     remainder: float | None = Field(
         None, description="Its flow less the sum of all its parts: what no linear part explains; null: not split."
     )
+    cut: bool = Field(False, description="Whether the limit of parts, width, ended the drawing before 90 %.")
 
 
 class EdgeView(View):
@@ -127,7 +129,7 @@ class CircuitView(View):
     tokens: list[Token]
     component: str
     of: Literal["activation", "entropy", "loss"]
-    position: int
+    position: int | None = Field(description="null: the mean over the text.")
     value: float
     baseline_value: float
     baseline: BaselineText
@@ -136,8 +138,13 @@ class CircuitView(View):
     edges: list[EdgeView]
     massive: list[MassiveView]
     sinks: list[SinkView]
+    unexplained: float = Field(description="Of value - baseline_value, what no edge into the root has.")
+    left: int = Field(description="Nodes large enough to be split that the limit, most, left unsplit.")
     rank_correlation: float | None = Field(
         None, description="Spearman's, of the shares and the patched passes; null unless they were asked for."
+    )
+    disagreement: float | None = Field(
+        None, description="Sum of |share - patched| as a part of the sum of |patched|; null unless they were asked for."
     )
     sentence: str
     provenance: Provenance
@@ -146,8 +153,8 @@ class CircuitView(View):
     @model_validator(mode="after")
     def _edges_join_nodes(self) -> Self:
         n = in_order(self.tokens)
-        places = [at for node in self.nodes for at in (node.position, node.source or 0)]
-        if not self.nodes or any(not 0 <= at < n for at in (self.position, *places)):
+        places = [at or 0 for node in self.nodes for at in (node.position, node.source)]
+        if not self.nodes or any(not 0 <= at < n for at in (self.position or 0, *places)):
             raise ValueError("nodes stand at positions that there are not")
         if any(not 0 <= end < len(self.nodes) for edge in self.edges for end in (edge.source, edge.target)):
             raise ValueError("edges join nodes that there are not")

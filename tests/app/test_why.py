@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 
 import pytest
@@ -175,9 +176,34 @@ def test_a_share_is_followed_upstream_from_a_bar_and_a_row(client: TestClient) -
     assert len(rows) == len(data["circuit"]["edges"])
 
 
+def test_a_neuron_is_followed_over_a_whole_text_at_every_door(client: TestClient) -> None:
+    told = circuit(client, component="1.3", average=True, check=True)
+    assert told["position"] is None
+    assert {node["position"] for node in told["nodes"]} == {None}
+    assert all(node["kept"] is None or node["kept"] >= 0.9 for node in told["nodes"])
+    into = sum(edge["share"] for edge in told["edges"] if edge["target"] == 0)
+    assert told["unexplained"] == pytest.approx(told["value"] - told["baseline_value"] - into)
+    assert f"{told['rank_correlation']:.2f}" in told["sentence"]
+    form = {"text": TEXT, "at": "all", "patch": "true"}
+    page = client.post("/m/tiny-gpt2/n/1.3?format=json", data=form).json()["circuit"]
+    assert page["edges"] == told["edges"]
+    assert page["sentence"] == told["sentence"]
+
+
+def test_the_neurons_page_follows_it_at_a_token_of_its_text(client: TestClient) -> None:
+    drawn = {"HX-Request": "true", "HX-Target": "div#drives"}
+    told = circuit(client, component="1.3", position=4)
+    block = client.post("/m/tiny-gpt2/n/1.3", data={"text": TEXT, "at": "4"}, headers=drawn)
+    assert block.status_code == 200
+    assert told["sentence"] in html.unescape(block.text)
+    assert client.post("/m/tiny-gpt2/n/1.3", data={"text": TEXT, "at": "999"}, headers=drawn).status_code == 422
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [({"component": "L0H1"}, "an activation is a neuron"), ({"component": "9.1"}, "no neuron"),
+    [({"component": "L0H1"}, "an activation is a neuron"),
+     ({"component": "1.3", "average": True, "position": 2}, "give none"),
+     ({"component": "9.1"}, "no neuron"),
      ({"component": "L9H0", "of": "entropy"}, "There is no L9H0"), ({"component": "embed"}, "component")],
 )  # fmt: skip
 def test_what_has_no_circuit_is_refused(client: TestClient, fields: dict, words: str) -> None:

@@ -79,6 +79,7 @@ def of_model(key: str) -> list[Call]:
         _post("why token", key, "why", **prompt, target={"token_id": 3}, neurons=0),
         _post("why text", key, "why/text", **prompt, limit=2),
         _post("circuit", key, "circuit", **prompt, component=neuron, width=3, most=4, check=True),
+        _post("circuit average", key, "circuit", **prompt, component=neuron, most=4, average=True, check=True),
         _post("circuit share", key, "circuit", **prompt, component=f"L{head.replace('.', 'H')}", of="entropy",
               position=3, baseline="prompt", hops=2, width=2),
         _get("neurons", key, "neurons", limit=6),

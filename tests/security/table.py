@@ -23,7 +23,7 @@ TOGETHER = {"prompt page": ("trace", "effects")}
 
 ROWS = {"kind": "random", "rows": 1, "length": 6}
 SMALL = {"shard_rows": 1, "length": 12, "bootstrap": 20, "sample_tokens": 16}
-LIVE, SAMPLE = ({"HX-Request": "true", "HX-Target": f"section#{name}"} for name in ("live", "sample"))
+LIVE, SAMPLE, DRIVES = ({"HX-Request": "true", "HX-Target": f"section#{name}"} for name in ("live", "sample", "drives"))
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ PAGES = [
             ("POST", ("neuron_on",), {"data": WITH_TEXT}),
             ("GET", ("neuron_on",), {"headers": LIVE}),
             ("GET", ("neuron_sample",), {"headers": SAMPLE}),
+            ("POST", ("circuit",), {"data": {"at": "all", **WITH_TEXT}, "headers": DRIVES}),
             ("GET", ("neuron_on", "neuron_sample"), {"params": {"format": "json"}}),
         )
     ),
