@@ -129,8 +129,26 @@ class Atlas:
     ) -> tuple[Label, ...]:
         """The labels of one layer, whose write rows these are. k: the null space in use; the rules read rho of that or
         of 1 % of d_model, whichever is larger."""
+        basis = self.spectrum.basis(self.label_k(k))
+        rho = nullspace.rho(rows, basis).cpu()
+        return self.labels_by(layer, rho, k=k, thresholds=thresholds, evidence=evidence)
+
+    def label_k(self, k: int) -> int:
+        """The dimension of the null space that the rules read where ``k`` is in use."""
+        return max(k, self.spectrum.k_share)
+
+    def labels_by(
+        self,
+        layer: int,
+        rho: Float[Tensor, " d_mlp"],
+        *,
+        k: int,
+        thresholds: Thresholds | None = None,
+        evidence: Mapping[int, Evidence] | None = None,
+    ) -> tuple[Label, ...]:
+        """The same where the weights are not at hand. rho: of the layer's neurons, for `label_k`."""
         t, spectrum, controls = self.table, self.spectrum, self.controls
-        k = max(k, spectrum.k_share)
+        k = self.label_k(k)
         basis = spectrum.basis(k)
         chance = nullspace.chance(spectrum.d_model, k, t.d_mlp, trivial=spectrum.trivial).maximum
         columns = labels.Columns(
@@ -138,7 +156,7 @@ class Atlas:
             t.logit_var[layer],
             t.skew[layer],
             t.kurtosis[layer],
-            nullspace.rho(rows, basis).cpu(),
+            rho,
             t.frequency_alignment[layer],
             max(chance, controls.largest_rho(basis)),
             controls.largest_alignment,

@@ -20,6 +20,7 @@ from torch import Tensor
 from analysis import folder as folders
 from analysis import loading
 from analysis.folder import hash_files as hash_files
+from analysis.folder import weight_files
 from analysis.identity import identify, vocabulary_sha256
 from analysis.metrics import wide
 from analysis.plain import Hook as Hook
@@ -370,7 +371,7 @@ def load(
     there = folders.stamps(path)
     hf_model = loading.owned(loading.weights(path, spec.key, dtype).to(device)).eval()
     tokenizer = loading.tokenizer(path, spec.key)
-    weights_sha256 = hash_files(path.glob("*.safetensors"))
+    weights_sha256 = hash_files(weight_files(path, spec.key))  # not what else lies there: means, an old checkpoint
     if folders.stamps(path) != there:
         raise InputError(
             f"The files of {spec.key} changed while they were read.",

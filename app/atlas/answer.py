@@ -12,14 +12,18 @@ from app.atlas.request import NeuronsQuery, SpectrumQuery
 from app.core import weights_rows
 from app.core.null_space import null_space
 from app.core.request import NothingAsked
-from app.core.residency.atlas_context import AtlasContext, AtlasSource
+from app.core.residency.atlas_context import AtlasSource, Neurons
 from app.core.residency.resident import Resident
 from app.core.table import select
 
 
 def neurons(resident: Resident, query: NeuronsQuery, *, on: AtlasSource) -> views.NeuronsView:
     """The table: filtered, sorted, one page of rows."""
-    here = on.on(resident)
+    return table(on.on(resident), query)
+
+
+def table(here: Neurons, query: NeuronsQuery) -> views.NeuronsView:
+    """The same of whatever is known of a model."""
     k = here.atlas.spectrum.chosen(query.k)
     found = here.neurons(query.layer, k)
     columns, wanted = _wanted(here, found, query)
@@ -34,13 +38,11 @@ def neurons(resident: Resident, query: NeuronsQuery, *, on: AtlasSource) -> view
         chance=weights_rows.chance_view(here.chance(k)),
         rows=[weights_rows.row(here.model, here.atlas, found, wanted[index]) for index in picked],
         evidence=weights_rows.evidence_source(here.findings),
-        provenance=weights_rows.source(resident, k=k),
+        provenance=weights_rows.source_of(here.origin(), k=k),
     )
 
 
-def _wanted(
-    here: AtlasContext, found: NeuronColumns, query: NeuronsQuery
-) -> tuple[Mapping[str, np.ndarray], Sequence[int]]:
+def _wanted(here: Neurons, found: NeuronColumns, query: NeuronsQuery) -> tuple[Mapping[str, np.ndarray], Sequence[int]]:
     """Columns of the neurons that the query names or whose label it asks for, and their indices."""
     if not query.named and query.label is None:
         return found.columns, range(len(found))

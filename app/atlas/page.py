@@ -1,6 +1,6 @@
 """The atlas page: the map of the neurons and the table below it, from the same columns."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from analysis import nullspace
 from analysis.labels import LABELS
@@ -11,9 +11,10 @@ from app.atlas import view as views
 from app.atlas.request import AtlasState, NeuronsQuery
 from app.core.plain import series
 from app.core.question import priced
-from app.core.residency.atlas_context import AtlasContext, AtlasSource
+from app.core.residency.atlas_context import AtlasSource, Neurons
 from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
+from app.core.residency.shipped import ShippedContext
 
 POINTS = Kind("points", "analysis.atlas")
 
@@ -23,7 +24,33 @@ def page(
     resident: Resident, on: AtlasSource, state: AtlasState, parts: Collection[str], models: list[str]
 ) -> views.AtlasView:
     """`parts`: "map" and what else the answer will show."""
-    here, model = on.on(resident), resident.model
+    here = on.on(resident)
+
+    def drawn(found: NeuronColumns, layer: int | None, k: int) -> views.Points:
+        """`points`, kept for the next request with the same axes: sorting and paging change the table alone."""
+        inputs = (*here.inputs(layer, k), state.x, state.y, state.color, state.size)
+        return resident.cached(POINTS, inputs, lambda: points(here, found, state, k))
+
+    return page_of(here, state, parts, models, drawn)
+
+
+def before_weights(
+    here: ShippedContext, state: AtlasState, parts: Collection[str], models: list[str]
+) -> views.AtlasView:
+    """The page of a model whose weights are not loaded, from what ships of it."""
+    page = page_of(here, state, parts, models, lambda found, layer, k: points(here, found, state, k))
+    return page.model_copy(update={"weights_here": False})
+
+
+def page_of(
+    here: Neurons,
+    state: AtlasState,
+    parts: Collection[str],
+    models: list[str],
+    drawn: Callable[[NeuronColumns, int | None, int], views.Points],
+) -> views.AtlasView:
+    """drawn: the points of the map, from columns, layer and k."""
+    model = here.model
     layer = None if state.all_layers else here.layer(state.layer)
     k = here.atlas.spectrum.chosen(state.k)
     found = here.neurons(layer, k)
@@ -40,21 +67,12 @@ def page(
         layer=layer,
         state=state.model_dump(),
         counts={name: len(found.carriers(name)) for name in LABELS},
-        points=_kept_points(here, found, layer, state, k) if "map" in parts else None,
-        table=answers.neurons(resident, query, on=on),
+        points=drawn(found, layer, k) if "map" in parts else None,
+        table=answers.table(here, query),
     )
 
 
-def _kept_points(
-    here: AtlasContext, found: NeuronColumns, layer: int | None, state: AtlasState, k: int
-) -> views.Points:
-    """`points`, kept for the next request with the same axes: sorting and paging change the table alone."""
-    axes = (state.x, state.y, state.color, state.size)
-    inputs = (*here.inputs(layer, k), *axes)
-    return here.resident.cached(POINTS, inputs, lambda: points(here, found, state, k))
-
-
-def points(here: AtlasContext, found: NeuronColumns, state: AtlasState, k: int) -> views.Points:
+def points(here: Neurons, found: NeuronColumns, state: AtlasState, k: int) -> views.Points:
     """Every neuron of the shown layers, whatever the table filters; labels and names where they have one."""
     names = found.names
     carried: dict[int, list[str]] = {}
@@ -78,7 +96,7 @@ def points(here: AtlasContext, found: NeuronColumns, state: AtlasState, k: int) 
     )
 
 
-def control_columns(here: AtlasContext, k: int) -> Mapping[str, Sequence[float | None]]:
+def control_columns(here: Neurons, k: int) -> Mapping[str, Sequence[float | None]]:
     """What random directions with the last layer's norms give, for the columns in which chance means something."""
     controls = here.atlas.controls
     spectrum = here.atlas.spectrum

@@ -9,7 +9,7 @@ from analysis.types import NotReadyError
 from app.atlas import charts as figures
 from app.atlas import page as answers
 from app.atlas.request import AtlasState
-from app.core import pages
+from app.core import offloop, pages
 from app.core.answering import router as routes
 from app.core.atlas_caller import PAGE_PATIENCE, AtlasCallerDep
 from app.core.atlas_waiting import wait
@@ -25,8 +25,12 @@ async def atlas(request: Request, state: Annotated[AtlasState, Query()], asker: 
     key = asker.key(state.model)
     state = state.whole() if pages.gives_a_file(request) else state
     parts = {"neurons"} if pages.fragment_of(request) == "neurons" else {"neurons", "map"}
+    models = asker.with_shipped
     try:
-        view = await asker.run(key, answers.page, state, parts, asker.models, sweep=state.sweep, patience=PAGE_PATIENCE)
+        if (here := await asker.before_weights(key, state.sweep)) is not None:
+            view = await offloop.read(answers.before_weights, here, state, parts, models)
+        else:
+            view = await asker.run(key, answers.page, state, parts, models, sweep=state.sweep, patience=PAGE_PATIENCE)
     except NotReadyError:
         return wait(request, asker, key)
     return pages.respond(

@@ -45,6 +45,7 @@ class AtlasView(View):
     counts: dict[str, int] = Field(description="Label -> how many neurons of the scatter carry it.")
     points: Points | None
     table: NeuronsView
+    weights_here: bool = Field(True, description="false: the numbers are those that ship; the model is not loaded.")
 
     def csv_rows(self) -> list[dict[str, Any]]:
         return neuron_rows(self.table)

@@ -1,14 +1,19 @@
 """Whoever asks about a model's neurons: pages of the atlas have parts computed from it, and ask questions."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Depends
 from pydantic import BaseModel
 from starlette.requests import Request
 
+from analysis.labels import Thresholds
+from app.core import offloop
 from app.core.caller import Caller, caller_of
 from app.core.question import Question
+from app.core.residency import shipped
 from app.core.residency.atlas import Atlases
+from app.core.residency.shipped import ShippedContext
 from app.core.run import API_PATIENCE as API_PATIENCE
 from app.core.run import PAGE_PATIENCE as PAGE_PATIENCE
 from app.core.run import ask, atlas_source
@@ -29,6 +34,26 @@ class AtlasCaller:
     @property
     def models(self) -> list[str]:
         return list(self.caller.host.entries)
+
+    @property
+    def with_shipped(self) -> list[str]:
+        """The served models, and those listed whose atlas ships."""
+        return list(dict.fromkeys([*self.models, *shipped.names()]))
+
+    async def before_weights(self, key: str, sweep: str | None) -> ShippedContext | None:
+        """What ships of a model that is not loaded; None for one that is, and where nothing ships.
+
+        sweep: as of `run`.
+        """
+        entry = self.caller.host.entries.get(key)
+        file = shipped.file_of(key)
+        if file is None or (entry is not None and entry.replicas):
+            return None
+        state = self.request.app.state
+        found = await offloop.read(shipped.read, file, file.stat().st_mtime_ns)
+        findings = await offloop.read(state.sweeps.findings, key, found.facts["weights_sha256"], sweep)
+        thresholds = replace(Thresholds(), **self.caller.settings.label_thresholds)
+        return ShippedContext(found, findings, thresholds)
 
     async def ask(
         self, key: str, question: Question, request: BaseModel, *, patience: float = API_PATIENCE, **path: Any

@@ -1,7 +1,9 @@
 """Which stored sweep speaks for the atlas and the labels of a model, and what it says.
 
 Fitting are finished sweeps of the same weights over the whole last layer, made with the rules' baseline in the
-precision that the model is served in. The largest of them speaks for everybody; a person may choose another one.
+precision that the model is served in. The largest of them speaks for everybody; a person may choose another one. One
+that ships with a model may have measured a part of the layer with a random draw of the others: it speaks for those, and
+after any that is whole.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -46,6 +48,7 @@ class StoredSweep:
 
     tokens: kept ones, over which it averages. whole: every neuron of the last layer. created: seconds since 1970; 0 of
     one that ships with the model. digest: of its manifest and result, so that equal digests are equal numbers.
+    neurons: how many it has measured where it is not whole. ships: with the model.
     """
 
     id: str
@@ -58,6 +61,8 @@ class StoredSweep:
     source: str
     created: float
     digest: str
+    neurons: int | None = None
+    ships: bool = False
 
     def fits(self, weights_sha256: str, dtype: str) -> bool:
         """Whether it may speak for a model served in ``dtype`` without being chosen."""
@@ -66,7 +71,7 @@ class StoredSweep:
 
     def may_speak(self, weights_sha256: str) -> bool:
         """Whether it may be chosen."""
-        return self.whole and self.weights_sha256 == weights_sha256
+        return (self.whole or self.ships) and self.weights_sha256 == weights_sha256
 
 
 def stored(sweep_id: str, folder: RunFolder, created: float) -> StoredSweep | None:
@@ -85,14 +90,17 @@ def stored(sweep_id: str, folder: RunFolder, created: float) -> StoredSweep | No
             source=text["source"],
             created=created,
             digest=sha256(repr((manifest, summary["files"])).encode()),
+            neurons=None if config["neurons"] is None else len(config["neurons"]),
+            ships=not created,
         )
     except (NotFoundError, InputError, KeyError, TypeError, OSError):
         return None
 
 
 def by_size(sweeps: Iterable[StoredSweep]) -> list[StoredSweep]:
-    """The most tokens first; of equally large ones that which was there first, so that a repetition changes nothing."""
-    return sorted(sweeps, key=lambda each: (-each.tokens, -each.rows, each.created, each.id))
+    """Whole ones, and the most tokens, first; of equally large ones that which was there first, so that a repetition
+    changes nothing."""
+    return sorted(sweeps, key=lambda each: (not each.whole, -each.tokens, -each.rows, each.created, each.id))
 
 
 @dataclass(frozen=True, slots=True)

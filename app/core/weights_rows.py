@@ -1,14 +1,15 @@
 """Rows of the neuron table, labels and their conditions as views; where what follows from the weights comes from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from analysis.atlas import Atlas, code_version
 from analysis.labels import Evidence, Label
-from analysis.model import Model
 from analysis.neuron_columns import GATED, TABLE, NeuronColumns
 from analysis.nullspace import Chance
 from app.core.evidence import Findings, StoredSweep, baseline_text
 from app.core.plain import number
+from app.core.residency.atlas_context import OfModel
 from app.core.residency.resident import Resident
 from app.core.to_view import origin
 from app.core.weights_view import (
@@ -29,7 +30,7 @@ def number_or_none(value: float | None) -> float | None:
     return None if value is None else number(value)
 
 
-def row(model: Model, atlas: Atlas, shown: NeuronColumns, index: int) -> NeuronRow:
+def row(model: OfModel, atlas: Atlas, shown: NeuronColumns, index: int) -> NeuronRow:
     place, neuron = divmod(index, shown.d_mlp)
     layer, name = shown.layers[place], shown.names[index]
     names = ("norm_over_logit_var", "rho", "rho_share", *TABLE, *GATED)
@@ -46,7 +47,7 @@ def row(model: Model, atlas: Atlas, shown: NeuronColumns, index: int) -> NeuronR
     )
 
 
-def effect_tokens(model: Model, ids: Sequence[int], values: Sequence[float]) -> list[EffectToken]:
+def effect_tokens(model: OfModel, ids: Sequence[int], values: Sequence[float]) -> list[EffectToken]:
     pairs = zip(ids, model.token_texts(ids), values, strict=True)
     return [EffectToken(id=index, text=text, effect=number(value)) for index, text, value in pairs]
 
@@ -88,6 +89,7 @@ def evidence_source(findings: Findings) -> EvidenceSource:
             source=sweep.source,
             rows=sweep.rows,
             tokens=sweep.tokens,
+            neurons=sweep.neurons,
             baseline=sweep.baseline,
             baseline_text=baseline_text(sweep.baseline),
             dtype=sweep.dtype,
@@ -112,4 +114,9 @@ def chance_view(chance: Chance) -> ChanceView:
 
 
 def source(resident: Resident, *, k: int | None = None) -> Source:
-    return Source(**origin(resident), k=k, code_version=code_version())
+    return source_of(origin(resident), k=k)
+
+
+def source_of(found: Mapping[str, Any], *, k: int | None = None) -> Source:
+    """found: as `origin` gives it."""
+    return Source(**found, k=k, code_version=code_version())

@@ -56,12 +56,13 @@ class SweepEvidence(View):
 
 
 class SpeakingSweep(View):
-    """A finished sweep of the model's weights over the whole last layer."""
+    """A finished sweep of the model's weights over its last layer."""
 
     id: str
     source: str = Field(description="The text it was made over.")
     rows: int
     tokens: int = Field(description="Kept tokens, over which it averages.")
+    neurons: int | None = Field(None, description="How many of the layer it has measured; null: all.")
     baseline: str
     baseline_text: str = Field(description="The same in words: a sweep's means are over its own text.")
     dtype: str

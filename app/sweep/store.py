@@ -2,7 +2,7 @@
 
 data_dir/sweeps/<id>/            run folder (analysis.store)
 data_dir/corpora/                uploaded texts (app.sweep.texts)
-<model folder>/sweep/            the finished sweep that ships with a model: `bundled-<model key>`
+<home of a model>/sweep/          the finished sweep that ships with it: `bundled-<model key>`
 """
 
 import logging
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import corpus
+from analysis.registry import LISTED
 from analysis.store import MANIFEST, RunFolder
 from analysis.sweep import Result, SweepConfig
 from analysis.sweep.executor import InProcess
@@ -60,20 +61,23 @@ class Sweeps:
     def folder(self, sweep_id: str) -> RunFolder:
         """The run folder; NotFoundError for an id that names none."""
         if sweep_id.startswith(BUNDLED):
-            bundled = self.bundled().get(sweep_id)
-            if bundled is None:
+            folder = self._beside(sweep_id.removeprefix(BUNDLED))
+            if folder is None:
                 raise NotFoundError(f"There is no sweep {sweep_id[:60]!r}.", code="no_such_sweep")
-            return bundled
+            return folder
         return RunFolder(self.settings.data_dir / "sweeps" / self.jobs.get(sweep_id).id)
 
     def bundled(self) -> dict[str, RunFolder]:
         """The finished sweeps that lie beside served models."""
-        found = {}
-        for key, entry in list(self.host.entries.items()):
-            folder = entry.spec.folder
-            if folder is not None and (folder / "sweep" / MANIFEST).exists():
-                found[BUNDLED + key] = RunFolder(folder / "sweep")
-        return found
+        folders = {BUNDLED + key: self._beside(key) for key in list(self.host.entries)}
+        return {sweep_id: folder for sweep_id, folder in folders.items() if folder is not None}
+
+    def _beside(self, key: str) -> RunFolder | None:
+        """The finished sweep that ships with a model, served or only listed."""
+        entry = self.host.entries.get(key)
+        spec = LISTED.get(key) if entry is None else entry.spec
+        home = None if spec is None else spec.home
+        return RunFolder(home / "sweep") if home is not None and (home / "sweep" / MANIFEST).exists() else None
 
     # texts
 
@@ -210,7 +214,7 @@ class Sweeps:
         return self.speakers.findings(model, weights_sha256, wanted)
 
     def _ships_with(self, model: str) -> list[tuple[str, float]]:
-        return [(BUNDLED + model, 0.0)] if BUNDLED + model in self.bundled() else []
+        return [] if self._beside(model) is None else [(BUNDLED + model, 0.0)]
 
 
 def _step(progress: Progress) -> Step:

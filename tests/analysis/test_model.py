@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from analysis.folder import weight_files
 from analysis.model import hash_files, load
 from analysis.registry import HUB_MODELS, bundled, folder_spec, resolve
 from analysis.types import InputError, NotFoundError
@@ -41,7 +42,7 @@ def test_a_folder_loads_like_the_model_that_was_saved(tmp_path):
     tiny.tokenizer().save_pretrained(folder)
     model = load(folder_spec(folder))
     assert model.key == "mine"
-    assert model.weights_sha256 == hash_files(folder.glob("*.safetensors"))
+    assert model.weights_sha256 == hash_files(weight_files(folder, "tiny"))
     with torch.inference_mode():
         expected = tiny.hf_model("llama", dtype=torch.float32)(input_ids=torch.tensor([tiny.token_ids(6)])).logits
     within(model.logits(model.tokens(tiny.token_ids(6))), expected, of_pass("llama", torch.float32))

@@ -9,6 +9,7 @@ import torch
 from analysis import frequency, registry
 from analysis import model as models
 from analysis.corpus import RowSet, documents
+from analysis.folder import hash_files, weight_files
 from analysis.registry import BUNDLED_FOLDER
 from analysis.store import MANIFEST, RunFolder
 from analysis.sweep.run import config_of, read
@@ -27,7 +28,7 @@ def _there() -> None:
 
 def test_it_belongs_to_the_weights_and_the_sample() -> None:
     manifest = FOLDER.manifest()
-    assert manifest["weights_sha256"] == models.hash_files(BUNDLED_FOLDER.glob("*.safetensors"))
+    assert manifest["weights_sha256"] == hash_files(weight_files(BUNDLED_FOLDER, "demo"))
     assert manifest["corpus"]["documents"] == len(list(documents(BUNDLED_FOLDER / "sample.jsonl")))
     assert manifest["corpus"]["rows"] == manifest["corpus"]["rows_read"]
 

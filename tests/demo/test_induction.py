@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.model import hash_files
+from analysis.folder import hash_files, weight_files
 from analysis.registry import BUNDLED_FOLDER
 from app.induction.example import finding
 from tests.demo.induction_found import FILE
@@ -29,7 +29,7 @@ read as percentages or ranked, wider."""
 @pytest.fixture(scope="module")
 def written() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
-    assert found["weights_sha256"] == hash_files(BUNDLED_FOLDER.glob("*.safetensors")), AGAIN
+    assert found["weights_sha256"] == hash_files(weight_files(BUNDLED_FOLDER, "demo")), AGAIN
     return found
 
 

@@ -5,8 +5,9 @@ context = source.on(resident)                         # there
 context.neurons(layer=3, k=8).columns["rho"]
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,12 +19,67 @@ from analysis.model import Model
 from analysis.neuron_columns import NeuronColumns, neuron_columns
 from analysis.nullspace import Chance, Spectrum
 from analysis.types import NeuronId, NotFoundError
+from app.core import to_view
 from app.core.evidence import Findings
 from app.core.residency.atlas import of_this_model
 from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 
 NEURONS = Kind("neurons", "analysis.atlas", "analysis.neuron_columns")
+
+
+class OfModel(Protocol):
+    """What is known of a model whether or not its weights are here."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def d_mlp(self) -> int: ...
+    @property
+    def last_layer(self) -> int: ...
+    def token_texts(self, ids: Iterable[int]) -> list[str]: ...
+    def check_neuron(self, neuron: NeuronId) -> NeuronId: ...
+
+
+class Neurons(Protocol):
+    """The neuron table of a model: beside its weights (`AtlasContext`), or as it ships (`ShippedContext`)."""
+
+    @property
+    def atlas(self) -> Atlas: ...
+    @property
+    def findings(self) -> Findings: ...
+    @property
+    def model(self) -> OfModel: ...
+    def chance(self, k: int) -> Chance:
+        """rho of random directions."""
+
+    def neurons(self, layer: int | None, k: int) -> NeuronColumns:
+        """One layer of the table, or all, for one k."""
+
+    def layer(self, layer: int | None) -> int:
+        """A layer of the model, None for the last; NotFoundError for another."""
+
+    def origin(self) -> Mapping[str, Any]:
+        """What its numbers go back to."""
+
+
+def layer_of(model: OfModel, layer: int | None) -> int:
+    """A layer of the model, None for the last; NotFoundError for another."""
+    if layer is None:
+        return model.last_layer
+    if layer >= model.n_layers:
+        raise NotFoundError(
+            f"There is no layer {layer}.", code="no_such_layer", hint=f"Layers run from 0 to {model.n_layers - 1}."
+        )
+    return layer
+
+
+def evidence_of(findings: Findings, layer: int) -> dict[int, Evidence]:
+    """What a sweep found of one layer, by index."""
+    ids = {NeuronId.parse(name): found for name, found in findings.neurons.items()}
+    return {neuron.index: found for neuron, found in ids.items() if neuron.layer == layer}
 
 
 @dataclass(frozen=True)
@@ -74,27 +130,19 @@ class AtlasContext:
                 self.model.write_rows(layer),
                 k=k,
                 thresholds=self.thresholds,
-                evidence=self._evidence_of(layer),
+                evidence=evidence_of(self.findings, layer),
             )
             for layer in layers
         ]
         return neuron_columns(self.atlas, layers, rho, rho_share, labels, self.findings.neurons)
 
-    def _evidence_of(self, layer: int) -> dict[int, Evidence]:
-        ids = {NeuronId.parse(name): found for name, found in self.findings.neurons.items()}
-        return {neuron.index: found for neuron, found in ids.items() if neuron.layer == layer}
-
     def layer(self, layer: int | None) -> int:
         """A layer of the model, None for the last; NotFoundError for another."""
-        if layer is None:
-            return self.model.last_layer
-        if layer >= self.model.n_layers:
-            raise NotFoundError(
-                f"There is no layer {layer}.",
-                code="no_such_layer",
-                hint=f"Layers run from 0 to {self.model.n_layers - 1}.",
-            )
-        return layer
+        return layer_of(self.model, layer)
+
+    def origin(self) -> Mapping[str, Any]:
+        """What its numbers go back to."""
+        return to_view.origin(self.resident)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.folder import read_json
+from analysis.folder import read_json, weight_files
 from analysis.types import UnsupportedModelError
 
 RMS_TYPES = frozenset(
@@ -45,7 +45,7 @@ class Facts:
 def read_facts(folder: Path) -> Facts:
     """Read config.json and the headers of the safetensors files; UnsupportedModelError when they make no sense."""
     config = read_json(folder, "config.json", folder.name)
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(folder, folder.name)
     d_model = _first(config, "hidden_size", "n_embd", "d_model")
     n_layers = _first(config, "num_hidden_layers", "n_layer", "num_layers")
     kind, architectures = config.get("model_type"), config.get("architectures")
