@@ -35,7 +35,7 @@ class ModelSpec:
     gguf, a file that is converted to a folder once; package, one that holds such a file. dequantized: of a folder that
     was converted, from what. prepend_bos: whether text gets a BOS in front; None follows the tokenizer's own habit.
     counts: a ``.npy`` file of token counts. sample: a text for reference means. beside: a folder with what ships of it
-    without its weights (atlas, sweep, examples).
+    without its weights (atlas, sweep).
     """
 
     key: str

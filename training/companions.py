@@ -17,6 +17,8 @@ from torch import Tensor
 
 from analysis import model as models
 from analysis import reference, registry
+from app.core.residency import means
+from app.core.settings import Settings
 from training.export import gpt2_weights, latest_snapshot
 from training.recipe import Recipe
 
@@ -29,8 +31,9 @@ def sample_texts(folder: Path) -> list[str]:
 
 
 def save_means(folder: Path) -> None:
+    """Over the rows that a server takes, so that its numbers are the same whether it finds the file or not."""
     model = models.load(registry.folder_spec(folder, prepend_bos=True))
-    rows = reference.rows_of(model, sample_texts(folder))
+    rows = means.rows(Settings(), model, folder / "sample.jsonl")
     *_, last = reference.compute(model, rows, source="sample.jsonl")
     assert last.result is not None
     reference.save(last.result, folder / "reference_means.safetensors")

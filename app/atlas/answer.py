@@ -1,6 +1,7 @@
 """Neurons by their weights, on the device thread: the table, one neuron, the spectrum, token frequency."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +16,16 @@ from app.core.request import NothingAsked
 from app.core.residency.atlas_context import AtlasSource, Neurons
 from app.core.residency.resident import Resident
 from app.core.table import select
+from app.core.to_view import origin as origin_of
 
 
 def neurons(resident: Resident, query: NeuronsQuery, *, on: AtlasSource) -> views.NeuronsView:
     """The table: filtered, sorted, one page of rows."""
-    return table(on.on(resident), query)
+    return table(on.on(resident), query, origin_of(resident))
 
 
-def table(here: Neurons, query: NeuronsQuery) -> views.NeuronsView:
-    """The same of whatever is known of a model."""
+def table(here: Neurons, query: NeuronsQuery, origin: Mapping[str, Any]) -> views.NeuronsView:
+    """The same of whatever is known of a model. origin: what its numbers go back to."""
     k = here.atlas.spectrum.chosen(query.k)
     found = here.neurons(query.layer, k)
     columns, wanted = _wanted(here, found, query)
@@ -38,7 +40,7 @@ def table(here: Neurons, query: NeuronsQuery) -> views.NeuronsView:
         chance=weights_rows.chance_view(here.chance(k)),
         rows=[weights_rows.row(here.model, here.atlas, found, wanted[index]) for index in picked],
         evidence=weights_rows.evidence_source(here.findings),
-        provenance=weights_rows.source_of(here.origin(), k=k),
+        provenance=weights_rows.source_of(origin, k=k),
     )
 
 

@@ -1,6 +1,7 @@
 """The atlas page: the map of the neurons and the table below it, from the same columns."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from analysis import nullspace
 from analysis.labels import LABELS
@@ -9,6 +10,7 @@ from analysis.published import KNOWN
 from app.atlas import answer as answers
 from app.atlas import view as views
 from app.atlas.request import AtlasState, NeuronsQuery
+from app.core import to_view
 from app.core.plain import series
 from app.core.question import priced
 from app.core.residency.atlas_context import AtlasSource, Neurons
@@ -31,25 +33,26 @@ def page(
         inputs = (*here.inputs(layer, k), state.x, state.y, state.color, state.size)
         return resident.cached(POINTS, inputs, lambda: points(here, found, state, k))
 
-    return page_of(here, state, parts, models, drawn)
+    return page_of(here, to_view.origin(resident), state, parts, models, drawn)
 
 
 def before_weights(
     here: ShippedContext, state: AtlasState, parts: Collection[str], models: list[str]
 ) -> views.AtlasView:
     """The page of a model whose weights are not loaded, from what ships of it."""
-    page = page_of(here, state, parts, models, lambda found, layer, k: points(here, found, state, k))
+    page = page_of(here, here.origin(), state, parts, models, lambda found, layer, k: points(here, found, state, k))
     return page.model_copy(update={"weights_here": False})
 
 
 def page_of(
     here: Neurons,
+    origin: Mapping[str, Any],
     state: AtlasState,
     parts: Collection[str],
     models: list[str],
     drawn: Callable[[NeuronColumns, int | None, int], views.Points],
 ) -> views.AtlasView:
-    """drawn: the points of the map, from columns, layer and k."""
+    """origin: what the numbers go back to. drawn: the points of the map, from columns, layer and k."""
     model = here.model
     layer = None if state.all_layers else here.layer(state.layer)
     k = here.atlas.spectrum.chosen(state.k)
@@ -68,7 +71,7 @@ def page_of(
         state=state.model_dump(),
         counts={name: len(found.carriers(name)) for name in LABELS},
         points=drawn(found, layer, k) if "map" in parts else None,
-        table=answers.table(here, query),
+        table=answers.table(here, query, origin),
     )
 
 

@@ -5,9 +5,9 @@ context = source.on(resident)                         # there
 context.neurons(layer=3, k=8).columns["rho"]
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +19,6 @@ from analysis.model import Model
 from analysis.neuron_columns import NeuronColumns, neuron_columns
 from analysis.nullspace import Chance, Spectrum
 from analysis.types import NeuronId, NotFoundError
-from app.core import to_view
 from app.core.evidence import Findings
 from app.core.residency.atlas import of_this_model
 from app.core.residency.cache import Kind
@@ -60,9 +59,6 @@ class Neurons(Protocol):
 
     def layer(self, layer: int | None) -> int:
         """A layer of the model, None for the last; NotFoundError for another."""
-
-    def origin(self) -> Mapping[str, Any]:
-        """What its numbers go back to."""
 
 
 def layer_of(model: OfModel, layer: int | None) -> int:
@@ -139,10 +135,6 @@ class AtlasContext:
     def layer(self, layer: int | None) -> int:
         """A layer of the model, None for the last; NotFoundError for another."""
         return layer_of(self.model, layer)
-
-    def origin(self) -> Mapping[str, Any]:
-        """What its numbers go back to."""
-        return to_view.origin(self.resident)
 
 
 @dataclass(frozen=True)
