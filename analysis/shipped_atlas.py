@@ -101,7 +101,7 @@ def write(path: Path, model: Model, atlas: Atlas, counts: Unigram | None, versio
         arrays[name] = np.frombuffer(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _narrow(values: Tensor) -> np.ndarray:

@@ -227,7 +227,9 @@ class TableRequest(Strict):
     names its columns and the one that it is sorted by.
     """
 
-    model_config = ConfigDict(extra="allow", defer_build=True, json_schema_extra={"additionalProperties": {"type": "number"}})
+    model_config = ConfigDict(
+        extra="allow", defer_build=True, json_schema_extra={"additionalProperties": {"type": "number"}}
+    )
     __pydantic_extra__: dict[str, Number]
     columns: ClassVar[tuple[str, ...]] = ()
 
