@@ -19,7 +19,7 @@ from app.induction.view import AttributionView, HeadAblationView, HeadsView, Ind
 from app.neuron.view import Live, NeuronView, Sample
 from app.prompt.story_view import StoryView
 from app.server.view import CheckView
-from app.why.view import CircuitView, WhyTextView, WhyView
+from app.why.view import CircuitView, WhyCompareView, WhyTextView, WhyView
 from nullscope.wire import Wire, part
 
 
@@ -277,6 +277,37 @@ class Questions(Wire):
                 "token_id": token_id,
                 "baseline": baseline,
                 "limit": limit,
+            },
+        )
+
+    def why_compare(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        target: Literal["entropy", "loss", "log_prob"] = "entropy",
+        token_id: int | None = None,
+        baseline: Literal["reference", "prompt"] = "reference",
+        position: int | None = None,
+        other_position: int | None = None,
+        other_text: str | None = None,
+        neurons: int = 12,
+    ) -> WhyCompareView:
+        """What makes the difference between two predictions, of one text or of two: each part's share here less
+        there."""
+        return self._ask_prompt(
+            WhyCompareView,
+            "why/compare",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "target": target,
+                "token_id": token_id,
+                "baseline": baseline,
+                "position": position,
+                "other_position": other_position,
+                "other_text": other_text,
+                "neurons": neurons,
             },
         )
 

@@ -1,6 +1,7 @@
 """A prediction's entropy, loss or log-probability split over all that wrote to the stream. On the device's thread."""
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,12 +17,13 @@ from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 from app.core.sample import sample_rows
 from app.core.view import Token
-from app.why.request import BaselineText, SplitRequest, WhyRequest, WhyTextRequest
-from app.why.view import AlongView, BaselineView, PartView, WhyTextView, WhyView
+from app.why.request import BaselineText, SplitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
+from app.why.view import AlongView, BaselineView, PartView, WhyCompareView, WhyTextView, WhyView
 
 MEAN_WRITES = Kind("mean writes", "analysis.components", "app.core.sample")
 BASELINE_TOKENS = 2048
 """A mean over so many tokens of the reference text: enough for a baseline, and soon made for a model of real size."""
+WHAT = {"entropy": "Entropy", "loss": "Loss", "log_prob": "The log-probability"}
 
 
 def why(resident: Resident, request: WhyRequest) -> Iterator[WhyView | int]:
@@ -29,8 +31,7 @@ def why(resident: Resident, request: WhyRequest) -> Iterator[WhyView | int]:
     model, ids = resident.model, prompt_ids(resident, request)
     resident.admit(len(ids), rows=2 + 2 * (splits.BATCH if request.ablate else 0))
     target = _target(request)
-    last = len(ids) - (2 if target.kind == "loss" else 1)
-    position = last if request.position is None else request.position
+    position = _position(request.position, ids, target)
     splits.check(model, ids, [position], target)
     run = splits.read(model, ids)
     named = yield from baselines(resident, run)
@@ -107,7 +108,7 @@ def why_text(resident: Resident, request: WhyTextRequest) -> Iterator[WhyTextVie
                 ln_scale=through[:, rest].sum(1).tolist(),
             )
         )
-    yield WhyTextView(
+    view = WhyTextView(
         tokens=to_view.tokens(model, ids),
         target=request.target,
         values=[row.value for row in rows],
@@ -115,7 +116,74 @@ def why_text(resident: Resident, request: WhyTextRequest) -> Iterator[WhyTextVie
         completeness_error=max((row.error for row in rows), key=abs),
         components=along,
         baseline=_baseline(request.baseline, means, rows[0].baseline),
+        sentence="",
         provenance=provenance("why_text", resident, ids, request),
+    )
+    yield view.model_copy(update={"sentence": text_sentence(view)})
+
+
+def text_sentence(view: WhyTextView) -> str:
+    """Which components move the prediction most over the text, and what stands out at the largest value."""
+    shares = {one.component: np.add(one.direct, one.ln_scale) for one in view.components if one.kind != "rest"}
+    sizes = sorted(((float(np.abs(each).mean()), name) for name, each in shares.items()), reverse=True)[:3]
+    most = max(range(len(view.values)), key=lambda at: view.values[at] or 0.0)
+    there = max(shares, key=lambda name: abs(float(shares[name][most])))
+    return (
+        f"Over {len(view.values)} predictions the largest shares, on average in size, are "
+        f"{', '.join(f'{name} {size:.2f}' for size, name in sizes)} nats. {WHAT[view.target]} is largest behind "
+        f"“{view.tokens[most].text.strip()}” at {most}, {view.values[most] or 0.0:.2f}; the largest share "
+        f"there is {there}'s, {float(shares[there][most]):+.2f}."
+    )
+
+
+def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyCompareView | int]:
+    """Two predictions split against one baseline: work done, then the view."""
+    model, ids = resident.model, prompt_ids(resident, request)
+    others = ids
+    if request.other_text is not None:
+        others = prompt_ids(resident, request.model_copy(update={"text": request.other_text, "token_ids": None}))
+    resident.admit(max(len(ids), len(others)), rows=4)
+    target = _target(request)
+    at = _position(request.position, ids, target)
+    other_at = _position(request.other_position, others, target)
+    splits.check(model, ids, [at], target)
+    splits.check(model, others, [other_at], target)
+    run = splits.read(model, ids)
+    means = chosen((yield from baselines(resident, run)), request.baseline)
+    (one,) = splits.decompose(model, run, [at], baseline=means, target=target)
+    (other,) = splits.decompose(model, others, [other_at], baseline=means, target=target)
+    apart = replace(
+        one,
+        baseline=other.value,
+        direct=one.direct - other.direct,
+        through=one.through - other.through,
+        neuron_direct=one.neuron_direct - other.neuron_direct,
+        neuron_through=one.neuron_through - other.neuron_through,
+        error=one.error - other.error,
+    )
+    ranked = apart.neuron_total.abs().argsort(descending=True)[: request.neurons].tolist()
+    view = WhyCompareView(
+        here=to_view.position(model, clean_trace(resident, ids), at),
+        there=to_view.position(model, clean_trace(resident, others), other_at),
+        target=request.target,
+        value=one.value,
+        other_value=other.value,
+        baseline=_baseline(request.baseline, means, one.baseline),
+        completeness_error=apart.error,
+        parts=_parts(apart, ranked, model.last_layer, {}),
+        sentence="",
+        provenance=provenance("why_compare", resident, ids, request),
+    )
+    yield view.model_copy(update={"sentence": difference_sentence(view)})
+
+
+def difference_sentence(view: WhyCompareView) -> str:
+    """Which of the two is larger, by how much in either half, and the components that make most of it."""
+    apart = view.value - view.other_value
+    return (
+        f"{WHAT[view.target]} behind “{view.here.token.text.strip()}” is {view.value:.2f} nats, {abs(apart):.2f} "
+        f"{'above' if apart > 0 else 'below'} that behind “{view.there.token.text.strip()}” ({view.other_value:.2f}): "
+        f"{_halves_and_largest(view.parts)}"
     )
 
 
@@ -125,20 +193,28 @@ def sentence(view: WhyView, baseline: BaselineText) -> str:
     The last MLP counts as one, however many of its neurons are listed singly.
     """
     difference = view.value - view.baseline_value
-    what = {"entropy": "Entropy", "loss": "Loss", "log_prob": "The log-probability"}[view.target]
     against = "the reference text's" if baseline == "reference" else "this prompt's"
-    direct, scale = sum(part.direct for part in view.parts), sum(part.ln_scale for part in view.parts)
     way = "above" if difference > 0 else "below"
-    text = (
-        f"{what} here is {view.value:.2f} nats, {abs(difference):.2f} {way} that of {against} mean stream "
-        f"({view.baseline_value:.2f}): {direct:+.2f} through the logits, {scale:+.2f} through the LN scale."
+    return (
+        f"{WHAT[view.target]} here is {view.value:.2f} nats, {abs(difference):.2f} {way} that of {against} mean stream "
+        f"({view.baseline_value:.2f}): {_halves_and_largest(view.parts)}"
     )
+
+
+def _halves_and_largest(parts: Sequence[PartView]) -> str:
+    direct, scale = sum(part.direct for part in parts), sum(part.ln_scale for part in parts)
     totals: dict[str, float] = {}
-    for part in view.parts:
+    for part in parts:
         name = part.component if part.kind not in ("neuron", "rest") else f"L{part.layer}.mlp"
         totals[name] = totals.get(name, 0.0) + part.total
     largest = sorted(totals.items(), key=lambda item: -abs(item[1]))[:3]
-    return f"{text} Largest: {', '.join(f'{name} {total:+.2f}' for name, total in largest)}."
+    named = ", ".join(f"{name} {total:+.2f}" for name, total in largest)
+    return f"{direct:+.2f} through the logits, {scale:+.2f} through the LN scale. Largest: {named}."
+
+
+def _position(asked: int | None, ids: Sequence[int], target: Target) -> int:
+    """Without one, the last that has the target."""
+    return len(ids) - (2 if target.kind == "loss" else 1) if asked is None else asked
 
 
 def _target(request: SplitRequest) -> Target:

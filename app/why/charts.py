@@ -3,7 +3,17 @@
 import plotly.graph_objects as go
 
 from app.core import theme
-from app.why.view import CircuitView, EdgeView, NodeView, WhyTextView, WhyView
+from app.why.request import TargetName
+from app.why.view import (
+    CircuitView,
+    EdgeView,
+    NodeView,
+    PartView,
+    WhyCompareView,
+    WhyTextView,
+    WhyView,
+    largest,
+)
 
 DIRECT, SCALE = theme.SERIES[0], theme.SERIES[1]
 NAMES = {"direct": "logits", "ln_scale": "LN scale"}
@@ -12,11 +22,26 @@ BARS = 16  # parts drawn singly; the smallest are summed
 
 
 def waterfall(view: WhyView) -> go.Figure:
+    """From the baseline to here; a bar can be followed upstream."""
+    return _falling(view.parts, view.baseline_value, view.value, view.target, ("baseline", "here"), pressed=True)
+
+
+def differences(view: WhyCompareView) -> go.Figure:
+    """From the other prediction to this one."""
+    there, here = (f"{one.token.position} {theme.label(one.token.text, 12)}" for one in (view.there, view.here))
+    if there == here:  # the same place of two texts
+        there += " (other)"
+    return _falling(view.parts, view.other_value, view.value, view.target, (there, here), pressed=False)
+
+
+def _falling(
+    every: list[PartView], start: float, end: float, target: TargetName, ends: tuple[str, str], *, pressed: bool
+) -> go.Figure:
     """Each part two bars, one for either half, from where the part before it ended; depth runs downwards."""
-    parts = view.largest(BARS)
-    labels = ["baseline", *(part.component for part in parts), "here"]
+    parts = largest(every, BARS)
+    labels = [ends[0], *(part.component for part in parts), ends[1]]
     bars: dict[str, list[tuple[float, float]]] = {"direct": [(0.0, 0.0)], "ln_scale": [(0.0, 0.0)]}
-    level = view.baseline_value
+    level = start
     for part in parts:
         bars["direct"].append((level, part.direct))
         bars["ln_scale"].append((level + part.direct, part.ln_scale))
@@ -32,16 +57,16 @@ def waterfall(view: WhyView) -> go.Figure:
             name=NAMES[half],
             marker={"color": COLOURS[half]},
             hovertemplate="%{y}: %{x:+.4f} nats<extra>" + NAMES[half] + "</extra>",
-            customdata=[part.component if part.followed(view.target) else None for part in parts],
-            meta=theme.PRESSES,
+            customdata=[part.component if pressed and part.followed(target) else None for part in parts],
+            meta=theme.PRESSES if pressed else None,
         )
         for half in bars
     ]
-    ends = go.Scatter(
+    both = go.Scatter(
         y=[labels[0], labels[-1]],
-        x=[view.baseline_value, view.value],
+        x=[start, end],
         mode="markers+text",
-        text=[f"{view.baseline_value:.2f}", f"{view.value:.2f}"],
+        text=[f"{start:.2f}", f"{end:.2f}"],
         textposition=["top center", "bottom center"],
         cliponaxis=False,
         marker={"color": theme.MARK, "size": 9, "symbol": "diamond"},
@@ -50,9 +75,9 @@ def waterfall(view: WhyView) -> go.Figure:
         hovertemplate="%{y}: %{x:.4f} nats<extra></extra>",
     )
     return theme.chart(
-        ends,
+        both,
         *drawn,
-        x=theme.axis("Entropy" if view.target == "entropy" else view.target.replace("_", "-"), "nats"),
+        x=theme.axis("Entropy" if target == "entropy" else target.replace("_", "-"), "nats"),
         y=theme.axis("", type="category", categoryorder="array", categoryarray=labels[::-1]),
         height=90 + 24 * len(labels),
         barmode="overlay",

@@ -11,7 +11,7 @@ from analysis.types import InputError
 from app.core.errors import RefusedFieldsError
 from app.core.fields import holding
 from app.core.interventions import requested
-from app.why.request import BaselineText, CircuitRequest, WhyRequest, WhyTextRequest
+from app.why.request import BaselineText, CircuitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
 
 # What somebody writes: shown again as it was written, however wrong.
 TYPED = ("text", "token", "target", "baseline", "ablate", "along", "patch")
@@ -34,9 +34,10 @@ class WhyState(BaseModel):
     baseline: BaselineText = "reference"
     ablate: bool = False
     along: bool = Field(False, description="Whether the split of every token is shown.")
+    vs: str = Field("", max_length=8, description="Another token of the text to compare it with.")
     follow: str = Field("", max_length=16, description="The component that is followed upstream.")
     patch: bool = Field(False, description="Whether its edges are checked by patched passes.")
-    table: Literal["parts", "along", "circuit"] = Field("parts", description="Which one is given as CSV.")
+    table: Literal["parts", "along", "circuit", "compared"] = Field("parts", description="Which one is given as CSV.")
 
     @classmethod
     def holding(cls, fields: Mapping[str, Any]) -> tuple[Self, RefusedFieldsError | None]:
@@ -44,7 +45,7 @@ class WhyState(BaseModel):
         given = {name: value for name, value in fields.items() if value != ""}
         state, refused = holding(cls, given)
         if given.get("of", state.chosen_in) != state.chosen_in:
-            state = state.model_copy(update={"pos": ""})
+            state = state.model_copy(update={"pos": "", "vs": ""})
         return state, refused
 
     @property
@@ -68,6 +69,11 @@ class WhyState(BaseModel):
 
     def whole(self) -> WhyTextRequest:
         return requested(WhyTextRequest, **self._split())
+
+    def compared(self) -> WhyCompareRequest:
+        """With the token of `vs`."""
+        more = {"position": self.pos or None, "other_position": self.vs, "neurons": PARTS}
+        return requested(WhyCompareRequest, **self._split(), **more)
 
     def circuit(self) -> CircuitRequest:
         """Of what is followed: a neuron's activation where a token's log-probability is split, else the share."""

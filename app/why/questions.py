@@ -2,8 +2,8 @@
 
 from app.core.later import Later
 from app.core.question import Question
-from app.why.request import CircuitRequest, WhyRequest, WhyTextRequest
-from app.why.view import CircuitView, WhyTextView, WhyView
+from app.why.request import CircuitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
+from app.why.view import CircuitView, WhyCompareView, WhyTextView, WhyView
 
 WHY = Question(
     name="why",
@@ -33,6 +33,20 @@ WHY_TEXT = Question(
     prints=Later("app.why.shell:print_why_text"),
     command="why-text",
 )
+WHY_COMPARE = Question(
+    name="why_compare",
+    says="What makes the difference between two predictions, of one text or of two: each part's share here less there.",
+    path="why/compare",
+    request=WhyCompareRequest,
+    view=WhyCompareView,
+    answer=Later("app.why.answer:why_compare"),
+    steps=True,
+    cost=10,
+    permalink=True,
+    charts={"why_compare": Later("app.why.charts:differences")},
+    prints=Later("app.why.shell:print_why_compare"),
+    command="why-compare",
+)
 CIRCUIT = Question(
     name="circuit",
     says="What drives a neuron, or a component's share of the entropy: back over hops, edges checked on demand.",
@@ -47,4 +61,4 @@ CIRCUIT = Question(
     prints=Later("app.why.shell:print_circuit"),
     command="circuit",
 )
-QUESTIONS = (WHY, WHY_TEXT, CIRCUIT)
+QUESTIONS = (WHY, WHY_TEXT, WHY_COMPARE, CIRCUIT)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.core.request import AT, Position, PromptRequest
+from app.core.request import AT, Position, PromptRequest, Text
 from app.core.typed import Typed
 
 TargetName = Literal["entropy", "loss", "log_prob"]
@@ -46,6 +46,17 @@ class WhyRequest(SplitRequest):
     )
     ablate: bool = Field(
         False, description="Beside each part its mean ablation at this token, by a real pass (takes longer)."
+    )
+
+
+class WhyCompareRequest(SplitRequest):
+    """Two predictions, and what makes the difference; of one text, or of two."""
+
+    position: Annotated[Position | None, AT] = Field(None, description="null: the last one that has the target.")
+    other_position: Position | None = Field(None, description="null: the last one of its text that has the target.")
+    other_text: Text | None = Field(None, description="The text of the other prediction; null: the same.")
+    neurons: Annotated[int, Typed(default=8)] = Field(
+        12, ge=0, le=256, description="Last-layer neurons listed singly, by size of the difference."
     )
 
 

@@ -14,7 +14,7 @@ from app.core.run import ask
 from app.why import charts as figures
 from app.why.page_request import TYPED, WhyState
 from app.why.page_view import WhyPageView
-from app.why.questions import CIRCUIT, WHY, WHY_TEXT
+from app.why.questions import CIRCUIT, WHY, WHY_COMPARE, WHY_TEXT
 
 router = routes(include_in_schema=False)
 
@@ -48,6 +48,10 @@ async def _answer(request: Request, caller: Caller, state: WhyState) -> dict[str
         whole = state.whole()
         shown["along"] = await ask(caller, WHY_TEXT, key, whole)
         shown["python_along"] = server.call(key, "why/text", whole, 'answer["components"]')
+    if state.vs:
+        compared = state.compared()
+        shown["compared"] = await ask(caller, WHY_COMPARE, key, compared)
+        shown["python_compared"] = server.call(key, "why/compare", compared, 'answer["sentence"]')
     if state.follow:
         circuit = state.circuit()
         shown["circuit"] = await ask(caller, CIRCUIT, key, circuit)
@@ -56,12 +60,14 @@ async def _answer(request: Request, caller: Caller, state: WhyState) -> dict[str
 
 
 def _respond(request: Request, view: WhyPageView, *, status: int = 200, push: str | None = None) -> Response:
-    why, along, circuit = view.why, view.along, view.circuit
+    why, along, circuit, compared = view.why, view.along, view.circuit, view.compared
     drawn: dict[str, Any] = {}
     if why is not None:
         drawn["why"] = lambda: figures.waterfall(why)
     if along is not None:
         drawn["along"] = lambda: figures.along(along)
+    if compared is not None:
+        drawn["why_compare"] = lambda: figures.differences(compared)
     if circuit is not None:
         drawn["circuit"] = lambda: figures.circuit(circuit)
     return pages.respond(

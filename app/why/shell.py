@@ -26,6 +26,16 @@ def print_why(answer: dict[str, Any]) -> None:
     click.echo(f"{answer['nodes']} nodes, completeness error {answer['completeness_error']:.1e} nats")
 
 
+def print_why_compare(answer: dict[str, Any]) -> None:
+    """One line a part: its share here less its share there; then the sentence."""
+    print_table(
+        ["part", "difference", "direct", "through LN scale"],
+        ([part["component"], part["total"], part["direct"], part["ln_scale"]] for part in answer["parts"]),
+    )
+    click.echo(answer["sentence"])
+    click.echo(f"completeness error {answer['completeness_error']:.1e} nats")
+
+
 def print_circuit(answer: dict[str, Any]) -> None:
     """One line an edge, then the sentence."""
     checked = answer["rank_correlation"] is not None
@@ -58,4 +68,5 @@ def print_why_text(answer: dict[str, Any]) -> None:
             for at, value in enumerate(answer["values"])
         ),
     )
+    click.echo(answer["sentence"])
     click.echo(f"baseline {answer['baseline_value']:.5g} nats; completeness error {answer['completeness_error']:.1e}")

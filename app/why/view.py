@@ -28,6 +28,23 @@ class PartView(View):
         return self.kind == "neuron" or (self.kind in ("head", "mlp") and target != "log_prob")
 
 
+def largest(parts: list[PartView], most: int) -> list[PartView]:
+    """The largest parts in their order, before them all others as one."""
+    if len(parts) <= most:
+        return parts
+    kept = sorted(range(len(parts)), key=lambda i: -abs(parts[i].total))[:most]
+    others = [part for i, part in enumerate(parts) if i not in kept]
+    summed = PartView(
+        component=f"{len(others)} others",
+        kind="rest",
+        layer=None,
+        total=sum(part.total for part in others),
+        direct=sum(part.direct for part in others),
+        ln_scale=sum(part.ln_scale for part in others),
+    )
+    return [summed, *(parts[i] for i in sorted(kept))]
+
+
 class BaselineView(View):
     """What the prediction is compared with."""
 
@@ -59,24 +76,31 @@ class WhyView(View):
     permalink: str | None = None
 
     def largest(self, most: int) -> list[PartView]:
-        """The largest parts in their order, before them all others as one."""
-        if len(self.parts) <= most:
-            return self.parts
-        kept = sorted(range(len(self.parts)), key=lambda i: -abs(self.parts[i].total))[:most]
-        others = [part for i, part in enumerate(self.parts) if i not in kept]
-        summed = PartView(
-            component=f"{len(others)} others",
-            kind="rest",
-            layer=None,
-            total=sum(part.total for part in others),
-            direct=sum(part.direct for part in others),
-            ln_scale=sum(part.ln_scale for part in others),
-        )
-        return [summed, *(self.parts[i] for i in sorted(kept))]
+        return largest(self.parts, most)
 
     def csv_rows(self) -> list[dict[str, Any]]:
         """One line a part."""
         return [part.model_dump() for part in self.parts]
+
+
+class WhyCompareView(View):
+    """``value`` - ``other_value`` split exactly over the parts: each one's share here less its share there; nats."""
+
+    here: PositionView
+    there: PositionView
+    target: TargetName
+    value: float
+    other_value: float
+    baseline: BaselineView = Field(description="The one that both were split against: it is in no difference.")
+    completeness_error: float = Field(description="Sum of the parts less the difference.")
+    parts: list[PartView] = Field(description="In the order of the forward pass; they sum to the difference.")
+    sentence: str
+    provenance: Provenance
+    permalink: str | None = None
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        """One line a part."""
+        return [part.model_dump(exclude={"ablation"}) for part in self.parts]
 
 
 class NodeView(View):
@@ -194,6 +218,7 @@ class WhyTextView(View):
     completeness_error: float = Field(description="The largest over the positions.")
     components: list[AlongView]
     baseline: BaselineView
+    sentence: str
     provenance: Provenance
     permalink: str | None = None
 

@@ -71,6 +71,8 @@ def test_ablations_stand_beside_the_shares_with_the_correlation_of_their_order(c
 def test_every_position_at_once_is_every_position_by_itself(client: TestClient) -> None:
     told = client.post(f"{URL}/why/text", json={"text": TEXT, "limit": 2}).json()
     assert [one["kind"] for one in told["components"]][-1] == "rest"
+    most = max(told["values"])
+    assert f"at {told['values'].index(most)}, {most:.2f};" in told["sentence"]
     for position in (0, 4):
         alone = asked(client, position=position, neurons=0)
         for half in HALVES:
@@ -79,6 +81,33 @@ def test_every_position_at_once_is_every_position_by_itself(client: TestClient) 
         assert told["values"][position] == pytest.approx(alone["value"], abs=2e-5)
     table = client.post(f"{URL}/why/text", json={"text": TEXT, "limit": 2}, headers={"accept": "text/csv"}).text
     assert len(list(csv.DictReader(io.StringIO(table)))) == 3 * len(told["tokens"])
+
+
+def test_the_difference_of_two_predictions_is_that_of_their_shares(client: TestClient) -> None:
+    def compared(**more: object) -> dict:
+        response = client.post(f"{URL}/why/compare", json={"text": TEXT, "neurons": 0, **more})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    told = compared(position=6, other_position=3)
+    here, there = asked(client, position=6, neurons=0), asked(client, position=3, neurons=0)
+    for part, one, other in zip(told["parts"], here["parts"], there["parts"], strict=True):
+        for half in HALVES:
+            assert part[half] == pytest.approx(one[half] - other[half], abs=1e-6)
+    apart = told["value"] - told["other_value"]
+    assert sum(part["total"] for part in told["parts"]) == pytest.approx(apart, abs=2.1e-4)
+    assert ("above" in told["sentence"]) == (apart > 0)
+    texts = compared(position=6, other_text=TEXT, other_position=3)
+    assert texts["parts"] == told["parts"]
+    assert compared(position=6, other_text=TEXT[: len(TEXT) // 2])["here"] == told["here"]
+    nothing = compared(position=3, other_position=3)
+    assert all(part["total"] == pytest.approx(0, abs=1e-9) for part in nothing["parts"])
+    page = client.post("/why?format=json", data={"text": TEXT, "pos": "6", "vs": "3"}).json()["compared"]
+    assert page["value"] - page["other_value"] == pytest.approx(apart, abs=1e-6)
+    assert page["sentence"] in html.unescape(client.post("/why", data={"text": TEXT, "pos": "6", "vs": "3"}).text)
+    rows = client.post("/why?format=csv", data={"text": TEXT, "pos": "6", "vs": "3", "table": "compared"}).text
+    assert len(list(csv.DictReader(io.StringIO(rows)))) == len(page["parts"])
+    assert client.post(f"{URL}/why/compare", json={"text": TEXT, "other_position": 99}).status_code == 422
 
 
 def test_a_permalink_computes_it_again(client: TestClient) -> None:

@@ -12,7 +12,7 @@ API = "/api/v1/models/{key}"
 TEXT = "The cat sat on the mat"
 PRICES = {
     "trace": 2, "story": 2, "effects": 4, "heatmap": 10, "joint": 10, "dose": 10, "ledger": 10, "lens": 10,
-    "why": 10, "why_text": 10, "circuit": 10, "generate": 10,
+    "why": 10, "why_text": 10, "why_compare": 10, "circuit": 10, "generate": 10,
     "induction": 10, "heads": 10, "attribution": 10, "head_ablation": 10, "natural_repeats": 10, "neuron_on": 10,
     "neuron_sample": 10,
     "frequency_on": 4, "walk": 2, "check": 4, "calibration": 40, "sweep estimate": 10, "sweep": 10,
@@ -81,6 +81,7 @@ QUESTIONS = [
     api("run", "POST", "/why", "why", json={"text": TEXT}),
     api("run", "POST", "/why", "why", json={"text": TEXT, "ablate": True}),
     api("run", "POST", "/why/text", "why_text", json={"text": TEXT}),
+    api("run", "POST", "/why/compare", "why_compare", json={"text": TEXT, "position": 1, "other_position": 0}),
     api("run", "POST", "/circuit", "circuit", json={"text": TEXT, "component": "1.3"}),
     api("run", "GET", "/check", "check"),
     api("view", "GET", "/neurons"),
@@ -130,6 +131,7 @@ PAGES = [
     at("run", "POST", "/write", "generate", data={"n": "2", **WITH_TEXT}),
     at("run", "POST", "/write", "generate", data={"n": "2", **WITH_TEXT}, headers={"accept": "text/event-stream"}),
     at("view", "GET", "/write"),
+    at("run", "POST", "/why", "why", "trace", "why_compare", data={"vs": "0", **WITH_TEXT}),
     at("run", "POST", "/why", "why", "trace", "circuit", data={"follow": "1.3", "patch": "true", **WITH_TEXT}),
     at("view", "GET", "/effects/heatmap/{name}"),
     at("view", "GET", "/atlas"),
