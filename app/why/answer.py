@@ -124,7 +124,11 @@ def why_text(resident: Resident, request: WhyTextRequest) -> Iterator[WhyTextVie
 
 def text_sentence(view: WhyTextView) -> str:
     """Which components move the prediction most over the text, and what stands out at the largest value."""
-    shares = {one.component: np.add(one.direct, one.ln_scale) for one in view.components if one.kind != "rest"}
+    shares = {
+        one.component: np.array(one.direct, float) + np.array(one.ln_scale, float)
+        for one in view.components
+        if one.kind != "rest"
+    }
     sizes = sorted(((float(np.abs(each).mean()), name) for name, each in shares.items()), reverse=True)[:3]
     most = max(range(len(view.values)), key=lambda at: view.values[at] or 0.0)
     there = max(shares, key=lambda name: abs(float(shares[name][most])))
