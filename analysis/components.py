@@ -22,6 +22,9 @@ from analysis.model import Model
 from analysis.sinks import sinks_in
 from analysis.types import InputError
 
+BATCH, TOKENS = 16, 2048
+"""Of a pass that takes one write out a row: rows and tokens at most, so that a long text takes no more memory."""
+
 Kind = Literal["embedding", "position", "head", "mlp", "biases"]
 Terms = Mapping[str, Tensor]
 """`embed`, `pos`, `z.<layer>`, `attention.<layer>`, `mlp.<layer>`, `neurons` (the last MLP's); `neurons.<layer>` where
@@ -100,6 +103,11 @@ class Progress:
     done: int
     total: int
     result: MeanWrites | None = None
+
+
+def rows_at_once(n_tokens: int) -> int:
+    """Rows of one pass that takes a write out of each."""
+    return max(1, min(BATCH, TOKENS // max(1, n_tokens)))
 
 
 def names(model: Model, *, every: bool = False) -> list[str]:

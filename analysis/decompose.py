@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis import metrics
-from analysis.components import Component, MeanWrites, Terms, names, prompt_means, terms, writes
+from analysis.components import Component, MeanWrites, Terms, names, prompt_means, rows_at_once, terms, writes
 from analysis.effects.clean import exact
 from analysis.model import Model
 from analysis.readout import Readout
@@ -40,7 +40,6 @@ FEWEST, MOST = 16, 512
 COMPLETE = 1e-4
 """Nats: the nodes are doubled until the shares sum to the difference that well."""
 
-BATCH = 16  # components ablated in one pass
 ROWS = 256  # streams read out at once
 PART = 1 << 13  # tokens of W_U widened at once
 STEP = 32  # positions taken apart at once: a moment's work, which takes turns with others'
@@ -201,8 +200,9 @@ def ablations(
     plan += [(i, site, (means.neurons[i] - at["neurons"][i]) * rows[i]) for i in neurons]
     followed = _targets(token_ids, [position], target, model.device)
     clean = _ablated(model, tokens, [], target, followed)[0]
-    for start in range(0, len(plan), BATCH):
-        part = plan[start : start + BATCH]
+    batch = rows_at_once(len(tokens))
+    for start in range(0, len(plan), batch):
+        part = plan[start : start + batch]
         with torch.inference_mode():
             values = _ablated(model, tokens, [(where, delta) for _, where, delta in part], target, followed)
         for (which, _, _), value in zip(part, values, strict=True):

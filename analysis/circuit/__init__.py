@@ -42,7 +42,7 @@ from torch import Tensor
 from analysis.circuit import linear
 from analysis.circuit.linear import Block, Clean, read
 from analysis.circuit.nodes import Circuit, Edge, Followed, Massive, Node, Part, Sink
-from analysis.components import Component
+from analysis.components import Component, rows_at_once
 from analysis.effects.clean import exact
 from analysis.model import Model
 from analysis.sinks import sinks_in
@@ -71,7 +71,6 @@ SINGLE = 0.02
 
 WIDTH, NODES = 200, 24
 """The limits where none are asked for: parts drawn of a node, nodes split."""
-BATCH = 16  # edges checked in one pass
 MASSIVE = 0.1  # of s²: a dimension that has more is named
 SINK = 0.3  # of attention on average over a layer's heads: a source that gets more is named
 
@@ -246,8 +245,9 @@ def check(clean: Clean, drawn: Circuit, along: Float[Tensor, " d_model"] | None 
             if edge.target == root:
                 patched = edge.share if root.whole else -float(_moved(clean, edge) @ weight)
                 edges[i] = replace(edge, patched=patched)
-    for start in range(0, len(passes), BATCH):
-        some = passes[start : start + BATCH]
+    batch = rows_at_once(until)
+    for start in range(0, len(passes), batch):
+        some = passes[start : start + batch]
         with torch.inference_mode():
             hooks = [_patch(row, edges[i].target, _moved(clean, edges[i])) for row, i in enumerate(some)]
             tokens = model.tokens(clean.token_ids[:until]).expand(len(some), -1)

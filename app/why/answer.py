@@ -29,7 +29,7 @@ WHAT = {"entropy": "Entropy", "loss": "Loss", "log_prob": "The log-probability"}
 def why(resident: Resident, request: WhyRequest) -> Iterator[WhyView | int]:
     """One prediction: work done, then the view."""
     model, ids = resident.model, prompt_ids(resident, request)
-    resident.admit(len(ids), rows=2 + 2 * (splits.BATCH if request.ablate else 0))
+    resident.admit(len(ids), rows=2 + 2 * (written.rows_at_once(len(ids)) if request.ablate else 0))
     target = _target(request)
     position = _position(request.position, ids, target)
     splits.check(model, ids, [position], target)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from analysis import circuit as circuits
 from analysis import decompose as splits
 from analysis.circuit import Circuit, Node
-from analysis.components import Component
+from analysis.components import Component, rows_at_once
 from analysis.decompose import Target
 from analysis.types import NeuronId
 from app.core import to_view
@@ -23,7 +23,7 @@ def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView
     held = 8 * model.n_layers * model.n_heads * len(ids) ** 2
     if request.average:  # what every component wrote at every token
         held += 16 * (model.n_layers * (model.n_heads + 1) + 3) * len(ids) * model.d_model
-    resident.admit(len(ids), rows=3 + 2 * (circuits.BATCH if request.check else 0), extra=held)
+    resident.admit(len(ids), rows=3 + 2 * (rows_at_once(len(ids)) if request.check else 0), extra=held)
     target = Target("loss" if request.of == "loss" else "entropy")
     last = len(ids) - (2 if target.kind == "loss" else 1)
     position = last if request.position is None else request.position

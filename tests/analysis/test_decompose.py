@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.func import grad
 
-from analysis.components import MeanWrites, mean_writes
-from analysis.decompose import Split, Target, ablations, decompose, mean_gradient
+from analysis.components import BATCH, TOKENS, MeanWrites, mean_writes, rows_at_once, writes
+from analysis.decompose import Split, Target, ablations, decompose, mean_gradient, read
 from analysis.model import Model
 from analysis.trace import trace
 from analysis.types import InputError
@@ -115,6 +115,36 @@ def test_what_no_token_reads_acts_through_the_scale_alone(name, tiny_model):
     one = split(deaf(tiny_model(name), 4))
     assert abs(float(one.neuron_direct[4])) < of_sum(tiny.D_MODEL, torch.float64, float(one.neuron_direct.abs().sum()))
     assert abs(float(one.neuron_through[4])) > 1e-6
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_planted_entropy_neuron_has_its_planted_share(name, tiny_model):
+    """A baseline that differs from here in one unread neuron alone: it has the whole difference, all by the scale."""
+    model = deaf(tiny_model(name), 4)
+    run = read(model, IDS)
+    at = {name: value[5] for name, value in run.terms.items()}
+    here, activation = writes(model, at, positions=run.means.positions), at["neurons"]
+    row = model.write_rows(model.last_layer)[4].double()
+    planted = 8 * here.sum(0).norm() / row.norm()
+    moved = torch.zeros_like(activation)
+    moved[4] = planted
+    mlp = [component.name for component in run.means.components].index(f"L{model.last_layer}.mlp")
+    without = here.clone()
+    without[mlp] -= planted * row
+    baseline = replace(run.means, writes=without, neurons=activation - moved)
+    one = split(model, baseline=baseline, complete=1e-9)
+    bound = 1e-9 + rounding(one, name)
+    assert abs(one.value - one.baseline) > 1e-3
+    assert float(one.neuron_through[4]) == pytest.approx(one.value - one.baseline, abs=bound)
+    assert float(one.neuron_direct[4]) == pytest.approx(0, abs=bound)
+    others = torch.arange(len(one.neuron_total)) != 4
+    assert float(one.neuron_total[others].abs().max()) == pytest.approx(0, abs=bound)
+
+
+def test_long_texts_are_ablated_in_smaller_passes():
+    assert rows_at_once(1) == BATCH
+    for length in (100, 400, 5000):
+        assert 1 <= rows_at_once(length) <= max(1, TOKENS // length)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
