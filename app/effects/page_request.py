@@ -30,7 +30,7 @@ FIRST_TEXT = (
     "The old man shook his head and said that he had never seen the like of it. "
     "The old man shook his head and said that he had never seen the like of it."
 )
-"""What the page shows before anything is pasted: a sentence twice, so that confidence rises."""
+"""What the page shows before anything is pasted: a sentence twice."""
 
 
 class EffectsState(BaseModel):
