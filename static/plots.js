@@ -3,7 +3,16 @@
 (() => {
   const source = document.currentScript.dataset.plotlySrc;
   let loading = null;
-  const plotly = () => loading ??= window.Plotly ? Promise.resolve(window.Plotly) : new Promise((resolve, reject) => {
+  // A page in one file brings a reduced build along, packed.
+  const unpacked = async (text) => {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const script = document.createElement("script");
+    script.textContent = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(script);
+    return window.Plotly;
+  };
+  const plotly = () => loading ??= document.getElementById("plotly-packed") ? unpacked(document.getElementById("plotly-packed").textContent.trim())
+    : window.Plotly ? Promise.resolve(window.Plotly) : new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = source;
     script.onload = () => resolve(window.Plotly);

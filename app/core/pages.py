@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol, get_args
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -35,7 +35,7 @@ from app.core.errors import API_HINT, FORM_HINT, Failure, failure_of
 from app.core.escape import visible
 from app.core.navigation import PAPER, SECTIONS, Section
 from app.core.request import PageFormat
-from app.core.theme import plotly_js
+from app.core.theme import plotly_js, plotly_packed
 
 TEMPLATES, STATIC = shipped("templates"), shipped("static")
 
@@ -97,6 +97,12 @@ class Page:
         """This page's address with some parameters changed (None removes one)."""
         pairs = [(name, value) for name, value in self.query if name not in changes] + _pairs(changes)
         return self.root + self.path + ("?" + urlencode(pairs) if pairs else "")
+
+    @property
+    def only_here(self) -> bool:
+        """Whether this page's address names the reader's own machine, so that nobody else can open it."""
+        host = urlsplit(self.server.base).hostname or ""
+        return host == "localhost" or host == "::1" or host.startswith("127.")
 
     @property
     def back(self) -> str:
@@ -231,19 +237,20 @@ def redirect(request: Request, path: str) -> Response:
 
 
 def standalone(view: BaseModel, figures: Mapping[str, Callable[[], Figure]]) -> str:
-    """A page of one file, for a paper's supplement: tables, and charts with the plotly.js that draws them.
+    """A page of one file, for a paper's supplement: what was found in words, rounded for reading, with charts and the
+    plotly.js that draws them; the full numbers stand in it as JSON.
 
     Nothing in it is loaded from anywhere, which its own content security policy makes sure of.
     """
     page = Page(title="", path="/", query=(), root="", nav=(), figures=figures)
-    files = (plotly_js()[0], STATIC / "plots.js") if figures else ()
     return _render(
         "standalone.html",
         None,
         view=view,
         page=page,
         style=Markup((STATIC / "app.css").read_text("utf-8")),
-        scripts=[_inline(file.read_text("utf-8")) for file in files],
+        packed=plotly_packed() if figures else None,
+        scripts=[_inline((STATIC / "plots.js").read_text("utf-8"))] if figures else [],
     )
 
 
@@ -342,7 +349,9 @@ def _macros(root: str) -> Any:
 
 
 def _figure_json(page: Page, name: str) -> Markup:
-    return _script_safe(page.figures[name]().to_json())
+    drawn = page.figures[name]().to_json()
+    # The reduced build of a page in a file has no WebGL.
+    return _script_safe(drawn if page.nav else drawn.replace('"type":"scattergl"', '"type":"scatter"'))
 
 
 def _data_json(value: Any) -> Markup:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from app.core.notes_view import NoteView
 from app.core.question import Question
+from app.core.told import Told
 from app.core.view import View
 
 Verdict = Literal["recomputed", "differs", "cached"]
@@ -20,6 +21,7 @@ class ResultRow(View):
     kind: str
     model: str
     preview: str = Field(description="The beginning of the prompt.")
+    title: str = Field("", description="What its author calls it; empty: `preview` stands for it.")
     author: str = Field(description="Who asked first.")
     created: datetime
     permalink: str
@@ -33,6 +35,8 @@ class ResultsView(View):
 class PermalinkView(ResultRow):
     """A result under its canonical request's hash, computed again when it is opened."""
 
+    caption: str = Field("", description="What its author says of it; else what holds here, from its numbers.")
+    mine: bool = Field(False, description="Whether whoever asks may change title and caption.")
     verdict: Verdict
     sentence: str = Field(description="The verdict in words.")
     largest_difference: float | None = Field(description="Between the stored numbers and those of now; null: cached.")
@@ -50,6 +54,18 @@ class PermalinkView(ResultRow):
     notebook: bool = Field(False, description="Whether results of this kind have one, at /r/HASH/notebook.ipynb.")
 
     _view: type[BaseModel] | None = PrivateAttr(None)
+    _told: Told = PrivateAttr(Told())
+
+    @property
+    def told(self) -> Told:
+        """What a shared link and file say before the charts."""
+        return self._told
+
+    def telling(self, told: Told) -> Self:
+        """The same, which says so; its caption where its author has written none."""
+        found = self.model_copy(update={"caption": self.caption or told.caption})
+        found._told, found._view = told, self._view
+        return found
 
     @property
     def trace(self) -> dict[str, Any] | None:

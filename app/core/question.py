@@ -55,7 +55,8 @@ class Question(Priced):
     views, for a reader of NDJSON or events. charts: by name, from the view. opens: the page that a
     stored answer opens as, `(request, caller, saved)`. every_row: token ids of all rows, `(resident, request, first)`,
     where an answer names those of its first row only. spelled: `(canonical request, limits)`, the options as they are
-    stored, where those are not the request's fields. notebook: the cell that computes the stored numbers
+    stored, where those are not the request's fields. tells: `(view, request)`, what a shared link and file say of it
+    (`app.core.told`). notebook: the cell that computes the stored numbers
     again. prints: prints the answer's JSON in a shell. command: its name there; None: it has no command of its own.
     """
 
@@ -78,6 +79,7 @@ class Question(Priced):
     opens: Later | None = None
     every_row: Later | None = None
     spelled: Later | None = None
+    tells: Later | None = None
     notebook: Later | None = None
     prints: Later | None = None
     command: str | None = None

@@ -25,6 +25,7 @@ def row(result: Result, root: str) -> ResultRow:
         kind=result.kind,
         model=result.model,
         preview=result.preview,
+        title=result.title,
         author=result.author,
         created=when(result.created),
         permalink=f"{root}/r/{result.hash}",
@@ -43,7 +44,12 @@ def permalink(
     """`fresh` is the answer of now; None with the `reason` why there is none. loose: keys that are not compared."""
     stored = answer_of(result)
     now = None if fresh is None else fresh.model_dump(mode="json")
-    facts = {"weights_sha256": result.weights_sha256, "versions": result.versions, "request": result.request}
+    facts = {
+        "caption": result.caption,
+        "weights_sha256": result.weights_sha256,
+        "versions": result.versions,
+        "request": result.request,
+    }
     if now is None:
         verdict: dict[str, Any] = {
             "verdict": "cached",

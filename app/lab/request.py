@@ -27,6 +27,12 @@ Line = Annotated[
     AfterValidator(well_formed),
     AfterValidator(writable),
 ]
+Title = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=120, pattern=r"^[^\r\n]*$"),
+    AfterValidator(well_formed),
+    AfterValidator(writable),
+]
 Prose = Annotated[str, StringConstraints(max_length=20_000), AfterValidator(well_formed), AfterValidator(writable)]
 Words = Annotated[
     str,
@@ -34,6 +40,13 @@ Words = Annotated[
     AfterValidator(well_formed),
     AfterValidator(writable),
 ]
+
+
+class CaptionRequest(Strict):
+    """What a shared result is called, and what is said of it; empty: what its numbers say."""
+
+    title: Title = ""
+    caption: Prose = ""
 
 
 class NoteRequest(Strict):

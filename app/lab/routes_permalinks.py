@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
-from fastapi import Query, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import Form, Query, Request, Response
+from pydantic import BaseModel, Field, ValidationError
 
 from analysis.types import (
     CapacityError,
@@ -20,8 +20,8 @@ from app.core import offloop, pages, permalinks
 from app.core.answering import router as routes
 from app.core.caller import Caller, CallerDep
 from app.core.drawn import Drawn
-from app.core.errors import ConflictError, RoleError, UnavailableError
-from app.core.notes import note_view
+from app.core.errors import ConflictError, ForbiddenError, RoleError, UnavailableError
+from app.core.notes import may_change, note_view
 from app.core.permalink_view import PermalinkView, ResultsView
 from app.core.question import SWEEP, Question
 from app.core.run import answered
@@ -31,6 +31,7 @@ from app.core.store.tables import Result
 from app.lab import comparison
 from app.lab import notebook as exports
 from app.lab import stored as stored_answers
+from app.lab.request import CaptionRequest
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -82,8 +83,19 @@ async def recomputed(caller: Caller, name: str) -> tuple[Result, PermalinkView]:
         notes=[note_view(note, caller.identity, caller.root) for note in notes],
         python=exports.client_code(result, pages.server(caller.request)),
         notebook=result.kind in exports.NUMBERS,
+        mine=may_change(result.author, caller.identity),
     )
-    return result, view.with_table(caller.questions)
+    return result, await offloop.draw(_telling, caller.questions, result, view.with_table(caller.questions))
+
+
+def _telling(questions: Mapping[str, Question], stored: Result, view: PermalinkView) -> PermalinkView:
+    """With what its question tells of the answer; as it is where another version stored one that this does not read."""
+    try:
+        question, asked = permalinks.request_of(questions, stored)
+        answer = question.view.model_validate(view.result)
+    except (NullscopeError, ValidationError):
+        return view
+    return view if question.tells is None else view.telling(question.tells(answer, asked))
 
 
 async def _text_of(caller: Caller, result: Result) -> str | None:
@@ -177,7 +189,7 @@ def _page(request: Request, caller: Caller, view: PermalinkView, plain: bool) ->
         request,
         view,
         template="lab/permalink.html",
-        title=view.preview or "Result",
+        title=view.title or view.preview or "Result",
         model=view.model,
         figures=drawn(caller.questions, view),
     )
@@ -188,6 +200,24 @@ async def delete_page(name: str, request: Request, caller: CallerDep) -> Respons
     """The form of the page."""
     await _forget(caller, name)
     return pages.redirect(request, "/lab")
+
+
+@router.post("/r/{name}/caption", include_in_schema=False)
+async def describe(
+    name: str,
+    request: Request,
+    caller: CallerDep,
+    title: Annotated[str, Form()] = "",
+    caption: Annotated[str, Form()] = "",
+) -> Response:
+    """Title and caption as the form has them; what the numbers say by themselves is not kept as somebody's words."""
+    stored, view = await recomputed(caller, name)
+    if not view.mine:
+        raise ForbiddenError(f"Only {stored.author} can change this.", code="not_yours", hint="Write a note below it.")
+    given = CaptionRequest(title=title, caption=caption.replace("\r\n", "\n").strip())
+    own = given.caption if given.caption != view.told.caption else ""
+    await caller.write(results.describe, stored.hash, given.title, own)
+    return pages.redirect(request, f"/r/{stored.hash}")
 
 
 @router.get("/r/{name}/notebook.ipynb", include_in_schema=False)

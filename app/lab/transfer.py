@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, FailFast, Field, StringConstrain
 
 from app.core.canonical import content_hash
 from app.core.request import Index, NeuronName, Strict, well_formed
-from app.lab.request import Line, ModelKey, Prose, Target, Words, writable
+from app.lab.request import Line, ModelKey, Prose, Target, Title, Words, writable
 
 MOST_TOKENS = 100_000  # of one result; limits that an operator sets are lower
 LAST_SECOND = 253_402_300_799  # of the year 9999: what a date can say
@@ -47,6 +47,8 @@ class ResultRow(Strict):
     preview: Annotated[Writable, StringConstraints(max_length=200)]
     author: Person
     created: Time
+    title: Title = ""  # an older version's have none
+    caption: Prose = ""
 
     @model_validator(mode="after")
     def _is_of_its_request(self) -> Self:

@@ -40,6 +40,7 @@ TRACE = Question(
     cost=prices.TRACE,
     permalink=True,
     charts={"curves": Later("app.prompt.charts:curves_of_trace")},
+    tells=Later("app.prompt.told:of_trace"),
     prints=Later("app.prompt.shell:print_trace"),
     command="trace",
 )
@@ -53,6 +54,7 @@ PAGE = Question(
     permalink=True,
     charts={"curves": Later("app.prompt.charts:curves")},
     opens=Later("app.prompt.permalink:opened"),
+    tells=Later("app.prompt.told:of_page"),
     spelled=Later("app.prompt.permalink:spelled"),
 )
 STORY = Question(

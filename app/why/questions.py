@@ -16,6 +16,7 @@ WHY = Question(
     cost=10,
     permalink=True,
     charts={"why": Later("app.why.charts:waterfall")},
+    tells=Later("app.why.told:told"),
     prints=Later("app.why.shell:print_why"),
     command="why",
 )

@@ -201,6 +201,7 @@ def changes() -> Iterator[Call]:
     ):  # fmt: skip
         call = post(template, re.sub(r"{[^}]+}", "{" + name + "}", template))
         yield refused(call, 409) if "resume" in template else call
+    yield post("/r/{name}/caption", "/r/{page}/caption", data={"title": "seen", "caption": "what was seen"})
     cancel = "/induction/ablation/jobs/{job_id}/cancel"
     yield post("/api/v1/models/{key}" + cancel, M + cancel.replace("job_id", "ablation"))
     for template, name in (

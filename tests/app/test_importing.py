@@ -30,7 +30,7 @@ from tests.app.exported import FORMATS, GONE, MODEL, crafted, export_of, head, p
 JSON = {"content-type": "application/json", "accept": "application/json"}
 NO_WEIGHTS = "0" * 64
 KINDS = importing.Kinds(QUESTIONS, OTHERS)
-WITHOUT_FILE = tuple(form for form in FORMATS if "page.html" not in form)  # it is the page again, in 5 MB
+WITHOUT_FILE = tuple(form for form in FORMATS if "page.html" not in form)  # it is the page again, in a MB
 FEW = ("/r/{}", "/r/{}?format=csv", "/r/{}/notebook.ipynb")
 
 

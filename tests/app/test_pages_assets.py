@@ -35,7 +35,7 @@ def contrast(a: str, b: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("name", ["htmx", "plotly"])
+@pytest.mark.parametrize("name", ["htmx", "plotly", "plotly-cartesian"])
 def test_vendored_scripts_are_the_ones_named(name: str) -> None:
     folder = STATIC / "vendor" / name
     note = (folder / "VERSION").read_text()

@@ -67,7 +67,8 @@ def test_every_kind_can_be_opened_as_page_json_csv_and_file(make_client: Callabl
         file = client.get(f"{link}/page.html")
         assert "<b>sat</b>" not in file.text
         assert Addresses(file.text).found == []
-        assert ("plotly.js (strict" in file.text) == (chart is not None)  # 5 MB that only a chart needs
+        assert ('id="plotly-packed"' in file.text) == (chart is not None)  # most of a file, that only a chart needs
+        assert len(file.content) < 1_500_000
         assert chart is None or f'data-chart="{chart}"' in file.text
 
 
@@ -85,6 +86,48 @@ def test_sharing_the_prompt_page_leads_to_the_same_page(make_client: Callable[..
     assert "Recomputed" in page.text
     assert 'id="strip"' in page.text
     assert client.get(link, params={"plain": "true"}).status_code == 200
+
+
+def test_a_shared_page_tells_what_holds_in_its_authors_words_or_its_own(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    form = {"text": TEXT, "do": "1.5:zero", "pos": "3", "baseline": "zero"}
+    link = client.post("/share", data=form, follow_redirects=False).headers["location"]
+    saved = client.get(link, params={"format": "json"}).json()
+    first = max(saved["result"]["effects"]["rows"], key=lambda row: abs(row["d_entropy"]["total"]))
+    assert saved["caption"].startswith("After “")
+    assert f"; {first['neuron']} holds it " in saved["caption"]
+    file = client.get(f"{link}/page.html").text
+    for said in (saved["caption"], "neuron 1.5: activation set to 0", "What each last-layer neuron does", "Next token"):
+        assert said in file, said
+    numbers = file.partition('id="numbers">')[2].partition("</script>")[0]
+    assert json.loads(numbers)["effects"]["rows"] == saved["result"]["effects"]["rows"]  # unrounded
+    words = {"title": "Two <i>words</i>", "caption": "What <script>I</script> saw"}
+    assert client.post(f"{link}/caption", data=words, follow_redirects=False).status_code == 303
+    told = client.get(link, params={"format": "json"}).json()
+    assert (told["title"], told["caption"]) == (words["title"], words["caption"])
+    for page in (link, f"{link}?plain=true", f"{link}/page.html"):
+        text = client.get(page).text
+        assert "Two &lt;i&gt;words" in text
+        assert "<script>I" not in text
+    assert client.post(f"{link}/caption", data={"title": "x" * 121}).status_code == 422
+    assert client.post(f"{link}/caption", data={"title": "", "caption": ""}, follow_redirects=False).status_code == 303
+    assert client.get(link, params={"format": "json"}).json()["caption"] == saved["caption"]
+
+
+def test_an_address_of_ones_own_machine_is_said(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    link = client.post("/share", data={"text": TEXT}, follow_redirects=False).headers["location"]
+    here, there = "http://127.0.0.1:8000", "http://testserver"
+    assert "nobody else can open it" in client.get(here + link).text
+    assert "nobody else can open it" not in client.get(there + link).text
+
+
+def test_looking_stores_nothing(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    for path in ("/", "/tour", "/effects", "/why", "/nullspace", "/induction", "/atlas", "/frequency", "/selfcheck"):
+        assert client.get(path).status_code < 500, path
+    client.post("/", data={"text": TEXT, "do": "1.5:zero"})
+    assert client.get("/api/v1/results").json()["total"] == 0
 
 
 def test_other_weights_are_said_and_no_model_is_cached(

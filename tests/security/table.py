@@ -197,6 +197,7 @@ LAB = [
     at("view", "GET", "/r/{name}/page.html", values=STORED),
     at("run", "DELETE", "/api/v1/results/{name}"),
     at("run", "POST", "/r/{name}/delete"),
+    at("run", "POST", "/r/{name}/caption"),
     at("run", "POST", "/share", "prompt page", data=WITH_TEXT),
     at("view", "GET", "/api/v1/notes"),
     at("run", "POST", "/api/v1/notes", json={"target": f"neuron:{MODEL}/1.3", "text": "seen"}),

@@ -99,6 +99,12 @@ def replace_answer(session: Session, found: str, answer: str, versions: dict[str
     result.answer, result.versions = zlib.compress(answer.encode(), 6), versions
 
 
+def describe(session: Session, found: str, title: str, caption: str) -> None:
+    """What a result is called and what is said of it, from now on; empty: what its numbers say."""
+    result = session.get_one(Result, found)
+    result.title, result.caption = title, caption
+
+
 def get(session: Session, name: str) -> Result | None:
     """By the whole hash, or by a unique beginning of at least 8 characters."""
     if len(name) == 64:

@@ -30,6 +30,9 @@ class Result(Base):
     preview: Mapped[str] = mapped_column(String(200))
     author: Mapped[str] = mapped_column(String(100))
     created: Mapped[float]
+    # What its author says of it; empty: what its numbers say.
+    title: Mapped[str] = mapped_column(String(120), default="", server_default="")
+    caption: Mapped[str] = mapped_column(Text, default="", server_default="")
 
     __table_args__ = (Index("ix_results_created", "created"),)
 
