@@ -12,8 +12,6 @@ ROOT = Path(__file__).parents[2]
 
 WHO = r"(?:entropy|frequency|confidence|these|some|such|its|the model's) neurons?"
 DOES = r"(?:raise|lower|hold|keep|push|pushe|pull|calm|dampen|increase|decrease|regulate|suppresse?)s?"
-    r"(?:raises?|lowers?|holds?|keeps?|pushe?s?|pulls?|calms?|dampens?|increases?|decreases?|regulates?|suppresse?s?)"
-)
 CLAIMS = (
     rf"\b{WHO} (?:that )?{DOES}\b",
     r"\bneurons? hold(?:s|ing)? (?:it|confidence|entropy) (?:back|up|down)\b",
