@@ -7,7 +7,9 @@ on the prompt, on what is written, or on both.
 
 Sampling: temperature divides the logits, then the ``top_k`` most probable are kept, then the fewest whose probabilities
 sum to ``top_p`` (Holtzman et al. 2020); temperature 0 takes the most probable. Draws come from a generator of its own
-on the processor, in float64: one seed, one text, whatever else runs.
+on the processor, in float64: one seed, one text, whatever else runs. Each token has its own noise, the token with the
+largest p / noise is taken (exponential noise: a draw from p; Gumbel's maximum in logarithms). So two runs of one seed
+whose distributions differ little write the same for as long as they can.
 """
 
 from __future__ import annotations
@@ -193,7 +195,8 @@ def _drawing(sampling: Sampling) -> Callable[[Float[Tensor, " vocab"]], int]:
         p = values.softmax(-1)
         if sampling.top_p is not None:
             p = torch.where(p.cumsum(-1) - p < sampling.top_p, p, 0.0)
-        return int(ids[torch.multinomial(p, 1, generator=generator)])
+        noise = torch.empty_like(p).exponential_(generator=generator)
+        return int(ids[(p / noise[ids]).argmax()])
 
     return draw
 

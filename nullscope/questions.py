@@ -14,6 +14,7 @@ from app.atlas.view import (
 from app.core.jobs_view import AnswerJob
 from app.core.view import EffectsView, TokensView, TraceView
 from app.effects.view import DoseView, HeatmapView, JointView, LedgerView, LensView
+from app.generate.dial_view import DialView
 from app.generate.view import GenerateView
 from app.induction.view import AttributionView, HeadAblationView, HeadsView, InductionView, NaturalView
 from app.neuron.view import Live, NeuronView, Sample
@@ -384,6 +385,83 @@ class Questions(Wire):
                 "alternatives": alternatives,
             },
         )
+
+    def dial(
+        self,
+        prompt: str | list[int],
+        dials: list[dict[str, Any]],
+        *,
+        prepend_bos: bool | None = None,
+        max_new_tokens: int = 40,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        seeds: int = 1,
+        stop_at_eos: bool = True,
+        twins: bool = True,
+    ) -> DialView:
+        """The prompt continued with neurons turned up or down, beside the temperature and the random neurons of the
+        same change of entropy."""
+        return self._ask_prompt(
+            DialView,
+            "dial",
+            prompt,
+            {
+                "dials": dials,
+                "prepend_bos": prepend_bos,
+                "max_new_tokens": max_new_tokens,
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+                "seed": seed,
+                "seeds": seeds,
+                "stop_at_eos": stop_at_eos,
+                "twins": twins,
+            },
+        )
+
+    def start_dial(
+        self,
+        prompt: str | list[int],
+        dials: list[dict[str, Any]],
+        *,
+        prepend_bos: bool | None = None,
+        max_new_tokens: int = 40,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        seeds: int = 1,
+        stop_at_eos: bool = True,
+        twins: bool = True,
+    ) -> AnswerJob[DialView]:
+        """As a job: `follow` it, then ask for `dial_job`."""
+        return self._ask_prompt(
+            AnswerJob[DialView],
+            "dial/jobs",
+            prompt,
+            {
+                "dials": dials,
+                "prepend_bos": prepend_bos,
+                "max_new_tokens": max_new_tokens,
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+                "seed": seed,
+                "seeds": seeds,
+                "stop_at_eos": stop_at_eos,
+                "twins": twins,
+            },
+        )
+
+    def dial_job(self, name: str) -> AnswerJob[DialView]:
+        """How far it is, and its result once it has finished."""
+        return self._get(AnswerJob[DialView], f"{self.path}/dial/jobs/{part(name)}")
+
+    def cancel_dial(self, name: str) -> AnswerJob[DialView]:
+        """Stop it after the step that it is at."""
+        return self._post(AnswerJob[DialView], f"{self.path}/dial/jobs/{part(name)}/cancel", {})
 
     def neurons(
         self,

@@ -209,6 +209,13 @@
     if (token && event.key === "ArrowRight") token.nextElementSibling?.focus();
     if (token && event.key === "ArrowLeft") token.previousElementSibling?.focus?.();
   });
+  // A dial's number and its slider are one value; a number beyond the slider stands in the number alone.
+  document.addEventListener("input", (event) => {
+    const { target } = event;
+    if (target.dataset?.dial) target.form.elements[target.dataset.dial].value = target.value;
+    const slider = target.name && document.querySelector(`[data-dial="${CSS.escape(target.name)}"]`);
+    if (slider) slider.value = target.value;
+  });
   window.addEventListener("pagehide", () => abort?.abort());
 
   document.addEventListener("DOMContentLoaded", () => {

@@ -16,9 +16,9 @@ from analysis.model import Model, from_objects
 from analysis.registry import ModelSpec
 
 D_MODEL, D_MLP, D_VOCAB, N_TOKENS, N_CTX = 24, 40, 264, 259, 48
-EXACT = ("gpt2", "opt")
-"""In these transformers computes nothing in less than the model's dtype; elsewhere rotary angles or RMS norms, in
-float32."""
+EXACT = ("gpt2",)
+"""In these transformers computes nothing in less than the model's dtype; elsewhere rotary angles, RMS norms or (OPT)
+the softmax of attention in float32."""
 
 ARCHITECTURES = ("gpt2", "neox", "llama", "phi", "qwen2", "opt", "mistral", "gemma")
 POST_NORM = ("gemma2", "gemma3", "olmo2")

@@ -103,6 +103,23 @@ def read_intervention(text: str) -> dict[str, Any]:
     return body
 
 
+def read_dial(text: str) -> dict[str, Any]:
+    """`3.17:scale=2`, `3.17,3.20:value=1.5`, or `entropy:scale=0`: every neuron labelled so."""
+    names, _, what = text.partition(":")
+    mode, equals, argument = what.partition("=")
+    try:
+        if mode not in ("scale", "value") or not equals:
+            raise InputError("it wants scale= or value=.")
+        neurons = names if names == "entropy" else [read_neuron(name) for name in names.split(",")]
+        return {"neurons": neurons, "mode": mode, "value": read_number(argument)}
+    except InputError as error:
+        raise InputError(
+            f"{text[:60]!r} is not a dial: {error.message}",
+            code="invalid_dial",
+            hint="For example 3.17:scale=2, 3.17,3.20:scale=-1, entropy:scale=0, 3.17:value=1.5.",
+        ) from None
+
+
 def without_paused(items: Any) -> Any:
     """A list of interventions without those that are paused (`!3.17:mean`), which must be readable too."""
     if not isinstance(items, list | tuple):

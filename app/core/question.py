@@ -28,6 +28,7 @@ SWEEP = "sweep"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Cost = float | Callable[..., float]
+Atlas = Literal["no", "needed", "wished"]
 
 
 class Priced:
@@ -49,8 +50,10 @@ class Question(Priced):
     /api/v1/models/{key}/; None: only pages ask it. cost: what it takes from a person's bucket beside the price of the
     request, or a function of the request. role: the least that may have it computed: `view` for what follows from the
     weights or is stored, `run` for all that runs the model. kept: whether answers have a permalink. atlas: whether the
-    context has `on`; "wished": it may be None. job: whether it can be a durable job (`app.core.answer_jobs`), without
-    an atlas. loose: keys of the answer, wherever they stand, that follow from more
+    context has `on`; "wished": it may be None; or a function of the request. job: whether it can be a durable job
+    (`app.core.answer_jobs`), without an atlas. settled: `(resident, request, **context)`, the request that such a job
+    computes, where its answer rests on the atlas. repeats: `(request)`, whether a stored answer is computed again when
+    it is opened; None: always. loose: keys of the answer, wherever they stand, that follow from more
     than the request, so that another value there is no difference. lines: the answer as it comes, an iterator of
     views, for a reader of NDJSON or events. charts: by name, from the view. opens: the page that a
     stored answer opens as, `(request, caller, saved)`. every_row: token ids of all rows, `(resident, request, first)`,
@@ -72,7 +75,9 @@ class Question(Priced):
     permalink: bool = False
     job: bool = False
     steps: bool = False
-    atlas: Literal["no", "needed", "wished"] = "no"
+    atlas: Atlas | Callable[[Any], Atlas] = "no"
+    settled: Later | None = None
+    repeats: Callable[[Any], bool] | None = None
     loose: frozenset[str] = field(default_factory=frozenset)
     lines: Later | None = None
     charts: Mapping[str, Later] = field(default_factory=dict)
@@ -83,6 +88,10 @@ class Question(Priced):
     notebook: Later | None = None
     prints: Later | None = None
     command: str | None = None
+
+    def atlas_for(self, request: Any) -> Atlas:
+        """Whether the answer to a request rests on the atlas."""
+        return self.atlas(request) if callable(self.atlas) else self.atlas
 
     @property
     def path_names(self) -> tuple[str, ...]:

@@ -99,16 +99,29 @@ async def atlas_source(
     return AtlasSource(atlas, await offloop.read(state.sweeps.findings, key, weights, sweep))
 
 
+async def settled(caller: Caller, question: Question, key: str, request: Any) -> Any:
+    """The request that a job computes, paid for: nothing of its answer rests on the atlas. Errors as `ask`."""
+    caller.admit(question, request)
+    if question.settled is None or question.atlas_for(request) == "no":
+        return request
+    settle, context = question.settled, await _context(caller, question, key, request, API_PATIENCE)
+    work = caller.host.run(
+        key, lambda resident: settle(resident, request, **context), who=caller.person, kind=question.name
+    )
+    return await while_connected(caller.request, work)
+
+
 async def _context(
     caller: Caller, question: Question, key: str, request: BaseModel, patience: float
 ) -> dict[str, AtlasSource | None]:
-    if question.atlas == "no":
+    atlas = question.atlas_for(request)
+    if atlas == "no":
         return {}
     caller.host.entry(key)
     try:
         return {"on": await atlas_source(caller, key, sweep=getattr(request, "sweep", None), patience=patience)}
     except (NotReadyError, UnavailableError):
-        if question.atlas == "needed":
+        if atlas == "needed":
             raise
         return {"on": None}
 

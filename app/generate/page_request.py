@@ -1,17 +1,26 @@
 """The state of the page on which the model writes: one flat form."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from analysis.types import InputError
 from app.core.errors import RefusedFieldsError
 from app.core.fields import holding
 from app.core.interventions import requested
+from app.core.request import Number
+from app.generate.dial_request import MOST_DIALS, DialRequest
 from app.generate.request import GenerateRequest
 
+Mode = Literal["scale", "value"]
+
 # What somebody writes: shown again as it was written, however wrong.
-TYPED = ("text", "n", "temperature", "top_k", "top_p", "seed", "stop", "turned")
+DIALS = tuple(f"d{number}" for number in range(1, MOST_DIALS + 1))
+TYPED = (
+    *("text", "n", "temperature", "top_k", "top_p", "seed", "stop", "turned", "seeds"),
+    *(name for dial in DIALS for name in (dial, f"{dial}_mode", f"{dial}_value")),
+)
 FIRST_TEXT = "The old man shook his head and said that"
 
 
@@ -34,6 +43,20 @@ class WriteState(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63)
     stop: str = Field("", max_length=200, description="A text before which it ends.")
     turned: str = Field("", max_length=2000, description="Interventions, with spaces between.")
+    panel: Literal["", "dial", "job"] = Field("", description="dial: the dials instead of one text; job: later.")
+    seeds: int = Field(1, ge=1, le=50, description="Texts of each kind beside the dials.")
+    d1: str = Field("", max_length=600, description="Neurons of the first dial, with spaces between, or: entropy.")
+    d1_mode: Mode = "scale"
+    d1_value: Number = 3.0
+    d2: str = Field("", max_length=600)
+    d2_mode: Mode = "scale"
+    d2_value: Number = 3.0
+    d3: str = Field("", max_length=600)
+    d3_mode: Mode = "scale"
+    d3_value: Number = 3.0
+    d4: str = Field("", max_length=600)
+    d4_mode: Mode = "scale"
+    d4_value: Number = 3.0
 
     @classmethod
     def holding(cls, fields: Mapping[str, Any]) -> tuple[Self, RefusedFieldsError | None]:
@@ -42,24 +65,44 @@ class WriteState(BaseModel):
 
     def plain(self) -> Self:
         """The same text, as it is first shown."""
-        return type(self)(model=self.model, text=self.text)
+        return type(self)(model=self.model, text=self.text, panel=self.panel)
 
     def query(self) -> dict[str, str]:
         """What stands in the address: everything but the text that is not at its default."""
-        changed = self.model_dump(exclude={"text", "ids"}, exclude_defaults=True)
+        changed = self.model_dump(exclude={"text", "ids", "panel"}, exclude_defaults=True)
         return {name: str(value) for name, value in changed.items()}
 
-    def asked(self, *, top_neurons: int = 3) -> GenerateRequest:
-        """InputError for what cannot be. top_neurons: 0 where the reference means are not there yet."""
-        ids = {"token_ids": [int(item) for item in self.ids.split(",")]} if self.ids else {"text": self.text}
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What both questions ask for."""
+        given = {"token_ids": [int(item) for item in self.ids.split(",")]} if self.ids else {"text": self.text}
+        names = ("temperature", "top_k", "top_p", "seed")
+        return {**given, "max_new_tokens": self.n, **{name: getattr(self, name) for name in names}}
+
+    def dialled(self) -> DialRequest:
+        """InputError for what cannot be."""
+        named = [name for name in DIALS if getattr(self, name).strip()]
+        if not named:
+            raise InputError("No dial has a neuron.", code="no_dial", hint="Name neurons, or write: entropy.")
+        dials = [
+            {
+                "neurons": self._neurons(name),
+                "mode": getattr(self, f"{name}_mode"),
+                "value": getattr(self, f"{name}_value"),
+            }
+            for name in named
+        ]
+        return requested(DialRequest, **self.shared, dials=dials, seeds=self.seeds)
+
+    def _neurons(self, dial: str) -> list[str] | str:
+        text = str(getattr(self, dial)).replace(",", " ").strip()
+        return text if text == "entropy" else text.split()
+
+    def asked(self, *, top_neurons: int) -> GenerateRequest:
+        """InputError for what cannot be. top_neurons: how many are named at each token."""
         return requested(
             GenerateRequest,
-            **ids,
-            max_new_tokens=self.n,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            seed=self.seed,
+            **self.shared,
             stop=[self.stop] if self.stop else [],
             interventions=self.turned.split(),
             top_neurons=top_neurons,

@@ -2,7 +2,11 @@
 
 from typing import Any
 
+from pydantic import Field
+
+from app.core.jobs_view import AnswerJob
 from app.core.view import ErrorBody, View
+from app.generate.dial_view import DialView
 from app.generate.view import GenerateView
 
 
@@ -11,8 +15,12 @@ class WritePageView(View):
     models: list[str]
     answer: GenerateView | None = None
     python: str = ""
+    dial: DialView | None = None
+    python_dial: str = ""
+    job: AnswerJob[DialView] | None = Field(None, description="The dials as a job.")
     problem: ErrorBody | None = None
 
     def csv_rows(self) -> list[dict[str, Any]]:
-        """One line a token."""
-        return [] if self.answer is None else self.answer.csv_rows()
+        """One line a token; of dials, a text."""
+        shown = self.dial or self.answer
+        return [] if shown is None else shown.csv_rows()

@@ -2,6 +2,8 @@
 
 from app.core.later import Later
 from app.core.question import Question
+from app.generate.dial_request import DialRequest, needs_atlas, price, short
+from app.generate.dial_view import DialView
 from app.generate.request import GenerateRequest
 from app.generate.view import GenerateView
 
@@ -22,4 +24,23 @@ GENERATE = Question(
     prints=Later("app.generate.shell:print_generate"),
     command="generate",
 )
-QUESTIONS = (GENERATE,)
+DIAL = Question(
+    name="dial",
+    says="The prompt continued with neurons turned up or down, beside the temperature and the random neurons of the "
+    "same change of entropy.",
+    path="dial",
+    request=DialRequest,
+    view=DialView,
+    answer=Later("app.generate.dial_answer:dial"),
+    steps=True,
+    cost=price,
+    permalink=True,
+    atlas=lambda request: "needed" if needs_atlas(request) else "no",
+    job=True,
+    settled=Later("app.generate.dial_answer:named"),
+    repeats=short,
+    charts={"means": Later("app.generate.dial_charts:means")},
+    prints=Later("app.generate.shell:print_dial"),
+    command="dial",
+)
+QUESTIONS = (GENERATE, DIAL)

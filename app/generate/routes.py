@@ -1,22 +1,27 @@
-"""The page on which the model writes. Its script has the text as it comes; without one it comes whole."""
+"""The page on which the model writes. Its script has the text as it comes; without one it comes whole. The dials come
+whole."""
 
+from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
 
-from analysis.types import NotReadyError
-from app.core import pages
+from app.core import offloop, pages
 from app.core.access.roles import asks
+from app.core.answer_jobs import AnswerJobsDep, answer_jobs_of
 from app.core.answering import router as routes
 from app.core.caller import Caller, CallerDep
 from app.core.form_page import FormPage
 from app.core.lines import in_lines, wants_lines
-from app.core.run import ask, lines
+from app.core.run import ask, lines, settled
+from app.generate.dial_charts import means
 from app.generate.page_request import TYPED, WriteState
 from app.generate.page_view import WritePageView
-from app.generate.questions import GENERATE
+from app.generate.questions import DIAL, GENERATE
+from app.generate.request import GenerateRequest
 
 router = routes(include_in_schema=False)
+TOP_NEURONS = 3
 
 
 @router.get("/write")
@@ -37,23 +42,43 @@ async def asked(request: Request, caller: CallerDep) -> Response:
     key, unknown = caller.model(state.model)
     if refused := wrong or unknown:
         raise refused
-    try:
-        return await in_lines(lines(caller, GENERATE, key, state.asked()), kind)
-    except NotReadyError:  # of the reference means: it writes at once, and names no neurons
-        return await in_lines(lines(caller, GENERATE, key, state.asked(top_neurons=0)), kind)
+    return await in_lines(lines(caller, GENERATE, key, _text(caller, key, state)), kind)
+
+
+@router.get("/write/jobs/{job_id}")
+async def job(request: Request, job_id: str, caller: CallerDep, jobs: AnswerJobsDep) -> Response:
+    """The dials as a job: how far it is, then what it found."""
+    found = await offloop.read(jobs.view, DIAL, job_id)
+    state = WriteState.model_validate(await offloop.read(jobs.page_state, DIAL, job_id) or {"model": found.model})
+    view = WritePageView(state=state.model_dump(), models=list(caller.host.entries), job=found, dial=found.result)
+    return _respond(request, view)
+
+
+def _text(caller: Caller, key: str, state: WriteState) -> GenerateRequest:
+    """What is asked for a text: at once, and naming no neurons, before the reference means are there."""
+    known = caller.host.entry(key).means.value is not None
+    return state.asked(top_neurons=TOP_NEURONS if known else 0)
 
 
 async def _answer(request: Request, caller: Caller, state: WriteState) -> dict[str, Any]:
     """What the page shows, as fields of the view."""
     key = state.model or caller.host.default_key
-    server, wanted = pages.server(request), state.asked()
-    shown: dict[str, Any] = {"python": server.call(key, "generate", wanted, 'answer["text"]')}
-    if request.method == "POST":
-        try:
+    server = pages.server(request)
+    if request.method != "POST" or not state.panel:
+        wanted = _text(caller, key, state)
+        shown: dict[str, Any] = {"python": server.call(key, "generate", wanted, 'answer["text"]')}
+        if request.method == "POST":
             shown["answer"] = await ask(caller, GENERATE, key, wanted)
-        except NotReadyError:
-            shown["answer"] = await ask(caller, GENERATE, key, state.asked(top_neurons=0))
-    return shown
+        return shown
+    turned = state.dialled()
+    if state.panel == "job":
+        turned = await settled(caller, DIAL, key, turned)
+        submit = partial(answer_jobs_of(request).submit, DIAL, person=caller.person, state=state.model_dump())
+        return {"job": await offloop.write(submit, key, turned)}
+    return {
+        "python_dial": server.call(key, "dial", turned, 'answer["arms"]'),
+        "dial": await ask(caller, DIAL, key, turned),
+    }
 
 
 def _respond(request: Request, view: WritePageView, *, status: int = 200, push: str | None = None) -> Response:
@@ -65,6 +90,7 @@ def _respond(request: Request, view: WritePageView, *, status: int = 200, push: 
         model=view.state.get("model"),
         status=status,
         push=push,
+        figures={} if view.dial is None else {"means": partial(means, view.dial)},
     )
 
 

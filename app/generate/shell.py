@@ -22,3 +22,18 @@ def print_generate(answer: dict[str, Any]) -> None:
     )
     click.echo(escaped(answer["text"]))
     click.echo(f"{len(answer['tokens'])} tokens; ended by {answer['finish_reason']}")
+
+
+def print_dial(answer: dict[str, Any]) -> None:
+    """The means of every arm, then the text of the first seed."""
+    numbers = list(answer["arms"][0]["means"])
+    print_table(
+        ["", *numbers, "matched", "of"],
+        (
+            [arm["name"], *(arm["means"][name]["mean"] for name in numbers), arm["reached"], arm["wanted"]]
+            for arm in answer["arms"]
+        ),
+    )
+    for arm in answer["arms"]:
+        click.echo(f"\n{arm['name']}:\n{escaped(arm['texts'][0]['text'])}")
+    click.echo(f"\nmeans over {answer['seeds']} seed{'s' if answer['seeds'] > 1 else ''}; the texts are the first's")

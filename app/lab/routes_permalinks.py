@@ -64,10 +64,13 @@ async def recomputed(caller: Caller, name: str) -> tuple[Result, PermalinkView]:
     text, reason, loose = None, "", frozenset[str]()
     try:
         if result.kind == SWEEP:
-            reason = _sweep_today(caller, result)
+            reason = _long_ago(caller, result)
         else:
             question, asked = permalinks.request_of(caller.questions, result)
-            fresh, loose = await answered(caller, question, result.model, asked), question.loose
+            if question.repeats is None or question.repeats(asked):
+                fresh, loose = await answered(caller, question, result.model, asked), question.loose
+            else:
+                reason = _long_ago(caller, result)
     except UNANSWERABLE as error:
         reason = error.message
     text = await _text_of(caller, result)
@@ -109,13 +112,13 @@ async def _text_of(caller: Caller, result: Result) -> str | None:
         return None
 
 
-def _sweep_today(caller: Caller, result: Result) -> str:
-    """Why a sweep's stored numbers are shown, and whether the model is still the one they are of."""
+def _long_ago(caller: Caller, result: Result) -> str:
+    """Why the stored numbers of long work are shown, and whether the model is still the one they are of."""
     replicas = caller.host.entry(result.model).replicas
     now = replicas[0][1].model.weights_sha256 if replicas else None
     same = {None: "The model is not loaded now.", result.weights_sha256: "The model's weights are the same."}
     since = same.get(now, f"The weights are others now ({result.weights_sha256[:8]} then, {(now or '')[:8]} now).")
-    return f"Hours of work are not repeated for opening a page. {since}"
+    return f"Long work is not repeated for opening a page. {since}"
 
 
 @router.get("/api/v1/results")

@@ -80,10 +80,12 @@ def pages() -> Iterator[Call]:
         for panel in ("heads", "who", "ablation", "natural"):
             yield post("/induction/{panel}", f"/induction/{panel}?format={form}", data=PANEL)
         yield get("/induction/jobs/{job_id}", "/induction/jobs/{ablation}", **asked)
+        yield get("/write/jobs/{job_id}", "/write/jobs/{dial}", **asked)
         for panel in ("heatmap", "joint", "dose", "ledger", "lens"):
             yield post("/effects", f"/effects?format={form}", data={"text": TEXT, "panel": panel})
         yield post("/why", f"/why?format={form}", data={"text": TEXT, "along": "true"})
         yield post("/write", f"/write?format={form}", data={"text": TEXT, "n": "2"})
+        yield post("/write", f"/write?format={form}", data={"text": TEXT, "n": "2", "panel": "dial", "d1": "1.3"})
         yield get("/effects/heatmap/{name}", "/effects/heatmap/{run}", **asked)
         yield get("/sweeps/compare", a="{sweep}", b="{sweep}", **asked)
         yield get("/sweeps/{sweep_id}", "/sweeps/{sweep}", **asked)
@@ -129,6 +131,7 @@ def reads() -> Iterator[Call]:
     yield get(key + "/neurons/{neuron}/sample", f"{M}/neurons/1.3/sample")
     job = "/induction/ablation/jobs/{job_id}"
     yield get(key + job, M + "/induction/ablation/jobs/{ablation}")
+    yield get(key + "/dial/jobs/{job_id}", M + "/dial/jobs/{dial}")
 
 
 def computes() -> Iterator[Call]:
@@ -139,6 +142,7 @@ def computes() -> Iterator[Call]:
         ("dose", {"neurons": ["1.3"]}), ("ledger", {}), ("lens", {}), ("walk", {"direction": 3}),
         ("why", {}), ("why/text", {}), ("circuit", {"component": "1.3"}),
         ("generate", {"max_new_tokens": 3}), ("frequency", {}),
+        ("dial", {"max_new_tokens": 2, "dials": ["1.3:scale=2"]}),
     ):  # fmt: skip
         yield post(f"{key}/{name}", f"{M}/{name}", json={**text, **more})
     rows = {"kind": "random", "rows": 2, "length": 8}
@@ -189,6 +193,7 @@ def changes() -> Iterator[Call]:
     yield refused(post("/sweeps/texts/{text_id}/delete", f"/sweeps/texts/{nobodys}/delete"), 404)
     yield post("/api/v1/sweeps", json=SMALL)
     yield post("/sweeps", data={"rows": "2", "length": "24"})
+    yield post("/api/v1/models/{key}/dial/jobs", f"{M}/dial/jobs", json={"text": TEXT, "dials": ["1.3:scale=2"]})
     yield post("/api/v1/models/{key}/induction/ablation/jobs", f"{M}/induction/ablation/jobs", json=ABLATION)
     yield post("/induction/ablation/start", data=PANEL)
     for template, name in (
@@ -204,6 +209,8 @@ def changes() -> Iterator[Call]:
     yield post("/r/{name}/caption", "/r/{page}/caption", data={"title": "seen", "caption": "what was seen"})
     cancel = "/induction/ablation/jobs/{job_id}/cancel"
     yield post("/api/v1/models/{key}" + cancel, M + cancel.replace("job_id", "ablation"))
+    cancel = "/dial/jobs/{job_id}/cancel"
+    yield post("/api/v1/models/{key}" + cancel, M + cancel.replace("job_id", "dial"))
     for template, name in (
         ("/api/v1/results/{name}", "page"), ("/api/v1/notes/{name}", "other_note"),
         ("/api/v1/lists/{name}", "other_list"), ("/api/v1/sweeps/{sweep_id}", "sweep"),
@@ -227,6 +234,9 @@ def prepared(client: TestClient) -> dict[str, str]:
     finished(client, first), finished(client, second)
     job = client.post(f"{M}/induction/ablation/jobs", json=ABLATION).json()["id"]
     until(lambda: client.get(f"{M}/induction/ablation/jobs/{job}").json()["state"] == "finished")
+    turned = {"text": TEXT, "max_new_tokens": 2, "dials": ["1.3:scale=2"]}
+    dial = client.post(f"{M}/dial/jobs", json=turned).json()["id"]
+    until(lambda: client.get(f"{M}/dial/jobs/{dial}").json()["state"] == "finished")
     target = {"target": f"neuron:{MODEL}/1.3", "text": "x"}
     notes = [client.post("/api/v1/notes", json=target).json()["id"] for _ in range(2)]
     made = {"model": MODEL, "neurons": ["1.3"]}
@@ -241,9 +251,10 @@ def prepared(client: TestClient) -> dict[str, str]:
     client.get(f"{M}/neurons")  # waits for the atlas
     trace, page, repeats = (link.removeprefix("/r/") for link in links)
     return {
-        "sweep": first, "second": second, "ablation": job, "note": notes[0], "other_note": notes[1], "list": lists[0],
-        "other_list": lists[1], "trace": trace, "page": page, "repeats": repeats, "kept_sweep": kept["hash"],
-        "model": MODEL, "plotly": plotly_js()[1], "exported": json.dumps(client.get("/api/v1/export").json()),
+        "sweep": first, "second": second, "ablation": job, "dial": dial, "note": notes[0],
+        "other_note": notes[1], "list": lists[0], "other_list": lists[1], "trace": trace, "page": page,
+        "repeats": repeats, "kept_sweep": kept["hash"], "model": MODEL, "plotly": plotly_js()[1],
+        "exported": json.dumps(client.get("/api/v1/export").json()),
         "run": heat_map(client),
     }  # fmt: skip
 

@@ -31,6 +31,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "why/text": {"text": TEXT, "target": "loss", "baseline": "prompt", "limit": 2},
     "circuit": {"text": TEXT, "component": "1.5", "hops": 2, "width": 2, "check": True},
     "generate": {"text": TEXT, "max_new_tokens": 3, "neurons": ["0.3"], "top_neurons": 2},
+    "dial": {"text": TEXT, "max_new_tokens": 3, "dials": ["1.5:scale=3"], "seeds": 2},
     "induction": {**REPEAT, "clip": ["1.5"], "neurons": ["1.6"], "controls": 2},
     "heads": {"rows": 2, "length": 6, "pattern": "0.1"},
     "induction/attribution": {**REPEAT, "neuron": "1.5"},

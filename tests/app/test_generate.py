@@ -7,8 +7,8 @@ import json
 import pytest
 from starlette.testclient import TestClient
 
-from analysis.types import NotReadyError
-from app.core.residency.resident import Resident
+from app.core.access.gate import Gate
+from app.generate.questions import GENERATE
 from nullscope.client import ApiError, Client
 from tests import tiny
 from tests.app.test_client import Through
@@ -148,13 +148,12 @@ def test_what_cannot_be_asked_is_refused(client: TestClient, wrong: dict) -> Non
     assert response.json()["error"]["message"]
 
 
-def test_the_page_writes_before_the_reference_means_are_there(
+def test_the_page_writes_before_the_reference_means_are_there_and_pays_once(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def not_yet(resident: Resident) -> None:
-        raise NotReadyError("no means yet")
-
-    monkeypatch.setattr(Resident, "require_means", not_yet)
+    monkeypatch.setattr(client.app.state.host.entry("tiny-gpt2").means, "value", None)  # type: ignore[attr-defined]
+    paid: list[float] = []
+    monkeypatch.setattr(Gate, "admit_to", lambda self, who, role, cost, **more: paid.append(cost))
     form = {"text": "A dog", "n": "2", "model": "tiny-gpt2"}
     answer = client.post("/write", data=form, headers={"accept": "text/event-stream"})
     assert answer.status_code == 200
@@ -162,6 +161,7 @@ def test_the_page_writes_before_the_reference_means_are_there(
     assert len(told["tokens"]) == 1
     assert not told["tokens"][0]["neurons"]
     assert client.post("/write", data=form).status_code == 200
+    assert paid.count(GENERATE.cost) == 2
     turned = client.post(
         "/write", data={**form, "turned": "1.3:mean"}, headers={"accept": "text/event-stream, application/json"}
     )

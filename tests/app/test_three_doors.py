@@ -72,6 +72,7 @@ COMMANDS_OF = {
     "/models/{key}/why": ["why"],
     "/models/{key}/circuit": ["circuit"],
     "/models/{key}/generate": ["generate"],
+    "/models/{key}/dial": ["dial"],
     "/models/{key}/why/text": ["why-text"],
     "/models/{key}/neurons": ["neurons"],
     "/models/{key}/neurons/{neuron}": ["neuron"],

@@ -23,7 +23,7 @@ from app.core.lines import EVENTS, NDJSON, in_lines, wants_lines
 from app.core.owned_jobs import JobsDep, owned
 from app.core.question import Question
 from app.core.request import NeuronName, TableRequest
-from app.core.run import answered, ask, lines
+from app.core.run import answered, ask, lines, settled
 
 TABLES: dict[str, Callable[[BaseModel], str | bytes]] = {
     "text/csv": csv.as_csv,
@@ -83,7 +83,7 @@ def _as_job(router: APIRouter, question: Question) -> None:
     of = "{job_id}"
 
     async def start(*, key: str, asked: Any, caller: CallerDep, jobs: AnswerJobsDep) -> Any:
-        caller.admit(question, asked)
+        asked = await settled(caller, question, key, asked)
         return await offloop.write(jobs.submit, question, key, asked, person=caller.person)
 
     async def read(key: str, job_id: str, jobs: AnswerJobsDep) -> Any:
