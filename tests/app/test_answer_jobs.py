@@ -39,7 +39,7 @@ def jobs_of(client: TestClient) -> AnswerJobs:
 @pytest.mark.parametrize("name", [name for name, question in QUESTIONS.items() if question.job])
 def test_a_question_that_can_be_a_job_has_no_need_of_the_atlas_and_comes_in_steps(name: str) -> None:
     question = QUESTIONS[name]
-    assert question.atlas == "no"
+    assert question.atlas == "no" or question.settled is not None
     assert question.steps or question.lines
     assert question.path is not None
     assert question.method == "POST"
