@@ -74,6 +74,7 @@ COMMANDS_OF = {
     "/models/{key}/generate": ["generate"],
     "/models/{key}/dial": ["dial"],
     "/models/{key}/why/text": ["why-text"],
+    "/models/{key}/why/compare": ["why-compare"],
     "/models/{key}/neurons": ["neurons"],
     "/models/{key}/neurons/{neuron}": ["neuron"],
     "/models/{key}/neurons/{neuron}/sample": ["neuron", "--sample"],
