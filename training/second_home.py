@@ -3,8 +3,11 @@
 * text: the documents of its sweep, ours and the two CC0 eval books, of several kinds, to RUN/text.jsonl;
 * counts: tokens of the training books, of the inaugural kind of text that `training/README.md` lists, and of that text,
   to unigrams.npy;
-* sweep: NEURONS of the last layer over the text, to sweep/ (hours; goes on where it stopped);
-* atlas: every neuron's weight statistics, and what their page shows before the weights are there.
+* names: the neurons of its sweep, for `nullscope sweep run RUN/sweep --model FOLDER --corpus RUN/text.jsonl --rows 296
+  --sample-tokens 256 --shard-rows 8 --neurons NAMES` (an hour of one core), whose result is copied to sweep/;
+* atlas: every neuron's weight statistics, which their page shows before the weights are there.
+
+What shipped was swept over the text of its day: the parts that are our own code and documents have changed since.
 
 Nothing of the weights themselves is written: they are others'. FOLDER: the converted GGUF file that `nullscope get
 smollm2-135m` names.
@@ -13,6 +16,7 @@ smollm2-135m` names.
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +116,36 @@ def counts(weights: Path, folder: Path, run: Path) -> None:
     HOME.mkdir(parents=True, exist_ok=True)
     save_counts(found.astype(np.uint32), HOME / "unigrams.npy", vocabulary=vocabulary_of(weights, KEY))
     click.echo(f"{int(found.sum()):,} tokens, {int((found > 0).sum()):,} of {len(found):,} ids seen")
+
+
+@main.command()
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True)
+def names(weights: Path) -> None:
+    """Print the neurons of the sweep."""
+    config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
+    layer = config["num_hidden_layers"] - 1
+    click.echo(",".join(f"{layer}.{index}" for index in neurons(config["intermediate_size"])))
+
+
+@main.command()
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--to", type=click.Path(path_type=Path), default=HOME / "atlas.npz")
+def atlas(weights: Path, to: Path) -> None:
+    """Write the atlas of all layers."""
+    from analysis import atlas as atlases
+    from analysis import frequency, shipped_atlas
+    from analysis.folder import dequantized
+    from analysis.identity import vocabulary_sha256
+    from analysis.model import load
+    from analysis.registry import PACKAGED
+    from app.core.to_view import versions
+
+    model = load(replace(PACKAGED[KEY], dequantized=dequantized(weights)), folder=weights)
+    known = vocabulary_sha256(model.tokenizer)
+    unigrams = frequency.load_counts(HOME / "unigrams.npy", d_vocab=model.d_vocab, vocabulary=known)
+    *_, last = atlases.compute(model, unigrams)
+    assert last.result is not None
+    shipped_atlas.write(to, model, last.result, unigrams, versions())
 
 
 if __name__ == "__main__":
