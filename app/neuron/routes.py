@@ -58,8 +58,10 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
     if block == "live" and request.method == "GET":
         state = at_hand.started(request, state)
     at_hand.take_up(request, model, state.text)
-    wanted = everything or block == "live" or (block != "drives" and bool(state.text or state.at))
+    wanted = everything or block == "live" or bool(state.text or state.at)
     live: Part[Live] = await part(request, on_prompt(asker, model, neuron, state.text)) if wanted else Part()
+    if state.at and live.view is not None:
+        state = state.model_copy(update={"at": place_in(live.view, state.at)})
     over = everything or block == "sample"
     sample: Part[Sample] = await part(request, over_sample(asker, model, neuron)) if over else Part()
     followed: Part[Any] = await part(request, upstream(asker, model, neuron, state)) if state.at else Part()
@@ -113,6 +115,13 @@ async def on_prompt(asker: AtlasCaller, model: str, neuron: str, text: str) -> L
     """On the reader's text, else on the sample's first row."""
     prompt = PromptRequest(text=text) if text else await asker.caller.run(model, sample_prompt)
     return cast(Live, await asker.ask(model, NEURON_ON, prompt, neuron=neuron))
+
+
+def place_in(live: Live, at: str) -> str:
+    """Where what drives it is followed back: as asked, where this text has such a position, else where the neuron is
+    most active. (The places are chosen from a list, and the text may have changed since.)"""
+    known = at == "all" or (at.isdecimal() and int(at) < len(live.tokens))
+    return at if known or not live.most_active else str(live.most_active[0])
 
 
 async def upstream(asker: AtlasCaller, model: str, neuron: str, state: NeuronState) -> tuple[Any, str]:

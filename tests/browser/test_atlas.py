@@ -201,7 +201,7 @@ def test_a_refusal_keeps_what_was_typed(
     page = open_page(path)
     drawn(page)
     box = page.locator(f"#{panel}")
-    typed = box.locator(f"[name={field}]")
+    typed = box.locator(f"[name={field}]:not([type=hidden])")
     before, results = page.url, box.locator(".scroll, .chart, .watch").count()
     typed.fill(bad)
     box.locator("form").first.evaluate("form => form.requestSubmit()")

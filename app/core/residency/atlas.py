@@ -142,8 +142,10 @@ class Atlases:
 
 def _shipped(placed: Replica) -> Atlas | None:
     """What ships of these weights and counts; None on a cluster, whose readout is not here."""
+    if not isinstance(placed, Resident):
+        return None
     home = placed.model.spec.home
-    if home is None or not isinstance(placed, Resident) or not (home / shipped_atlas.FILE).is_file():
+    if home is None or not (home / shipped_atlas.FILE).is_file():
         return None
     found = shipped_atlas.read(home / shipped_atlas.FILE)
     return found.whole(placed.model.readout) if found.of(placed.model, placed.counts_sha256) else None
