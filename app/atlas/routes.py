@@ -25,7 +25,7 @@ async def atlas(request: Request, state: Annotated[AtlasState, Query()], asker: 
     key = asker.key(state.model)
     state = state.whole() if pages.gives_a_file(request) else state
     parts = {"neurons"} if pages.fragment_of(request) == "neurons" else {"neurons", "map"}
-    models = asker.with_shipped
+    models = await asker.with_shipped()
     try:
         if (here := await asker.before_weights(key, state.sweep)) is not None:
             view = await offloop.read(answers.before_weights, here, state, parts, models)

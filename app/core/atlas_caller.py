@@ -35,10 +35,9 @@ class AtlasCaller:
     def models(self) -> list[str]:
         return list(self.caller.host.entries)
 
-    @property
-    def with_shipped(self) -> list[str]:
+    async def with_shipped(self) -> list[str]:
         """The served models, and those listed whose atlas ships."""
-        return list(dict.fromkeys([*self.models, *shipped.names()]))
+        return list(dict.fromkeys([*self.models, *await offloop.read(shipped.names)]))
 
     async def before_weights(self, key: str, sweep: str | None) -> ShippedContext | None:
         """What ships of a model that is not loaded; None for one that is, and where nothing ships.
@@ -46,11 +45,11 @@ class AtlasCaller:
         sweep: as of `run`.
         """
         entry = self.caller.host.entries.get(key)
-        file = shipped.file_of(key)
-        if file is None or (entry is not None and entry.replicas):
+        if entry is not None and entry.replicas:
+            return None
+        if (found := await offloop.read(shipped.of_model, key)) is None:
             return None
         state = self.request.app.state
-        found = await offloop.read(shipped.read, file, file.stat().st_mtime_ns)
         findings = await offloop.read(state.sweeps.findings, key, found.facts["weights_sha256"], sweep)
         thresholds = replace(Thresholds(), **self.caller.settings.label_thresholds)
         return ShippedContext(found, findings, thresholds)

@@ -140,7 +140,8 @@ def computes() -> Iterator[Call]:
     for name, more in (
         ("tokens", {}), ("trace", {}), ("effects", {}), ("heatmap", {}), ("joint", {"neurons": ["1.3", "1.5"]}),
         ("dose", {"neurons": ["1.3"]}), ("ledger", {}), ("lens", {}), ("walk", {"direction": 3}),
-        ("why", {}), ("why/text", {}), ("circuit", {"component": "1.3"}),
+        ("why", {}), ("why/text", {}), ("why/compare", {"position": 1, "other_position": 0}),
+        ("circuit", {"component": "1.3"}),
         ("generate", {"max_new_tokens": 3}), ("frequency", {}),
         ("dial", {"max_new_tokens": 2, "dials": ["1.3:scale=2"]}),
     ):  # fmt: skip

@@ -28,6 +28,12 @@ def read(file: Path, mtime_ns: int) -> ShippedAtlas:
     return shipped_atlas.read(file)
 
 
+def of_model(key: str) -> ShippedAtlas | None:
+    """What ships of a listed model; None where nothing does. Reads the disk, as `names` and `file_of` do."""
+    file = file_of(key)
+    return None if file is None else read(file, file.stat().st_mtime_ns)
+
+
 def names() -> list[str]:
     """Of the listed models whose atlas ships."""
     return [key for key in LISTED if file_of(key) is not None]
