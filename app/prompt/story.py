@@ -13,7 +13,7 @@ from app.core.request import PromptRequest
 from app.core.residency.atlas_context import AtlasContext, AtlasSource
 from app.core.residency.host import ModelHost
 from app.core.residency.resident import Resident
-from app.prompt.story_view import DialView, HeldScale, Scaled, StoryRequest, StoryView, Unread, WalkSeries
+from app.prompt.story_view import HeldScale, Scaled, StoryDial, StoryRequest, StoryView, Unread, WalkSeries
 
 TEXT = "It was the best of times, it was the worst of times, it was the"
 FACTORS = tuple(round(0.3 + 0.1 * i, 1) for i in range(23))
@@ -114,7 +114,7 @@ def _carrier(here: AtlasContext, label: str) -> int | None:
     return max(wanted, key=size, default=None)
 
 
-def _dial(resident: Resident, here: AtlasContext, trace: tracing.Trace, index: int | None) -> DialView | None:
+def _dial(resident: Resident, here: AtlasContext, trace: tracing.Trace, index: int | None) -> StoryDial | None:
     if index is None:
         return None
     model, unigram = resident.model, resident.unigram
@@ -135,7 +135,7 @@ def _dial(resident: Resident, here: AtlasContext, trace: tracing.Trace, index: i
             "frequency": (unigram.log_p[ids] / math.log(10)).tolist(),
             "probability": (dial.log_probs[:, ids.to(dial.log_probs.device)] / math.log(10)).tolist(),
         }
-    return DialView.model_validate(
+    return StoryDial.model_validate(
         {
             "neuron": columns.names[index],
             "rho": float(columns.columns["rho"][index]),

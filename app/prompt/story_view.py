@@ -55,7 +55,7 @@ class Band(View):
     high: list[float]
 
 
-class DialView(View):
+class StoryDial(View):
     """Steps 4 and 5: a neuron's activation held at each value at the last token."""
 
     neuron: str
@@ -80,8 +80,8 @@ class StoryView(View):
     scaled: Scaled
     held: HeldScale
     unread: Unread
-    entropy: DialView | None = Field(description="null: no neuron of the last layer carries the label.")
-    frequency: DialView | None
+    entropy: StoryDial | None = Field(description="null: no neuron of the last layer carries the label.")
+    frequency: StoryDial | None
     rests_on: str = Field(description="What the labels rest on.")
     provenance: Source
 
