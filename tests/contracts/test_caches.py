@@ -32,6 +32,7 @@ ALLOWED = {
     "Forms.failures": SHAPES,
     "Forms._made": SHAPES,
     "_code": A_FILE,
+    "read": A_FILE,
     "_processor": "this machine",
     "columns_of": PURE,
     "Plain.sites": ITSELF,
