@@ -29,6 +29,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "lens": {"text": TEXT, "top_k": 2},
     "why": {"text": TEXT, "baseline": "prompt", "neurons": 2},
     "why/text": {"text": TEXT, "target": "loss", "baseline": "prompt", "limit": 2},
+    "why/compare": {"text": TEXT, "position": 2, "other_position": 1, "neurons": 2},
     "circuit": {"text": TEXT, "component": "1.5", "hops": 2, "width": 2, "check": True},
     "generate": {"text": TEXT, "max_new_tokens": 3, "neurons": ["0.3"], "top_neurons": 2},
     "dial": {"text": TEXT, "max_new_tokens": 3, "dials": ["1.5:scale=3"], "seeds": 2},
