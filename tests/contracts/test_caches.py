@@ -33,6 +33,7 @@ ALLOWED = {
     "Forms._made": SHAPES,
     "_code": A_FILE,
     "read": A_FILE,
+    "plotly_packed": A_FILE,
     "_processor": "this machine",
     "columns_of": PURE,
     "Plain.sites": ITSELF,
