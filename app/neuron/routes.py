@@ -58,7 +58,7 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
     if block == "live" and request.method == "GET":
         state = at_hand.started(request, state)
     at_hand.take_up(request, model, state.text)
-    wanted = everything or block == "live" or bool(state.text or state.at)
+    wanted = everything or block == "live" or (block != "drives" and bool(state.text or state.at))
     live: Part[Live] = await part(request, on_prompt(asker, model, neuron, state.text)) if wanted else Part()
     if state.at and live.view is not None:
         state = state.model_copy(update={"at": place_in(live.view, state.at)})
