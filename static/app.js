@@ -19,6 +19,12 @@
 
   const reveal = (root) => {
     for (const element of root.querySelectorAll?.("[data-open][hidden], [data-copy][hidden], [data-js][hidden]") ?? []) element.hidden = false;
+    // What scrolls is reached by the keyboard, too, where nothing in it is.
+    for (const box of root.querySelectorAll?.(".scroll:not([tabindex])") ?? []) {
+      if (box.querySelector("a[href], button, input, select, summary")) continue;
+      const name = box.closest("section, figure, details")?.querySelector("h2, h3, figcaption, summary")?.textContent.trim();
+      Object.assign(box, { tabIndex: 0, role: "region", ariaLabel: name || "Table" });
+    }
   };
 
   document.addEventListener("DOMContentLoaded", () => {

@@ -3,8 +3,8 @@
     python -m tests.mutations            all of them, a line each; exit code 1 if one is not caught
     python -m tests.mutations "label"    those with this word in their name
 
-Each is made in a copy of the tree, in which the tests that should catch it are run. A fault whose text is no longer
-found is an error: the code has moved, and its place here moves with it.
+Each is made in a copy of the tree, in which the tests that should catch it are run: without it, where they must pass,
+and with it. A fault whose text is no longer found is an error: the code has moved, and its place here moves with it.
 """
 
 from __future__ import annotations
@@ -88,20 +88,25 @@ FAULTS = (
 
 
 def caught(fault: Fault, folder: Path) -> bool:
-    """Whether one of the fault's tests fails in the copy ``folder``, which is as before afterwards."""
+    """Whether one of the fault's tests, which pass without it, fails in the copy ``folder``: as before afterwards."""
     path = folder / fault.file
     text = path.read_text("utf-8")
     if text.count(fault.now) != 1:
         raise LookupError(f"{fault.file} holds {text.count(fault.now)} times: {fault.now}")
+    if _fail(fault.tests, folder):
+        raise AssertionError(f"{', '.join(fault.tests)} fail without the fault, so that they can show nothing")
     path.write_text(text.replace(fault.now, fault.then), "utf-8")
     try:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", *fault.tests]
-        done = subprocess.run(
-            command, cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False
-        )
+        return _fail(fault.tests, folder)
     finally:
         path.write_text(text, "utf-8")
-    if done.returncode not in (0, 1):  # 1: tests failed; any other: they did not run
+
+
+def _fail(tests: tuple[str, ...], folder: Path) -> bool:
+    """Whether one of these fails. RuntimeError where they do not run."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", *tests]
+    done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
     return done.returncode == 1
 

@@ -48,17 +48,24 @@ def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView
         for done, checked in enumerate(circuits.check(clean, drawn, along), start=1):
             drawn = checked
             yield done
+    yield _view(resident, request, ids, drawn, means.n_tokens)
+
+
+def _view(
+    resident: Resident, request: CircuitRequest, ids: list[int], drawn: Circuit, baseline_tokens: int
+) -> CircuitView:
+    """The circuit in names and numbers, and the sentence that they make."""
     nodes = _nodes(drawn)
     followed = {one.node: one for one in drawn.followed}
     view = CircuitView(
-        tokens=to_view.tokens(model, ids),
+        tokens=to_view.tokens(resident.model, ids),
         component=request.component,
         of=request.of,
         position=drawn.root.position,
         value=drawn.value,
         baseline_value=drawn.baseline,
         baseline=request.baseline,
-        baseline_tokens=means.n_tokens,
+        baseline_tokens=baseline_tokens,
         nodes=[
             NodeView(
                 component=node.name,
@@ -89,7 +96,7 @@ def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView
         sentence="",
         provenance=provenance("circuit", resident, ids, request),
     )
-    yield view.model_copy(update={"sentence": sentence(view)})
+    return view.model_copy(update={"sentence": sentence(view)})
 
 
 def sentence(view: CircuitView) -> str:
