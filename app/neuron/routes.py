@@ -120,7 +120,7 @@ async def on_prompt(asker: AtlasCaller, model: str, neuron: str, text: str) -> L
 def place_in(live: Live, at: str) -> str:
     """Where what drives it is followed back: as asked, where this text has such a position, else where the neuron is
     most active. (The places are chosen from a list, and the text may have changed since.)"""
-    known = at == "all" or (at.isdecimal() and int(at) < len(live.tokens))
+    known = at == "all" or at in {str(token.position) for token in live.tokens}
     return at if known or not live.most_active else str(live.most_active[0])
 
 

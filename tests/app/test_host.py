@@ -13,7 +13,7 @@ from analysis import model as models
 from analysis.frequency import save_counts
 from analysis.registry import resolve
 from analysis.types import CapacityError, InputError, NotFoundError, NotReadyError
-from app.core.errors import BusyError, ConflictError, UnavailableError
+from app.core.errors import BusyError, UnavailableError
 from app.core.residency.host import ModelHost, devices
 from app.core.residency.resident import SPECTRUM
 from app.core.settings import Settings
@@ -81,7 +81,7 @@ def test_a_model_that_cannot_be_loaded_keeps_its_reason(make_host, model_folder:
     assert host.wait("broken").state == "failed"
     host.wait(KEY)
     assert host.awaited == []  # the other one serves
-    with pytest.raises(ConflictError, match="broken is here already"):
+    with pytest.raises(InputError, match="broken is here already"):
         host.serve(resolve(str(broken)))
     with pytest.raises(UnavailableError, match="could not be loaded"):
         asyncio.run(host.run("broken", lambda resident: 1))

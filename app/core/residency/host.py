@@ -27,7 +27,7 @@ from analysis import model as models
 from analysis.folder import dequantized
 from analysis.registry import ModelSpec, resolve
 from analysis.types import InputError, NotFoundError, NullscopeError
-from app.core.errors import ConflictError, UnavailableError
+from app.core.errors import UnavailableError
 from app.core.residency import averaging, local
 from app.core.residency.cache import Cache, Files
 from app.core.residency.devices import devices
@@ -146,10 +146,10 @@ class ModelHost:
 
     def serve(self, spec: ModelSpec) -> Entry:
         """Add a model of the allow-list while the program runs (an administrator's wish); loads in the background.
-        ConflictError where it is here already, loaded or failed."""
+        InputError where it is here already, loaded or failed."""
         if (before := self.entries.get(spec.key)) is not None and before.spec == spec:
             hint = "Unload it first, to load it again."
-            raise ConflictError(f"{spec.key} is here already.", code="model_is_here", hint=hint)
+            raise InputError(f"{spec.key} is here already.", code="model_is_here", hint=hint)
         entry = self._add(spec)
         self._background.submit(self._load, entry)
         return entry
