@@ -20,10 +20,10 @@
   const reveal = (root) => {
     for (const element of root.querySelectorAll?.("[data-open][hidden], [data-copy][hidden], [data-js][hidden]") ?? []) element.hidden = false;
     // What scrolls is reached by the keyboard, too, where nothing in it is.
-    for (const box of root.querySelectorAll?.(".scroll:not([tabindex])") ?? []) {
+    for (const box of root.querySelectorAll?.(".scroll:not([tabindex]), pre:not([tabindex])") ?? []) {
       if (box.querySelector("a[href], button, input, select, summary")) continue;
       const name = box.closest("section, figure, details")?.querySelector("h2, h3, figcaption, summary")?.textContent.trim();
-      Object.assign(box, { tabIndex: 0, role: "region", ariaLabel: name || "Table" });
+      Object.assign(box, { tabIndex: 0, role: "region", ariaLabel: name || (box.matches("pre") ? "Formula or code" : "Table") });
     }
   };
 
@@ -138,6 +138,19 @@
     if (event.key === "/") { event.preventDefault(); document.getElementById("find").showModal(); }
     if (event.key === "s" && !document.querySelector("[data-share]")) copy(location.href, "Address");
     if (event.key === "s") document.querySelector("[data-share]")?.click();
+  });
+
+  // The strip of a text whose tokens are buttons (macro `strip`): one stop for the Tab key, arrows within.
+  document.addEventListener("keydown", (event) => {
+    const token = event.target.closest?.(".strip.picks .tok");
+    if (!token || event.ctrlKey || event.metaKey || event.altKey) return;
+    const all = [...token.closest(".strip").querySelectorAll(".tok:not(:disabled)")], i = all.indexOf(token);
+    const to = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (!all[to]) return;
+    event.preventDefault();
+    token.tabIndex = -1;
+    all[to].tabIndex = 0;
+    all[to].focus();
   });
 
   // A refusal (app.core.pages.render_failure) goes where its form says; the form, what was typed in it, and what it would have

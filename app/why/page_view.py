@@ -25,10 +25,3 @@ class WhyPageView(View):
         tables = {"along": self.along, "circuit": self.circuit, "compared": self.compared}
         shown = tables.get(str(self.state.get("table")), self.why)
         return [] if shown is None else shown.csv_rows()
-
-    @property
-    def heat(self) -> list[float]:
-        """Entropy at each token, from 0 to the prompt's largest as 1."""
-        entropy = [] if self.trace is None else [value or 0.0 for value in self.trace.clean.entropy]
-        top = max(entropy, default=0.0)
-        return [value / top if top else 0.0 for value in entropy]

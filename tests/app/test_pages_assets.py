@@ -3,6 +3,7 @@
 import hashlib
 import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -35,9 +36,12 @@ def contrast(a: str, b: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("name", ["htmx", "plotly", "plotly-cartesian"])
-def test_vendored_scripts_are_the_ones_named(name: str) -> None:
-    folder = STATIC / "vendor" / name
+SHIPPED, OF_TESTS = STATIC / "vendor", Path(__file__).parents[1] / "browser" / "vendor"
+VENDORED = (*(SHIPPED / name for name in ("htmx", "plotly", "plotly-cartesian")), OF_TESTS / "axe-core")
+
+
+@pytest.mark.parametrize("folder", VENDORED, ids=lambda folder: folder.name)
+def test_vendored_scripts_are_the_ones_named(folder: Path) -> None:
     note = (folder / "VERSION").read_text()
     script = next(folder.glob("*.min.js"))
     assert hashlib.sha256(script.read_bytes()).hexdigest() in note

@@ -99,11 +99,16 @@ class Watched:
 
 @pytest.fixture
 def open_page(browser: Browser, server: str) -> Iterator[object]:
-    """`open_page(path, **context options)`; at the end of the test nothing may have gone wrong in any page."""
+    """`open_page(path, **context options)`; at the end of the test nothing may have gone wrong in any page.
+
+    before: a script that runs in the page before its own.
+    """
     opened: list[Watched] = []
 
-    def go(path: str = "/", **options: object) -> Page:
+    def go(path: str = "/", *, before: str = "", **options: object) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
+        if before:
+            context.add_init_script(before)
         context.set_default_timeout(1000 * PATIENCE)
         watched = Watched(context.new_page(), server)
         opened.append(watched)

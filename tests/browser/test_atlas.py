@@ -138,12 +138,12 @@ def test_sorting_and_filtering_swap_the_table_only(open_page: Open) -> None:
 
 def test_the_neuron_page_fills_in_what_takes_longer(open_page: Open) -> None:
     page = open_page("/m/demo/n/3.10")
-    expect(page.locator("#live .watch").first).to_be_visible()
+    expect(page.locator("#live .strip").first).to_be_visible()
     expect(page.locator("#sample .context").first).to_be_visible()
     drawn(page)
     page.get_by_label("Text", exact=True).fill("A quiet sentence about rain.")
     page.get_by_role("button", name="Watch", exact=True).click()
-    expect(page.locator("#live .watch").first).to_contain_text("quiet")
+    expect(page.locator("#live .strip").first).to_contain_text("quiet")
     page.get_by_role("link", name="3.11 →").click()
     page.wait_for_url(re.compile(r"/n/3\.11(\?|$)"))
 
@@ -154,7 +154,7 @@ def test_the_neuron_page_watches_the_text_of_the_prompt_page(open_page: Open) ->
     page.keyboard.press("Control+Enter")
     expect(page.locator("#strip")).to_contain_text("stove")
     page.goto(page.url.split("/?")[0].rstrip("/") + "/m/demo/n/3.10")
-    expect(page.locator("#live .watch").first).to_contain_text("stove")
+    expect(page.locator("#live .strip").first).to_contain_text("stove")
     expect(page.locator("#live textarea")).to_have_value("A red kettle stood upon the stove")
     assert "kettle" not in page.url
 
@@ -202,13 +202,13 @@ def test_a_refusal_keeps_what_was_typed(
     drawn(page)
     box = page.locator(f"#{panel}")
     typed = box.locator(f"[name={field}]:not([type=hidden])")
-    before, results = page.url, box.locator(".scroll, .chart, .watch").count()
+    before, results = page.url, box.locator(".scroll, .chart, .strip").count()
     typed.fill(bad)
     box.locator("form").first.evaluate("form => form.requestSubmit()")
     expect(box.get_by_role("alert")).to_be_visible()
     expect(typed).to_have_value(bad)
     assert page.url == before
-    assert box.locator(".scroll, .chart, .watch").count() == results > 0
+    assert box.locator(".scroll, .chart, .strip").count() == results > 0
     typed.fill(good)
     box.locator("form").first.evaluate("form => form.requestSubmit()")
     expect(box.get_by_role("alert")).to_have_count(0)

@@ -14,10 +14,10 @@ pytestmark = pytest.mark.browser
 def test_a_click_on_a_token_explains_it(open_page: Callable[..., Page], width: int, height: int, scheme: str) -> None:
     page = open_page("/why", viewport={"width": width, "height": height}, color_scheme=scheme)
     expect(page.locator('[data-chart="why"] [data-drawn="true"]')).to_be_visible()
-    token = page.locator(".why-token").nth(3)
+    token = page.locator(".strip.picks .tok").nth(3)
     before = page.locator(".answer").inner_text()
     token.click()
-    expect(page.locator('.why-token[aria-pressed="true"]')).to_have_text(token.inner_text())
+    expect(page.locator('.strip.picks .tok[aria-pressed="true"]')).to_have_text(token.inner_text())
     expect(page.locator(".answer")).not_to_have_text(before)
     expect(page.locator("#why-title")).to_contain_text(token.inner_text())
     assert page.evaluate("document.documentElement.scrollWidth") <= width

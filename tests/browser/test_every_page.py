@@ -1,0 +1,68 @@
+"""What holds of every page: axe-core finds no serious fault, nothing is wider than the screen.
+
+Each page is loaded once, and looked at on a desk in the light and on a phone in the dark. Charts are not drawn here
+(they have tests of their own): of a chart, people who cannot see it have its name, its table and its CSV.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+from playwright.sync_api import Page, expect  # noqa: E402
+
+pytestmark = pytest.mark.browser
+
+Open = Callable[..., Page]
+AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
+FAULTS = """async () => {
+  const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+  return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
+    .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 200)} ${node.failureSummary}`));
+}"""
+
+PAGES = (
+    "/",
+    "/tour",
+    "/why",
+    "/write",
+    *(f"/effects?panel={panel}" for panel in ("heatmap", "joint", "dose", "ledger")),
+    "/atlas",
+    "/m/demo/n/3.62",
+    "/nullspace",
+    "/frequency",
+    "/compare",
+    "/sweeps",
+    "/sweeps/bundled-demo",
+    "/sweeps/bundled-demo/figures",
+    "/sweeps/bundled-demo/neurons/3.62",
+    "/induction",
+    "/lab",
+    "/jobs",
+    "/models",
+    "/selfcheck",
+    "/docs/methods",
+    "/docs/glossary",
+)
+UNDRAWN = "window.Plotly = { react: async (element) => { element.on = () => {}; }, relayout() {}, restyle() {} };"
+
+
+def settled(page: Page) -> None:
+    """What the page asks for by itself has come, as far as it can be seen."""
+    expect(page.locator(".htmx-request")).to_have_count(0)
+    expect(page.locator("[hx-trigger^=load]:not(.progress)")).to_have_count(0)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_can_be_read_by_everybody(open_page: Open, path: str) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is not in tests/browser/vendor")
+    page = open_page(path, viewport={"width": 1400, "height": 900}, color_scheme="light", before=UNDRAWN)
+    settled(page)
+    page.evaluate(AXE.read_text("utf-8"))
+    assert page.evaluate(FAULTS) == []
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate(FAULTS) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
