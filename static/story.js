@@ -1,12 +1,8 @@
 // The story: each slider runs over exact numbers that are already in the page, and moves what its step says. No request.
 (() => {
-  const CIVIDIS = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120], [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]];
-  const colour = (t) => {
-    const x = Math.min(Math.max(t, 0), 0.9999) * (CIVIDIS.length - 1), i = Math.floor(x);
-    return `rgb(${CIVIDIS[i].map((v, k) => Math.round(v + (CIVIDIS[i + 1][k] - v) * (x - i)))})`;
-  };
-  const num = (v, digits = 2) => v.toFixed(digits).replace("-", "−");
-  const percent = (p) => `${(100 * p).toFixed(p < 0.1 ? 1 : 0)} %`;
+  const { num, sequential } = window.reading;
+  const colour = (t) => `rgb(${sequential(t)})`;
+  const percent = (p) => window.reading.percent(p, p < 0.1 ? 1 : 0);
 
   const start = (root) => {
     const data = JSON.parse(root.querySelector("#story-data").textContent);

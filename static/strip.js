@@ -3,15 +3,7 @@
 (() => {
   const UNITS = { entropy: "nats", loss: "nats", kl_unigram: "nats", ln_scale: "", top1_prob: "" };
   const NAMES = { entropy: "entropy", loss: "loss", ln_scale: "LN scale", kl_unigram: "KL to unigram", top1_prob: "top-1 prob." };
-  // cividis, nine stops: magnitude is carried by luminance, also for colour-blind readers.
-  const CIVIDIS = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120], [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]];
-
-  const mix = (a, b, t) => a.map((v, i) => Math.round(v + (b[i] - v) * t));
-  const sequential = (t) => {
-    const x = Math.min(Math.max(t, 0), 1) * (CIVIDIS.length - 1);
-    const i = Math.min(Math.floor(x), CIVIDIS.length - 2);
-    return mix(CIVIDIS[i], CIVIDIS[i + 1], x - i);
-  };
+  const { num: fmt, percent, visible, mix, sequential, stops: CIVIDIS } = window.reading;
   const hex = (name) => {
     const value = window.plots.css(name).replace("#", "");
     return [0, 2, 4].map((i) => parseInt(value.slice(i, i + 2), 16));
@@ -20,13 +12,6 @@
     const x = Math.min(Math.max(t, -1), 1);
     return mix(hex("--zero"), hex(x < 0 ? "--down" : "--up"), Math.abs(x));
   };
-  const fmt = (v, digits = 3) => {
-    if (v === null || v === undefined) return "–";
-    if (v === 0) return "0";
-    const text = Math.abs(v) >= 1e5 || Math.abs(v) < 10 ** -digits ? v.toExponential(2) : v.toFixed(digits);
-    return text.replace("-", "−");
-  };
-  const visible = (text) => [...text].map((c) => ({ " ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥" })[c] ?? (/[\p{C}\p{Z}]/u.test(c) ? `⟨${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩` : c)).join("");
 
   let data = null;
   let range = null;
@@ -137,7 +122,7 @@
     }
     tip.append(next);
     const expected = Object.assign(document.createElement("p"), { className: "soft" });
-    expected.textContent = "expects " + (data.top[i] ?? []).map(([text, p]) => `${visible(text)} ${(100 * p).toFixed(1)}%`).join("  ");
+    expected.textContent = "expects " + (data.top[i] ?? []).map(([text, p]) => `${visible(text)} ${percent(p)}`).join("  ");
     tip.append(expected);
   };
 

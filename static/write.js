@@ -3,9 +3,7 @@
   const FULL = 4;  // nats of the deepest shade, unless a token exceeds it
   const $ = (id) => document.getElementById(id);
   const form = () => $("write-form");
-  const SIGNS = { " ": "␣", "\n": "⏎\n", "\r": "␍", "\t": "⇥" };
-  const visible = (text) => [...text].map((c, i) => (c === " " && i === 0 ? " " : SIGNS[c] ?? (/[\p{C}]/u.test(c) ? `⟨${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩` : c))).join("");
-  const fmt = (v, digits = 3) => (v === null || v === undefined ? "–" : v.toFixed(digits).replace("-", "−"));
+  const { num: fmt, percent, flowing: visible } = window.reading;
   const make = (tag, more = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), more);
     element.append(...children);
@@ -65,7 +63,7 @@
   // --- one step
 
   const choice = (i, token, taken) => {
-    const row = make("div", { className: "write-choice" }, make(taken ? "b" : "span", { textContent: visible(token.text) || "·" }), make("span", { className: "n", textContent: `${fmt(100 * token.prob, 1)} %` }));
+    const row = make("div", { className: "write-choice" }, make(taken ? "b" : "span", { textContent: visible(token.text) || "·" }), make("span", { className: "n", textContent: percent(token.prob) }));
     if (taken) row.append(make("span", { className: "soft", textContent: "written" }));
     else {
       const button = make("button", { type: "button", className: "link", textContent: "take it" });
@@ -80,7 +78,7 @@
   const look = (i) => {
     const step = current?.steps[i], panel = $("write-step");
     if (!step) { panel.replaceChildren(); return; }
-    const figures = [["probability", `${fmt(100 * step.prob, 2)} %, rank ${step.rank}`], ["entropy", `${fmt(step.entropy)} nats`], ["LN scale", fmt(step.ln_scale)], ["KL to unigram", step.kl_unigram === null ? "no counts" : `${fmt(step.kl_unigram)} nats`]];
+    const figures = [["probability", `${percent(step.prob, 2)}, rank ${step.rank}`], ["entropy", `${fmt(step.entropy)} nats`], ["LN scale", fmt(step.ln_scale)], ["KL to unigram", step.kl_unigram === null ? "no counts" : `${fmt(step.kl_unigram)} nats`]];
     const body = make("tbody", {}, ...figures.map(([name, value]) => make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", { className: "n", textContent: value }))));
     const open = make("button", { type: "button", textContent: "Open on the prompt page" });
     open.addEventListener("click", () => {

@@ -41,4 +41,5 @@ def size(value: int | None) -> str:
 
 
 def _minus(text: str) -> str:
-    return text.replace("-", "−") if text.startswith("-") else text
+    """The sign of a number; an exponent keeps its hyphen, so that it can be copied."""
+    return text.replace("-", "−", 1) if text.startswith("-") else text
