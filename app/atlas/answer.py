@@ -15,6 +15,7 @@ from app.core.null_space import null_space
 from app.core.request import NothingAsked
 from app.core.residency.atlas_context import AtlasSource, Neurons
 from app.core.residency.resident import Resident
+from app.core.residency.shipped import ShippedContext
 from app.core.table import select
 from app.core.to_view import origin as origin_of
 
@@ -61,7 +62,12 @@ def _wanted(here: Neurons, found: NeuronColumns, query: NeuronsQuery) -> tuple[M
 
 def spectrum(resident: Resident, query: SpectrumQuery, *, on: AtlasSource) -> views.SpectrumView:
     """The singular values, the knee, and rho of every layer for the k in use."""
-    here, model = on.on(resident), resident.model
+    return spectrum_of(on.on(resident), query, origin_of(resident))
+
+
+def spectrum_of(here: Neurons, query: SpectrumQuery, origin: Mapping[str, Any]) -> views.SpectrumView:
+    """The same of whatever is known of a model. origin: what its numbers go back to."""
+    model = here.model
     found = here.spectrum(query.vocab_centred)
     k = found.chosen(query.k)
     controls = nullspace.rho(here.atlas.controls.rows, found.basis(k))
@@ -73,14 +79,24 @@ def spectrum(resident: Resident, query: SpectrumQuery, *, on: AtlasSource) -> vi
         knee_ratio=space.fall,
         null_space=space,
         k=k,
-        d_model=model.d_model,
+        d_model=found.d_model,
         trivial=found.trivial,
-        vocab_centred=query.vocab_centred and model.readout.vocab_centred,
+        vocab_centred=query.vocab_centred and origin["folding"]["vocab_centred"],
         rho_quantiles=by_layer,
         chance=weights_rows.chance_view(here.chance(k)),
         controls=quantiles(controls),
-        provenance=weights_rows.source(resident, k=k),
+        provenance=weights_rows.source_of(origin, k=k),
     )
+
+
+def neurons_before_weights(here: ShippedContext, query: NeuronsQuery) -> views.NeuronsView:
+    """The table of a model whose weights are not loaded, from what ships of it."""
+    return table(here, query, here.origin())
+
+
+def spectrum_before_weights(here: ShippedContext, query: SpectrumQuery) -> views.SpectrumView:
+    """Likewise the spectrum."""
+    return spectrum_of(here, query, here.origin())
 
 
 def reproduce(resident: Resident, request: NothingAsked, *, on: AtlasSource) -> views.ReproduceView:

@@ -1,13 +1,11 @@
 """Whoever asks about a model's neurons: pages of the atlas have parts computed from it, and ask questions."""
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Depends
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from analysis.labels import Thresholds
 from app.core import offloop
 from app.core.caller import Caller, caller_of
 from app.core.question import Question
@@ -16,7 +14,7 @@ from app.core.residency.atlas import Atlases
 from app.core.residency.shipped import ShippedContext
 from app.core.run import API_PATIENCE as API_PATIENCE
 from app.core.run import PAGE_PATIENCE as PAGE_PATIENCE
-from app.core.run import ask, atlas_source
+from app.core.run import ask, atlas_source, before_weights
 
 
 class AtlasCaller:
@@ -44,15 +42,7 @@ class AtlasCaller:
 
         sweep: as of `run`.
         """
-        entry = self.caller.host.entries.get(key)
-        if entry is not None and entry.replicas:
-            return None
-        if (found := await offloop.read(shipped.of_model, key)) is None:
-            return None
-        state = self.request.app.state
-        findings = await offloop.read(state.sweeps.findings, key, found.facts["weights_sha256"], sweep)
-        thresholds = replace(Thresholds(), **self.caller.settings.label_thresholds)
-        return ShippedContext(found, findings, thresholds)
+        return await before_weights(self.caller, key, sweep)
 
     async def ask(
         self, key: str, question: Question, request: BaseModel, *, patience: float = API_PATIENCE, **path: Any

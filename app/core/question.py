@@ -59,7 +59,8 @@ class Question(Priced):
     stored answer opens as, `(request, caller, saved)`. every_row: token ids of all rows, `(resident, request, first)`,
     where an answer names those of its first row only. spelled: `(canonical request, limits)`, the options as they are
     stored, where those are not the request's fields. tells: `(view, request)`, what a shared link and file say of it
-    (`app.core.told`). notebook: the cell that computes the stored numbers
+    (`app.core.told`). before_weights: `(shipped, request)`, the answer for a listed model that is not loaded, from what
+    ships of it (`app.core.residency.shipped`). notebook: the cell that computes the stored numbers
     again. prints: prints the answer's JSON in a shell. command: its name there; None: it has no command of its own.
     """
 
@@ -85,6 +86,7 @@ class Question(Priced):
     every_row: Later | None = None
     spelled: Later | None = None
     tells: Later | None = None
+    before_weights: Later | None = None
     notebook: Later | None = None
     prints: Later | None = None
     command: str | None = None

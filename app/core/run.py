@@ -8,18 +8,22 @@ permalink; and work ends once nobody waits for it.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 
+from analysis.labels import Thresholds
 from analysis.types import NotReadyError
 from app.core import offloop, permalinks
 from app.core.caller import Caller, while_connected
 from app.core.errors import UnavailableError
 from app.core.question import Question, price_of
+from app.core.residency import shipped
 from app.core.residency.atlas_context import AtlasSource
 from app.core.residency.resident import Resident
+from app.core.residency.shipped import ShippedContext
 
 API_PATIENCE = 100.0
 """Seconds that the API waits for an atlas that is being computed for the first time."""
@@ -47,6 +51,10 @@ async def answered(
 ) -> Any:
     """The same without a permalink."""
     caller.admit(question, request)
+    if question.before_weights is not None:
+        found = await before_weights(caller, key, getattr(request, "sweep", None))
+        if found is not None:
+            return await offloop.read(question.before_weights, found, request)
     context = path | await _context(caller, question, key, request, patience)
     asked = f"{question.name} {request.model_dump_json()} {sorted(path.items())} {_digest(context)}"
     if question.steps:
@@ -97,6 +105,18 @@ async def atlas_source(
     replicas = caller.host.entry(key).replicas
     weights = replicas[0][1].model.weights_sha256 if replicas else None
     return AtlasSource(atlas, await offloop.read(state.sweeps.findings, key, weights, sweep))
+
+
+async def before_weights(caller: Caller, key: str, sweep: str | None) -> ShippedContext | None:
+    """What ships of a model that is not loaded; None for one that is, and where nothing ships. sweep: as above."""
+    entry = caller.host.entries.get(key)
+    if entry is not None and entry.replicas:
+        return None
+    if (found := await offloop.read(shipped.of_model, key)) is None:
+        return None
+    state = caller.request.app.state
+    findings = await offloop.read(state.sweeps.findings, key, found.facts["weights_sha256"], sweep)
+    return ShippedContext(found, findings, replace(Thresholds(), **caller.settings.label_thresholds))
 
 
 async def settled(caller: Caller, question: Question, key: str, request: Any) -> Any:

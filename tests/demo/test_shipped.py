@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from analysis import frequency, shipped_atlas
+from analysis import frequency, reference, shipped_atlas
 from analysis.folder import hash_files, weight_files
 from analysis.registry import BUNDLED_FOLDER, PACKAGED
 from analysis.store import RunFolder, read_json
+from app.core.residency.means import BESIDE_MODEL
 
 HASH = "weights_sha256"
 
@@ -62,4 +63,8 @@ def test_what_ships_without_its_weights_is_of_one_model(key: str) -> None:
         assert (manifest[HASH], manifest["unigram_sha256"]) == (atlas.facts[HASH], counts_file.sha256)
     assert read_json(home / "unigrams.json")["vocabulary_sha256"]
     assert not list(home.rglob("*.gguf"))
-    assert not [file for file in home.rglob("*.safetensors") if file.name != "arrays.safetensors"], "no weights"
+    means = reference.load(home / BESIDE_MODEL)
+    table = atlas.atlas.table
+    assert (means.weights_sha256, means.means.shape) == (atlas.facts[HASH], (table.n_layers, table.d_mlp))
+    ours = {"arrays.safetensors", BESIDE_MODEL}
+    assert not [file for file in home.rglob("*.safetensors") if file.name not in ours], "no weights"

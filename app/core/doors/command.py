@@ -76,7 +76,7 @@ def _asked(
         body |= bounds("min", given["minima"]) | bounds("max", given["maxima"])
     with refusing():
         question.request.model_validate(body)
-    with opened(model, url) as door:
+    with opened(model, url, before_weights=question.before_weights is not None) as door:
         ask = partial(_answer, door, question, f"/models/{door.quoted}/{path}")
         if out:
             rows = _every_row(question, ask, body)

@@ -54,6 +54,12 @@ class Neurons(Protocol):
     def chance(self, k: int) -> Chance:
         """rho of random directions."""
 
+    def spectrum(self, vocab_centred: bool = True) -> Spectrum:
+        """Of W_U, centred over the vocabulary or not."""
+
+    def rho(self, layer: int, k: int, vocab_centred: bool = True) -> Tensor:
+        """Of every neuron of a layer: (d_mlp,)."""
+
     def neurons(self, layer: int | None, k: int) -> NeuronColumns:
         """One layer of the table, or all, for one k."""
 

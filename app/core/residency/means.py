@@ -94,12 +94,13 @@ def arrived(path: Path) -> None:
 
 
 def stored(settings: Settings, files: Files, model: Model, folder: Path | None) -> ReferenceMeans | None:
-    """Means that need no work. A file beside the model that is of other weights does not count."""
-    beside = folder / BESIDE_MODEL if folder and operators_text(settings, model) is None else None
-    if beside is not None and beside.is_file():
-        found = reference.load(beside)
-        if found.weights_sha256 == model.weights_sha256:
-            return found
+    """Means that need no work. A file that ships, in `folder` or beside what else ships of the model, does not count
+    where it is of other weights, or leaves out the sinks that the settings keep."""
+    if operators_text(settings, model) is None:
+        for home in filter(None, (model.spec.beside, folder)):
+            found = reference.load(home / BESIDE_MODEL) if (home / BESIDE_MODEL).is_file() else None
+            if found and found.weights_sha256 == model.weights_sha256 and not (found.sinks and settings.keep_sinks):
+                return found
     if (text := text_file(settings, model)) is None or not text.is_file():
         return None
     return files.read(key_of(settings, model, text), reference.load)

@@ -9,11 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from analysis import nullspace, shipped_atlas
 from analysis.atlas import Atlas
 from analysis.labels import Thresholds
 from analysis.neuron_columns import NeuronColumns, neuron_columns
-from analysis.nullspace import Chance
+from analysis.nullspace import Chance, Spectrum
 from analysis.registry import LISTED
 from analysis.shipped_atlas import ShippedAtlas
 from analysis.types import InputError, NeuronId
@@ -90,15 +92,35 @@ class ShippedContext:
         spectrum = self.atlas.spectrum
         return nullspace.chance(spectrum.d_model, k, self.atlas.table.d_mlp, trivial=spectrum.trivial)
 
+    def spectrum(self, vocab_centred: bool = True) -> Spectrum:
+        """InputError for the one that is not centred over the vocabulary, where the readout is."""
+        if not vocab_centred and self.shipped.facts["folding"]["vocab_centred"]:
+            raise self._needs_weights("The spectrum that is not centred over the vocabulary", "the one that is")
+        return self.atlas.spectrum
+
+    def rho(self, layer: int, k: int, vocab_centred: bool = True) -> Tensor:
+        """InputError for a k that is not stored, and as `spectrum`."""
+        self.spectrum(vocab_centred)
+        return self._stored(k)[layer]
+
+    def _stored(self, k: int) -> Tensor:
+        stored = self.shipped.rho
+        if k not in stored:
+            raise self._needs_weights(f"rho for k = {k}", f"k = {' and '.join(map(str, stored))}")
+        return stored[k]
+
+    def _needs_weights(self, what: str, stored: str) -> InputError:
+        key = self.model.key
+        return InputError(
+            f"{what} needs the weights of {key}, which are not loaded here.",
+            code="needs_weights",
+            hint=f"Stored: {stored}; nullscope get {key} brings more.",
+        )
+
     def neurons(self, layer: int | None, k: int) -> NeuronColumns:
         """One layer of the table, or all. InputError for a k whose rho is not stored."""
         stored = self.shipped.rho
-        if k not in stored:
-            raise InputError(
-                f"rho for k = {k} needs the weights of {self.model.key}, which are not loaded here.",
-                code="needs_weights",
-                hint=f"Stored are k = {' and '.join(map(str, stored))}; nullscope get {self.model.key} brings more.",
-            )
+        rho = self._stored(k)
         layers = range(self.model.n_layers) if layer is None else [self.layer(layer)]
         label_k = self.atlas.label_k(k)
         labels = [
@@ -113,7 +135,7 @@ class ShippedContext:
         ]
         which = list(layers)
         share = stored[self.atlas.spectrum.k_share][which]
-        return neuron_columns(self.atlas, layers, stored[k][which], share, labels, self.findings.neurons)
+        return neuron_columns(self.atlas, layers, rho[which], share, labels, self.findings.neurons)
 
     def layer(self, layer: int | None) -> int:
         """A layer of the model, None for the last; NotFoundError for another."""

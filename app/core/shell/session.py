@@ -79,14 +79,15 @@ def _checked(response: Any) -> Any:
 
 @contextmanager
 def opened(
-    models: str | Sequence[str] | None, url: str | None, *, data_dir: Path | None = None
+    models: str | Sequence[str] | None, url: str | None, *, data_dir: Path | None = None, before_weights: bool = False
 ) -> Iterator[ApiSession]:
     """A door to a running server, or to an app of our own with the models loaded (and a data folder of its own).
 
-    models: key or folder of one or several; None: the first that is served.
+    models: key or folder of one or several; None: the first that is served. before_weights: what is asked is answered
+    for a listed model without its weights, too, from what ships of it.
     """
     named = (models,) if isinstance(models, str) else tuple(models or ())
-    with refusing(), _remote(url, named) if url else _in_process(named, data_dir) as door:
+    with refusing(), _remote(url, named) if url else _in_process(named, data_dir, before_weights) as door:
         yield door
 
 
@@ -153,9 +154,10 @@ def _remote(url: str | None, models: tuple[str, ...]) -> Iterator[ApiSession]:
 
 
 @contextmanager
-def _in_process(models: tuple[str, ...], data_dir: Path | None) -> Iterator[ApiSession]:
+def _in_process(models: tuple[str, ...], data_dir: Path | None, before_weights: bool) -> Iterator[ApiSession]:
     import httpx
 
+    from app.core.residency import shipped
     from app.core.residency.host import ModelHost
     from app.core.settings import Settings
     from app.main import create_app
@@ -165,6 +167,8 @@ def _in_process(models: tuple[str, ...], data_dir: Path | None) -> Iterator[ApiS
         settings = settings.model_copy(update={"effects_backend": "eager"})
     if data_dir:
         settings = settings.model_copy(update={"data_dir": data_dir})
+    if before_weights and models and all(shipped.file_of(key) is not None for key in models):
+        settings = settings.model_copy(update={"allow_download": False})  # nobody waits for what the answer needs not
     make_data_dir(settings.data_dir)
     # Why a model failed is told below, once; without any handler Python would print the log's line too.
     logging.getLogger("app.core.residency.host").addHandler(logging.NullHandler())
@@ -179,6 +183,9 @@ def _in_process(models: tuple[str, ...], data_dir: Path | None) -> Iterator[ApiS
             for key in keys:
                 entry = host.wait(key)
                 if entry.state == "failed":
+                    if before_weights and shipped.file_of(key) is not None:
+                        click.echo(f"The weights of {key} are not here: what ships of it answers.", err=True)
+                        continue
                     raise Refused(f"{key} could not be loaded: {entry.error}")
                 entry.means_settled.wait()  # a shell has nothing better to do than to wait for its baseline
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
