@@ -185,9 +185,7 @@ def of_layers(model: Model, unigram: Unigram | None = None, *, layers: Sequence[
     return last.result
 
 
-def compute(
-    model: Model, unigram: Unigram | None = None, *, layers: Sequence[int] | None = None
-) -> Iterator[Progress]:
+def compute(model: Model, unigram: Unigram | None = None, *, layers: Sequence[int] | None = None) -> Iterator[Progress]:
     """The atlas of a model, a short step at a time, under inference mode. Streams over ``W_U``. layers: the only ones
     that its table has; None: all."""
     wanted = range(model.n_layers) if layers is None else layers

@@ -15,8 +15,8 @@ import torch
 
 from analysis import atlas, dequantized
 from analysis.effects import Engine, effects
-from analysis.labels import Columns, Label, assign
 from analysis.folder import dequantized as quantised_from
+from analysis.labels import Columns, Label, assign
 from analysis.model import Model, load
 from analysis.nullspace import rho, spectrum
 from analysis.registry import PACKAGED
