@@ -152,7 +152,7 @@ def _step(
     start = None
     if neurons is not None:
         layer = LastLayer(resid, values[f"{last}.mlp.hook_post"], values.get(f"{last}.mlp.hook_out"))
-        start = clean(neurons.engine, layer, torch.tensor([0]), torch.tensor([-1]))
+        start = clean(neurons.engine, layer, torch.tensor([0]), torch.tensor([-1]), at_log_p=True)
     logits = model.readout.logits(resid) if start is None else model.readout.cap(start.pre)
     log_probs = wide(logits).log_softmax(-1)
     token = draw(log_probs[0])

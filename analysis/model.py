@@ -43,6 +43,7 @@ class Model(Tokenized):
         self.tokenizer = tokenizer
         self._bridge = bridge
         self._plain = plain
+        self.transformers: Any = plain.model  # its own model on the same parameters, hooked inside a run only
         config = bridge.cfg
         self.n_layers: int = config.n_layers
         self.n_heads: int = config.n_heads
@@ -164,7 +165,7 @@ class Model(Tokenized):
         out = list(ids)
         step, cache = self.tokens(ids), None
         for _ in range(min(n_tokens, self.n_ctx - len(ids))):
-            result = self._plain.model(input_ids=step, past_key_values=cache, use_cache=True)
+            result = self.transformers(input_ids=step, past_key_values=cache, use_cache=True)
             cache = result.past_key_values
             step = result.logits[:, -1:].argmax(-1)
             out.append(int(step))

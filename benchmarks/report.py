@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
-NAMES = ("kernels", "click", "trace", "batching", "memory", "atlas", "sweep", "cuda")
+NAMES = ("kernels", "click", "trace", "batching", "memory", "atlas", "sweep", "generate", "cuda")
 LIMIT = 300
 """Seconds for one benchmark."""
 

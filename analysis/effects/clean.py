@@ -34,6 +34,7 @@ class Clean:
     log-partition (so that ``pre`` is log p). bases: W_Uᵀ(A), W_Uᵀ(B). entropy, loss, kl_unigram: nats.
     rank: how many tokens exceed the target by more than rounding.
     marks: the clean argmax and the target (0 where there is none); at_marks, at_p: W_U at these tokens and W_U P.
+    at_log_p: W_U (P log P), where it was asked for.
     """
 
     targets: Int[Tensor, " pos"]
@@ -53,6 +54,7 @@ class Clean:
     at_marks: Float[Tensor, "2 pos d_model"]
     at_p: Float[Tensor, "pos d_model"]
     rank: Float[Tensor, " pos"]
+    at_log_p: Float[Tensor, "pos d_model"] | None = None
 
     @property
     def top1(self) -> Int[Tensor, " pos"]:
@@ -64,8 +66,16 @@ def exact(x: Tensor) -> Tensor:
     return x.to("cpu" if x.device.type == "mps" else x.device, torch.float64)
 
 
-def clean(engine: Engine, last: LastLayer, positions: Int[Tensor, " pos"], targets: Int[Tensor, " pos"]) -> Clean:
-    """Prepare some positions of a run; ``targets`` are theirs, -1 where there is none."""
+def clean(
+    engine: Engine,
+    last: LastLayer,
+    positions: Int[Tensor, " pos"],
+    targets: Int[Tensor, " pos"],
+    *,
+    at_log_p: bool = False,
+) -> Clean:
+    """Prepare some positions of a run; ``targets`` are theirs, -1 where there is none. at_log_p: whether it is wanted,
+    a product with all of ``W_U``."""
     readout = engine.readout
     resid = exact(last.resid[positions])
     A, B, u, r = readout.centre(resid), None, None, torch.ones_like(resid[:, 0])
@@ -106,6 +116,7 @@ def clean(engine: Engine, last: LastLayer, positions: Int[Tensor, " pos"], targe
         at_marks=exact(W_U[:, marks].permute(1, 2, 0)),
         at_p=exact(p @ W_U.T),
         rank=exact((pre > _just_above(pre, log_partition, marks[1])).sum(-1)),
+        at_log_p=exact((p * pre) @ W_U.T) if at_log_p else None,
     )
 
 

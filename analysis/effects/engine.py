@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from analysis.frequency import Unigram
 from analysis.kernels import Backend, BackendName, choose
@@ -32,6 +33,14 @@ FEW_TOKENS = 1024
 DEFAULT_MEMORY = 2 << 30
 """Bytes an engine may use beside the model, unless told otherwise."""
 
+GROUP = 48
+"""Tokens with neighbouring ids of which sums over the vocabulary are known together (`analysis.effects.screen`)."""
+
+
+def groups_of(x: Float[Tensor, "*rows d_vocab"]) -> Float[Tensor, "*rows group token"]:
+    """The last axis in groups of `GROUP`, zeros behind the last token."""
+    return pad(x, (0, -x.shape[-1] % GROUP)).unflatten(-1, (-1, GROUP))
+
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Engine:
@@ -39,7 +48,7 @@ class Engine:
 
     rows: every m_i, or None where they do not fit. p_freq, direction: ``W_U`` times the unigram distribution and times
     the frequency direction (d_model,), in float64. row_squares, row_peaks: of the rows kept, sum of squares and largest
-    magnitude. memory_bytes: what rows and working arrays may take together.
+    magnitude over each group of tokens. memory_bytes: what rows and working arrays may take together.
     """
 
     readout: Readout
@@ -49,8 +58,8 @@ class Engine:
     rows: Float[Tensor, "d_mlp d_vocab"] | None
     p_freq: Float[Tensor, " d_model"] | None
     direction: Float[Tensor, " d_model"] | None
-    row_squares: Float[Tensor, " d_mlp"] | None = None
-    row_peaks: Float[Tensor, " d_mlp"] | None = None
+    row_squares: Float[Tensor, "d_mlp group"] | None = None
+    row_peaks: Float[Tensor, "d_mlp group"] | None = None
 
     @classmethod
     def build(
@@ -79,15 +88,20 @@ class Engine:
                 )
             if readout.d_mlp * readout.d_vocab * W_U.element_size() <= memory_bytes // 2:
                 rows = engine.vocabulary_rows(slice(None))
-                low, high = rows.aminmax(dim=1)
-                squares = torch.linalg.vecdot(rows, rows)
-                engine = replace(engine, rows=rows, row_squares=squares, row_peaks=torch.maximum(-low, high))
+                parts = [groups_of(part) for part in torch.split(rows, max(1, engine.rows_per_block(1)))]
+                engine = replace(
+                    engine,
+                    rows=rows,
+                    row_squares=torch.cat([torch.linalg.vecdot(part, part) for part in parts]),
+                    row_peaks=torch.cat([torch.linalg.vector_norm(part, torch.inf, -1) for part in parts]),
+                )
         return engine
 
     @property
     def bytes(self) -> int:
         """Memory held beside the model's readout."""
-        return 0 if self.rows is None else self.rows.numel() * self.rows.element_size()
+        kept = (self.rows, self.row_squares, self.row_peaks)
+        return sum(part.numel() * part.element_size() for part in kept if part is not None)
 
     def directions(self, neurons: Neurons) -> Float[Tensor, "n d_model"]:
         """What the final norm sees of each neuron's unit activation (after the norm behind the MLP, less its scale)."""

@@ -3,16 +3,20 @@
 Ablating neuron i moves the logits by D_v = sum_b kappa_b y_b,v + c m_v (METHODS section 3). Over the most probable
 tokens, the head, its sums are taken exactly; over the others, the tail, to first order: products with d_model entries.
 
-    Z = sum_head p e^D + sum_tail p (1 + D) + R_Z           0 <= R_Z <= e^M S / 2
-    N = sum_head p e^D (q + D) + sum_tail p (q + D (q + 1)) + R_N    |R_N| <= e^M S (max|q| + M + 2) / 2
-    H' = log Z - N / Z,         q = log p, M >= max_tail |D|, S >= sum_tail p D²
+    Z = sum_head p e^D + sum_tail p (1 + D) + R_Z           0 <= R_Z <= sum_g e^M_g S_g / 2
+    N = sum_head p e^D (q + D) + sum_tail p (q + D (q + 1)) + R_N    |R_N| <= sum_g e^M_g S_g (max_g|q| + M_g + 2) / 2
+    H' = log Z - N / Z,         q = log p, over groups g of the tail: M_g >= max_g |D|, S_g >= sum_g p D²
 
-with sum_tail p m² <= max_tail p · sum_tail m². A neuron whose bound leaves it below the n-th largest certain |dH| is
-none of the n largest; the others are looked at again with a longer head, and what is left gets its exact pass. So the
-n largest are those of the whole table.
+with sum_g p m² <= max_g p · sum_g m², the last factor known beforehand (`Engine.row_squares`); most groups have no
+token that is probable at all. Those that look largest get their exact pass, one each over the vocabulary. A neuron
+whose bound leaves it below the n-th largest of them is none of the n largest; the others are looked at again with a
+longer head, and what is left gets its exact pass too. So the n largest are those of the whole table.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -20,32 +24,69 @@ from torch import Tensor
 
 from analysis.effects.ablation import Ablation, ablation
 from analysis.effects.clean import Clean, exact
-from analysis.effects.engine import Engine
+from analysis.effects.engine import Engine, groups_of
 
-HEADS = (512, 4096)
-"""Tokens in the head, one look after another."""
+LOOKS = ((64, False), (512, True))
+"""Tokens in the head, one look after another, and whether M is of each group or of the whole tail."""
 
 ROUNDINGS = 256
 """Of the format, on the largest term of a sum: more than any sum over a head loses."""
 
 
-@torch.inference_mode()
-def largest(engine: Engine, start: Clean, delta: Float[Tensor, " d_mlp"], n: int) -> Int[Tensor, " some"]:
-    """Last-layer neurons among which are the ``n`` with the largest change of entropy at the one position of ``start``.
+LIKELY = 4
+"""So many more than were asked for get their exact pass after the first look: a larger n-th leaves fewer neurons."""
 
-    All of them where logits are capped (no first-order sums) or rows are not kept.
+Exactly = Callable[[Int[Tensor, " some"]], Float[Tensor, " some"]]
+"""dH of some neurons by a pass over the vocabulary for each."""
+
+
+@torch.inference_mode()
+def largest(
+    engine: Engine, start: Clean, delta: Float[Tensor, " d_mlp"], n: int, exactly: Exactly
+) -> Int[Tensor, " n"]:
+    """The ``n`` last-layer neurons with the largest change of entropy at the one position of ``start``, whose
+    `at_log_p` is there; in falling order.
+
+    Every one gets its exact pass where logits are capped (no first-order sums) or rows are not kept.
     """
-    which = torch.arange(len(delta))
-    if engine.rows is None or engine.readout.soft_cap is not None or HEADS[0] >= engine.readout.d_vocab:
-        return which
-    screen = Screen(engine, start, delta)
-    for head in HEADS:
-        if head >= engine.readout.d_vocab or len(which) <= n:
-            break
-        estimate, bound = screen.look(which, head)
-        certain = (estimate.abs() - bound).topk(n).values[-1]
-        which = which[(estimate.abs() + bound >= certain).to(which.device)]
-    return which
+    left, known = torch.arange(len(delta)), torch.full((len(delta),), -torch.inf, dtype=torch.float64)
+    if engine.rows is not None and engine.readout.soft_cap is None:
+        screen = Screen(engine, start, delta)
+        for head, by_group in LOOKS:
+            if head >= engine.readout.d_vocab or len(left) <= n + LIKELY:
+                break
+            estimate, bound = (part.cpu() for part in screen.look(left, head, by_group=by_group))
+            if len(left) == len(delta):
+                likely = estimate.abs().topk(n + LIKELY).indices
+                known[likely] = exactly(likely).abs().cpu()
+            left = left[(estimate.abs() + bound >= known.topk(n).values[-1]) & (known[left] < 0)]
+    if len(left):
+        known[left] = exactly(left).abs().cpu()
+    return known.sort(descending=True, stable=True).indices[:n]
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What is less probable than the head: of each group the largest p and |q|, of each base of the logits the largest
+    magnitude and sum p y²."""
+
+    p: Float[Tensor, " group"]
+    q: Float[Tensor, " group"]
+    peaks: Float[Tensor, "b group"]
+    squares: Float[Tensor, "b group"]
+
+    @classmethod
+    def of(cls, start: Clean, head: Int[Tensor, " head"]) -> Tail:
+        def tail(x: Tensor) -> Tensor:
+            return groups_of(x.index_fill(-1, head, 0))
+
+        p, bases = start.p[0], start.bases[:, 0]
+        return cls(
+            tail(p).amax(-1),
+            tail(start.pre[0]).abs().amax(-1),
+            tail(bases).abs().amax(-1),
+            tail(p * bases.square()).sum(-1),
+        )
 
 
 class Screen:
@@ -56,11 +97,12 @@ class Screen:
         shift = change.shift(start, "total")
         assert shift.bases is not None
         assert shift.row is not None
+        assert start.at_log_p is not None
         self._engine, self._start = engine, start
         self._kappa, self._c = [part[0] for part in shift.bases], shift.row[0]
         self._pq = start.p[0] * start.pre[0]
         self._first = self._products(change, start.at_p[0])
-        self._first_q = self._products(change, exact(engine.readout.W_U @ self._pq))
+        self._first_q = self._products(change, start.at_log_p[0])
 
     def _products(self, change: Ablation, vector: Float[Tensor, " d_model"]) -> Float[Tensor, " n"]:
         """Each neuron's D summed over the vocabulary, ``vector`` being W_U times the weights."""
@@ -70,19 +112,18 @@ class Screen:
             total = total + k * (part[0] @ vector)
         return total
 
-    def look(self, which: Int[Tensor, " n"], head: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    def look(
+        self, which: Int[Tensor, " n"], head: int, *, by_group: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """dH of some neurons in nats, and how far the exact one may lie from it; 0 and infinity where sums overflow."""
         engine, start = self._engine, self._start
         assert engine.rows is not None
-        assert engine.row_squares is not None
-        assert engine.row_peaks is not None
         p, q, pq, bases = start.p[0], start.pre[0], self._pq, start.bases[:, 0]
-        top = p.topk(head + 1)
-        ids, seldom = top.indices[:head], exact(top.values[head])  # no token of the tail is more probable
+        ids = p.topk(head).indices
         everything = len(which) == len(engine.rows)
         kappa, c = [k[which] for k in self._kappa], self._c[which]
 
-        m = (engine.rows if everything else engine.rows[which]).index_select(1, ids)
+        m = engine.rows.index_select(1, ids) if everything else engine.rows[which[:, None], ids]
         D = c.to(m)[:, None] * m
         for k, base in zip(kappa, bases, strict=True):
             D += k.to(m)[:, None] * base[ids]
@@ -94,17 +135,31 @@ class Screen:
         Z = torch.maximum(at_head + rest + first, at_head)
         N = exact((mass * (q[ids] + D)).sum(-1)) + rest_q + first_q + first
 
-        squares = (exact(engine.row_squares[which]) - exact(m.square().sum(-1))).clamp_min(0) * seldom
-        S, M = c.abs() * squares.sqrt(), c.abs() * exact(engine.row_peaks[which])
-        for k, base in zip(kappa, bases, strict=True):
-            tail = exact(base.index_fill(0, ids, 0))
-            S = S + k.abs() * (exact(p) @ tail.square()).sqrt()
-            M = M + k.abs() * tail.abs().amax()
-        left_Z = M.exp() * S.square() / 2
-        left_N = left_Z * (exact(q.index_fill(0, ids, 0)).abs().amax() + M + 2)
+        left_Z, left_N = self._left(which, kappa, c, Tail.of(start, ids), by_group=by_group)
         terms = (1 + exact(D.abs().amax(-1))) * (1 + exact(q[ids].abs().amax()))
         rounding = ROUNDINGS * torch.finfo(m.dtype).eps * terms
         estimate = Z.log() - N / Z - start.entropy[0]
         bound = (left_Z + left_N) / Z + N.abs() * left_Z / Z**2 + rounding
         unknown = ~(estimate.isfinite() & bound.isfinite())
         return estimate.masked_fill(unknown, 0.0), bound.masked_fill(unknown, torch.inf)
+
+    def _left(
+        self, which: Int[Tensor, " n"], kappa: list[Tensor], c: Float[Tensor, " n"], tail: Tail, *, by_group: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """The bounds of R_Z and R_N."""
+        row_squares, row_peaks = self._engine.row_squares, self._engine.row_peaks
+        assert row_squares is not None
+        assert row_peaks is not None
+        squares, peaks, q = tail.squares, tail.peaks, exact(tail.q)
+        if by_group:
+            of_rows, at_most = exact(row_squares[which]) * exact(tail.p), exact(row_peaks[which])
+        else:  # one group
+            of_rows = exact(row_squares @ tail.p)[which, None]
+            at_most = exact(row_peaks.amax(-1))[which, None]
+            squares, peaks, q = squares.sum(-1, keepdim=True), peaks.amax(-1, keepdim=True), q.amax()
+        S, M = c.abs()[:, None] * of_rows.sqrt(), c.abs()[:, None] * at_most
+        for k, square, peak in zip(kappa, squares, peaks, strict=True):
+            S = S + k.abs()[:, None] * exact(square).sqrt()
+            M = M + k.abs()[:, None] * exact(peak)
+        left = M.exp() * S.square() / 2
+        return left.sum(-1), (left * (q + M + 2)).sum(-1)

@@ -134,14 +134,14 @@ def effects(
 
 def strongest(engine: Engine, last: LastLayer, start: Clean, *, baseline: Float[Tensor, " d_mlp"], n: int) -> Effects:
     """The ``n`` rows of `effects` with the largest change of entropy, in falling order, at the one position of ``last``
-    (its clean run is ``start``), without a next token."""
-    n, place = min(n, engine.readout.d_mlp), torch.tensor([0])
-    which = largest(engine, start, baseline - last.activations[0], n)
-    totals = [
-        block.outcomes["total"].d_entropy[0]
-        for block in blocks(engine, last, start, place, which, baseline, ("total",), ranks=False)
-    ]
-    which = which[torch.cat(totals).abs().sort(descending=True, stable=True).indices[:n].to(which.device)]
+    (its clean run is ``start``, with `at_log_p`), without a next token."""
+    place = torch.tensor([0])
+
+    def exactly(which: Int[Tensor, " some"]) -> Float[Tensor, " some"]:
+        made = blocks(engine, last, start, place, which, baseline, ("total",), ranks=False)
+        return torch.cat([block.outcomes["total"].d_entropy[0] for block in made])
+
+    which = largest(engine, start, baseline - last.activations[0], min(n, engine.readout.d_mlp), exactly)
     made = list(blocks(engine, last, start, place, which, baseline, conditions_of(engine), ranks=True))
     return _joined(made, 0, last.activations[0], baseline, has_target=False)
 

@@ -21,14 +21,16 @@ def one(last: LastLayer, at: int) -> LastLayer:
 
 
 def checked(engine: Engine, last: LastLayer, baseline: torch.Tensor, n: int, error: float) -> int:
-    """How many neurons the screen left, all that it says being true."""
-    start = clean(engine, last, torch.tensor([0]), torch.tensor([-1]))
+    """How many neurons got an exact pass, all that the screen says being true."""
+    start = clean(engine, last, torch.tensor([0]), torch.tensor([-1]), at_log_p=True)
     delta = baseline - last.activations[0]
     table = effects(engine, last, [0], 0, baseline=baseline)
     exact = table.d_entropy.total
     if engine.rows is not None and engine.readout.soft_cap is None:
-        for head in screen.HEADS:
-            estimate, bound = screen.Screen(engine, start, delta).look(torch.arange(len(delta)), head)
+        for head, by_group in screen.LOOKS:
+            estimate, bound = screen.Screen(engine, start, delta).look(
+                torch.arange(len(delta)), head, by_group=by_group
+            )
             assert ((estimate - exact).abs() <= bound + error).all()
     top = strongest(engine, last, start, baseline=baseline, n=n)
     order = exact.abs().sort(descending=True, stable=True).indices[:n]
@@ -37,12 +39,20 @@ def checked(engine: Engine, last: LastLayer, baseline: torch.Tensor, n: int, err
         torch.testing.assert_close(
             getattr(top.d_entropy, name), getattr(table.d_entropy, name)[order], atol=error, rtol=0
         )
-    return len(screen.largest(engine, start, delta, n))
+    passed: list[int] = []
+
+    def exactly(which: torch.Tensor) -> torch.Tensor:
+        passed.extend(which.tolist())
+        return exact[which]
+
+    assert screen.largest(engine, start, delta, n, exactly).tolist() == order.tolist()
+    assert len(passed) == len(set(passed)), "no neuron is passed twice"
+    return len(passed)
 
 
 @pytest.mark.parametrize("name", [*tiny.ARCHITECTURES, *tiny.POST_NORM])
 def test_the_largest_are_those_of_the_table(name, tiny_model, monkeypatch):
-    monkeypatch.setattr(screen, "HEADS", (4, 16))
+    monkeypatch.setattr(screen, "LOOKS", ((4, False), (16, True)))
     model = tiny_model(name)
     run = trace(model, IDS)
     engine = Engine.build(model.readout, backend="eager")
@@ -51,7 +61,7 @@ def test_the_largest_are_those_of_the_table(name, tiny_model, monkeypatch):
 
 def test_a_peaked_prediction_needs_few_exact_passes_and_a_vast_change_is_never_excluded(monkeypatch):
     """The bound excludes most neurons where it can, and none whose sums overflow."""
-    monkeypatch.setattr(screen, "HEADS", (64, 256))
+    monkeypatch.setattr(screen, "LOOKS", ((64, False), (256, True)))
     g = torch.Generator().manual_seed(1)
     d, vocab, n = 32, 1200, 200
     W_out = torch.randn(n, d, generator=g, dtype=torch.float64) * 0.3
@@ -69,11 +79,13 @@ def test_a_peaked_prediction_needs_few_exact_passes_and_a_vast_change_is_never_e
     last = LastLayer(3 * torch.randn(1, d, generator=g, dtype=torch.float64), activations)
     engine = Engine.build(readout, backend="eager")
     left = checked(engine, last, torch.zeros(n, dtype=torch.float64), 10, 2 * of_metrics())
-    assert left < n // 2
+    assert left < n // 4
     far = torch.zeros(n, dtype=torch.float64)
     far[3] = 1e4
-    start = clean(engine, last, torch.tensor([0]), torch.tensor([-1]))
-    assert 3 in screen.largest(engine, start, far - activations[0], 1).tolist()
+    checked(engine, last, far, 1, 2 * of_metrics())
+    start = clean(engine, last, torch.tensor([0]), torch.tensor([-1]), at_log_p=True)
+    _, bound = screen.Screen(engine, start, far - activations[0]).look(torch.arange(n), 64, by_group=False)
+    assert bound[3] > 100, "nothing is said of it: no entropy is as large"
 
 
 def test_without_kept_rows_all_are_passed(tiny_model):
@@ -81,4 +93,5 @@ def test_without_kept_rows_all_are_passed(tiny_model):
     run = trace(model, IDS)
     engine = Engine.build(model.readout, backend="eager", memory_bytes=8 * model.d_vocab * 8)
     assert engine.rows is None
-    checked(engine, one(run.last, AT), run.last.activations.mean(0), 5, 2 * of_metrics())
+    passed = checked(engine, one(run.last, AT), run.last.activations.mean(0), 5, 2 * of_metrics())
+    assert passed == model.d_mlp
