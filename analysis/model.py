@@ -160,8 +160,7 @@ class Model(Tokenized):
 
     @torch.inference_mode()
     def generate(self, ids: Sequence[int], n_tokens: int) -> list[int]:
-        """``ids`` continued greedily by ``n_tokens`` tokens (or up to n_ctx), as transformers does: without any of the
-        numbers of `analysis.generate`."""
+        """``ids`` continued greedily by ``n_tokens`` tokens (or to n_ctx), without what `analysis.generate` tells."""
         out = list(ids)
         step, cache = self.tokens(ids), None
         for _ in range(min(n_tokens, self.n_ctx - len(ids))):

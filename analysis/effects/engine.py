@@ -39,7 +39,7 @@ GROUP = 48
 
 def groups_of(x: Float[Tensor, "*rows d_vocab"]) -> Float[Tensor, "*rows group token"]:
     """The last axis in groups of `GROUP`, zeros behind the last token."""
-    return pad(x, (0, -x.shape[-1] % GROUP)).unflatten(-1, (-1, GROUP))
+    return pad(x, (0, -x.shape[-1] % GROUP)).reshape(*x.shape[:-1], -1, GROUP)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
