@@ -60,6 +60,7 @@ class Model(Tokenized):
         self.dtype: torch.dtype = parameter.dtype
         self.identity = identify(weights_sha256, self.dtype, bridge.original_model.config, tokenizer)
         self.architecture = type(bridge.original_model).__name__
+        self.passes = 0  # forward passes begun so far
         self.readout = self._fold()
         self.self_check = self._check_readout()
         self._take_short_way()
@@ -114,6 +115,7 @@ class Model(Tokenized):
     def _run(
         self, tokens: Int[Tensor, "batch pos"], capture: Sequence[str], hooks: Sequence[Hook], **more: Any
     ) -> tuple[dict[str, Tensor], Any]:
+        self.passes += 1
         captured: dict[str, Tensor] = {}
 
         def keep(name: str) -> Hook:
@@ -147,9 +149,9 @@ class Model(Tokenized):
         self, tokens: Int[Tensor, "batch pos"], *, hooks: Sequence[Hook] = ()
     ) -> Float[Tensor, "batch pos d_vocab"]:
         """The model's own logits, in its own dtype."""
+        self.passes += 1
         with self._hooked(hooks):
-            out = self._bridge.original_model(input_ids=tokens, use_cache=False)
-        logits: Tensor = out.logits
+            logits: Tensor = self._bridge.original_model(input_ids=tokens, use_cache=False).logits
         return logits
 
     def _hooked(self, hooks: Sequence[Hook]) -> Any:
@@ -328,9 +330,8 @@ class Model(Tokenized):
 
     def _tolerance(self) -> float:
         """METHODS section 1; transformers computes RMS norms in float32 whatever the dtype."""
-        if self.dtype == torch.float64:
-            return 1e-6 if self.norm == "RMS" else 1e-9
-        return 1e-4 if self.dtype == torch.float32 else 3e-2
+        of_double = 1e-6 if self.norm == "RMS" else 1e-9
+        return {torch.float64: of_double, torch.float32: 1e-4}.get(self.dtype, 3e-2)
 
 
 def _norm_parameters(norm: Any) -> dict[str, Tensor]:
@@ -365,8 +366,7 @@ def load(
     another shape, when the folder brings code or an adapter, and when the closed form does not hold for it; InputError
     when the files change meanwhile. What becomes of them afterwards changes nothing in the model.
     """
-    path = folder or spec.folder
-    if path is None:
+    if (path := folder or spec.folder) is None:
         raise InputError(f"{spec.key} has not been downloaded.", hint="Serve it once with the network on.")
     there = folders.stamps(path)
     hf_model = loading.owned(loading.weights(path, spec.key, dtype).to(device)).eval()

@@ -25,6 +25,7 @@ class NullscopeError(Exception):
     """An error meant for a person: what happened, and what to do about it."""
 
     code = "error"
+    computed = False  # whether the model had been put to work for it by then
 
     def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 
 from analysis import nullspace_study
-from analysis.model import Model
 from analysis.nullspace import Spectrum
 from app.atlas import answer as answers
 from app.atlas import view as views
@@ -13,6 +12,7 @@ from app.core import weights_rows
 from app.core.answer import clean_trace, prompt_ids, provenance
 from app.core.null_space import null_space
 from app.core.plain import number, series
+from app.core.prices import of_k
 from app.core.question import priced
 from app.core.residency.atlas_context import AtlasSource
 from app.core.residency.cache import Kind
@@ -24,7 +24,7 @@ SAMPLE_TOKENS = 64
 """Tokens of the sample that the page's own walk takes."""
 
 
-@priced()
+@priced(lambda on, state, *more: of_k(state))
 def page(
     resident: Resident, on: AtlasSource, state: NullspaceState, parts: Collection[str], models: list[str]
 ) -> views.NullspaceView:
@@ -43,14 +43,14 @@ def page(
         layer=layer,
         rho=series(rho),
         neurons_above=int((rho > spectrum.chance.maximum).sum()),
-        heads=_heads(model, chosen, spectrum.k) if others else None,
-        embeddings=nullspace_study.other_shares(model, chosen, spectrum.k) if others else {},
+        heads=_heads(resident, chosen, spectrum.k, state.vocab_centred) if others else None,
+        embeddings=_others(resident, chosen, spectrum.k, state.vocab_centred) if others else {},
     )
 
 
 def shares(resident: Resident, query: NullspaceQuery, *, on: AtlasSource) -> views.NullspaceShares:
     """The null space's share of neurons, heads and embeddings."""
-    here, model = on.on(resident), resident.model
+    here = on.on(resident)
     spectrum = here.spectrum(query.vocab_centred)
     k = spectrum.chosen(query.k)
     layer, chance = here.layer(query.layer), here.chance(k)
@@ -62,14 +62,28 @@ def shares(resident: Resident, query: NullspaceQuery, *, on: AtlasSource) -> vie
         rho=series(rho),
         chance=weights_rows.chance_view(chance),
         neurons_above=int((rho > chance.maximum).sum()),
-        heads=_heads(model, spectrum, k),
-        embeddings=nullspace_study.other_shares(model, spectrum, k),
+        heads=_heads(resident, spectrum, k, query.vocab_centred),
+        embeddings=_others(resident, spectrum, k, query.vocab_centred),
         provenance=weights_rows.source(resident, k=k),
     )
 
 
-def _heads(model: Model, spectrum: Spectrum, k: int) -> list[list[float | None]]:
-    return [[number(share) for share in heads] for heads in nullspace_study.head_shares(model, spectrum, k)]
+HEAD_SHARES = Kind("head shares", "analysis.nullspace_study")
+OTHER_SHARES = Kind("other shares", "analysis.nullspace_study")
+
+
+def _heads(resident: Resident, spectrum: Spectrum, k: int, vocab_centred: bool) -> list[list[float | None]]:
+    def made() -> list[list[float | None]]:
+        shares = nullspace_study.head_shares(resident.model, spectrum, k)
+        return [[number(share) for share in heads] for heads in shares]
+
+    return resident.cached(HEAD_SHARES, (k, vocab_centred), made)
+
+
+def _others(resident: Resident, spectrum: Spectrum, k: int, vocab_centred: bool) -> dict[str, float]:
+    return resident.cached(
+        OTHER_SHARES, (k, vocab_centred), lambda: nullspace_study.other_shares(resident.model, spectrum, k)
+    )
 
 
 WALK_EXAMPLE = Kind("walk example", "analysis.trace", "analysis.nullspace_study")

@@ -12,6 +12,7 @@ from app.atlas import view as views
 from app.atlas.request import AtlasState, NeuronsQuery
 from app.core import to_view
 from app.core.plain import series
+from app.core.prices import of_k
 from app.core.question import priced
 from app.core.residency.atlas_context import AtlasSource, Neurons
 from app.core.residency.cache import Kind
@@ -21,7 +22,7 @@ from app.core.residency.shipped import ShippedContext
 POINTS = Kind("points", "analysis.atlas")
 
 
-@priced()
+@priced(lambda on, state, *more: of_k(state))
 def page(
     resident: Resident, on: AtlasSource, state: AtlasState, parts: Collection[str], models: list[str]
 ) -> views.AtlasView:

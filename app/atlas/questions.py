@@ -3,6 +3,7 @@
 from app.atlas import request as requests
 from app.atlas import view as views
 from app.core.later import Later
+from app.core.prices import of_k
 from app.core.question import Question
 from app.core.request import NothingAsked
 
@@ -15,6 +16,7 @@ NEURONS = Question(
     view=views.NeuronsView,
     answer=Later("app.atlas.answer:neurons"),
     before_weights=Later("app.atlas.answer:neurons_before_weights"),
+    cost=of_k,
     role="view",
     atlas="needed",
     prints=Later("app.atlas.shell:print_neurons"),
@@ -29,6 +31,7 @@ SPECTRUM = Question(
     view=views.SpectrumView,
     answer=Later("app.atlas.answer:spectrum"),
     before_weights=Later("app.atlas.answer:spectrum_before_weights"),
+    cost=of_k,
     role="view",
     atlas="needed",
     prints=Later("app.atlas.shell:print_spectrum"),
@@ -42,6 +45,7 @@ NULLSPACE = Question(
     request=requests.NullspaceQuery,
     view=views.NullspaceShares,
     answer=Later("app.atlas.nullspace:shares"),
+    cost=of_k,
     role="view",
     atlas="needed",
 )

@@ -13,6 +13,7 @@ from app.compare.view import Moment, Side, Training
 from app.core import weights_rows
 from app.core.null_space import null_space
 from app.core.plain import number, series
+from app.core.prices import OTHER_K
 from app.core.question import priced
 from app.core.residency.atlas_context import AtlasSource
 from app.core.residency.cache import Kind
@@ -28,7 +29,7 @@ def checkpoint_files(resident: Resident) -> dict[int, Path]:
     return checkpoints.files(resident.model.spec.folder)
 
 
-@priced()
+@priced(lambda on, k: 0.0 if k is None else OTHER_K)
 def whole(resident: Resident, on: AtlasSource, k: int | None) -> Side:
     """The model itself."""
     here, model = on.on(resident), resident.model

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from analysis.types import NotFoundError
 from app.core import offloop
+from app.core.access.charges import Charge, Paid
 from app.core.access.gate import Gate, Identity
 from app.core.access.roles import SAFE_METHODS
 from app.core.errors import ClientGoneError
@@ -40,6 +41,14 @@ def person_of(request: Request) -> str:
     return found or (request.client.host if request.client else ANYONE)
 
 
+def paid_of(request: Request) -> Paid:
+    """What this request has paid so far, whoever asked in its name."""
+    if not hasattr(request.state, "paid"):
+        request.state.paid = Paid()
+    found: Paid = request.state.paid
+    return found
+
+
 @dataclass(frozen=True)
 class Caller:
     """Whoever sent this request; work run for them ends when they leave.
@@ -51,13 +60,19 @@ class Caller:
     host: ModelHost
     person: str
 
-    def admit(self, question: Priced, *asked: Any) -> None:
-        """Take what a question costs from the caller's bucket, before anything is queued.
+    def admit(self, question: Priced, *asked: Any) -> Charge:
+        """Take what a question costs from the caller's bucket, before anything is queued; `with` it, ask.
 
         asked: what decides the cost. RoleError for a lesser role, BusyError when there is not enough left.
         """
         gate: Gate = self.request.app.state.gate
-        gate.admit_to(self.identity, question.role, question.cost_of(*asked), what="Computing this")
+        cost = question.cost_of(*asked)
+        return gate.charge(self.identity, question.role, cost, paid_of(self.request), what="Computing this")
+
+    def give_back(self, cost: float) -> None:
+        """A part of an answer was not computed after all."""
+        gate: Gate = self.request.app.state.gate
+        gate.rates.give_back(self.identity.name, cost)
 
     def model(self, named: str | None) -> tuple[str, NotFoundError | None]:
         """(key, why it is not the one that was named): the server's first where there is no such model (any more)."""
@@ -73,9 +88,9 @@ class Caller:
 
         ClientGoneError (and the work is taken out of the queue) once they are gone.
         """
-        self.admit(price_of(function), *args)
-        work = self.host.run(key, function, *args, who=self.person, **options)
-        return await while_connected(self.request, work)
+        with self.admit(price_of(function), *args):
+            work = self.host.run(key, function, *args, who=self.person, **options)
+            return await while_connected(self.request, work)
 
     @property
     def questions(self) -> Mapping[str, Question]:

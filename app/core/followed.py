@@ -77,11 +77,14 @@ class FollowedRuns:
         await self._drop_unloaded()
         run = self._known(caller.person, name)
         if run is None:
-            steps = lines(caller, question, key, request)  # refused or charged before anything makes room for it
+            charge = caller.admit(question, request)  # refused or charged before anything makes room for it
             await self._make_room(caller.person)
             run = self._known(caller.person, name)  # an equal request may have come in meanwhile
-            if run is None:
+            if run is not None:
+                charge.give_back()
+            else:
                 run = Run(name, key, asked.load, question, request)
+                steps = lines(caller, question, key, request, paid=charge)
                 run.task = asyncio.create_task(self._work(run, caller, steps), name=question.name)
                 self._of.setdefault(caller.person, OrderedDict())[name] = run
         run.renew(self._now())

@@ -13,7 +13,7 @@ from fastapi import Request, Response
 
 from analysis.types import InputError, NotFoundError, NullscopeError
 from app.core import at_hand, offloop, pages
-from app.core.caller import Caller
+from app.core.caller import Caller, paid_of
 from app.core.errors import RefusedFieldsError, failure_of
 from app.core.view import ErrorBody
 
@@ -79,6 +79,7 @@ class FormPage(Generic[State]):
                 refused = error
         if pages.format_of(request) != "html" or pages.fragment_of(request):
             raise refused
+        paid_of(request).refuse()
         untried = refused in (wrong, unknown)
         answer = await self._without(request, caller, (state, state.plain()) if untried else (state.plain(),), refused)
         failure = failure_of(refused).of_form()

@@ -17,6 +17,7 @@ from starlette.types import Message
 
 from app.core import pages
 from app.core.access.roles import REFUSED
+from app.core.caller import paid_of
 from app.core.errors import API_HINT, FORM_HINT, Failure, failure_of
 
 # What no page can be shown about: nobody is let in, or nobody waits.
@@ -55,6 +56,7 @@ async def _page_of_form(request: Request, failure: Failure) -> Response | None:
             return None
         sent, places = {name: value for name, value in form.items() if isinstance(value, str)}, _standing(request, path)
     there = True
+    paid_of(request).refuse()
     for where, without in dict.fromkeys(places):
         if where != path and not there:
             break  # what is not here at all is not about a form
@@ -141,5 +143,6 @@ def _scope(request: Request, path: str, query: Query, refused: pages.Refused) ->
         "root_path": "",
         "query_string": urlencode(query).encode(),
         "headers": [(name, value) for name, value in request.scope["headers"] if name.lower() not in about_body],
+        "state": {"paid": paid_of(request)},
         REFUSED: refused,
     }

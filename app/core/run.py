@@ -6,8 +6,8 @@ permalink; and work ends once nobody waits for it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,9 +17,10 @@ from pydantic import BaseModel
 from analysis.labels import Thresholds
 from analysis.types import NotReadyError
 from app.core import offloop, permalinks
+from app.core.access.charges import Charge
 from app.core.caller import Caller, while_connected
 from app.core.errors import UnavailableError
-from app.core.question import Question, price_of
+from app.core.question import Price, Question, price_of
 from app.core.residency import shipped
 from app.core.residency.atlas_context import AtlasSource
 from app.core.residency.resident import Resident
@@ -50,24 +51,25 @@ async def answered(
     caller: Caller, question: Question, key: str, request: BaseModel, *, patience: float = API_PATIENCE, **path: Any
 ) -> Any:
     """The same without a permalink."""
-    caller.admit(question, request)
     if question.before_weights is not None:
         found = await before_weights(caller, key, getattr(request, "sweep", None))
         if found is not None:
+            caller.admit(Price(0.0, question.role))  # looked up
             return await offloop.read(question.before_weights, found, request)
-    context = path | await _context(caller, question, key, request, patience)
-    asked = f"{question.name} {request.model_dump_json()} {sorted(path.items())} {_digest(context)}"
-    if question.steps:
-        make = partial(question.answer, request=request, **context)
-        return await _in_steps(caller, question.name, key, asked, make)
-    work = caller.host.run(
-        key,
-        lambda resident: question.answer(resident, request, **context),
-        who=caller.person,
-        kind=question.name,
-        identity=asked,
-    )
-    return await while_connected(caller.request, work)
+    with caller.admit(question, request):
+        context = path | await _context(caller, question, key, request, patience)
+        asked = f"{question.name} {request.model_dump_json()} {sorted(path.items())} {_digest(context)}"
+        if question.steps:
+            make = partial(question.answer, request=request, **context)
+            return await _in_steps(caller, question.name, key, asked, make)
+        work = caller.host.run(
+            key,
+            lambda resident: question.answer(resident, request, **context),
+            who=caller.person,
+            kind=question.name,
+            identity=asked,
+        )
+        return await while_connected(caller.request, work)
 
 
 async def steps_of(caller: Caller, key: str, function: Callable[..., Iterator[object]], *args: Any, asked: str) -> Any:
@@ -75,21 +77,33 @@ async def steps_of(caller: Caller, key: str, function: Callable[..., Iterator[ob
 
     asked: equal where the same is asked.
     """
-    caller.admit(price_of(function), *args)
     name, make = function.__name__, partial(_on_device, function, args)
-    return await _in_steps(caller, name, key, f"{name} {asked}", make)
+    with caller.admit(price_of(function), *args):
+        return await _in_steps(caller, name, key, f"{name} {asked}", make)
 
 
 def _on_device(function: Callable[..., Any], args: tuple[Any, ...], resident: Resident) -> Any:
     return function(resident, *args)
 
 
-def lines(caller: Caller, question: Question, key: str, request: BaseModel) -> AsyncGenerator[BaseModel | None]:
-    """The answer as it comes: views with more and more in them, the last one whole. Close it to end it."""
+def lines(
+    caller: Caller, question: Question, key: str, request: BaseModel, *, paid: Charge | None = None
+) -> AsyncGenerator[BaseModel | None]:
+    """The answer as it comes: views with more and more in them, the last one whole. Close it to end it.
+
+    It is refused at once for the role or an empty bucket. paid: what was taken for it already.
+    """
     assert question.lines is not None
-    caller.admit(question, request)
-    make = partial(question.lines, request=request)
-    return caller.host.steps(key, lambda resident: make(resident), who=caller.person, kind=question.name)
+    charge, make = paid or caller.admit(question, request), partial(question.lines, request=request)
+    steps = caller.host.steps(key, lambda resident: make(resident), who=caller.person, kind=question.name)
+    return _charged(charge, steps)
+
+
+async def _charged(charge: Charge, steps: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
+    with charge:
+        async with aclosing(steps):
+            async for item in steps:
+                yield item
 
 
 async def atlas_source(
@@ -119,16 +133,21 @@ async def before_weights(caller: Caller, key: str, sweep: str | None) -> Shipped
     return ShippedContext(found, findings, replace(Thresholds(), **caller.settings.label_thresholds))
 
 
-async def settled(caller: Caller, question: Question, key: str, request: Any) -> Any:
-    """The request that a job computes, paid for: nothing of its answer rests on the atlas. Errors as `ask`."""
-    caller.admit(question, request)
-    if question.settled is None or question.atlas_for(request) == "no":
-        return request
-    settle, context = question.settled, await _context(caller, question, key, request, API_PATIENCE)
-    work = caller.host.run(
-        key, lambda resident: settle(resident, request, **context), who=caller.person, kind=question.name
-    )
-    return await while_connected(caller.request, work)
+@asynccontextmanager
+async def settled(caller: Caller, question: Question, key: str, request: Any) -> AsyncIterator[Any]:
+    """The request that a job computes, paid for: nothing of its answer rests on the atlas. Errors as `ask`.
+
+    The block submits the job; where that is refused, nothing was computed.
+    """
+    with caller.admit(question, request):
+        if question.settled is None or question.atlas_for(request) == "no":
+            yield request
+            return
+        settle, context = question.settled, await _context(caller, question, key, request, API_PATIENCE)
+        work = caller.host.run(
+            key, lambda resident: settle(resident, request, **context), who=caller.person, kind=question.name
+        )
+        yield await while_connected(caller.request, work)
 
 
 async def _context(

@@ -72,9 +72,9 @@ async def _answer(request: Request, caller: Caller, state: WriteState) -> dict[s
         return shown
     turned = state.dialled()
     if state.panel == "job":
-        turned = await settled(caller, DIAL, key, turned)
         submit = partial(answer_jobs_of(request).submit, DIAL, person=caller.person, state=state.model_dump())
-        return {"job": await offloop.write(submit, key, turned)}
+        async with settled(caller, DIAL, key, turned) as known:
+            return {"job": await offloop.write(submit, key, known)}
     return {
         "python_dial": server.call(key, "dial", turned, 'answer["arms"]'),
         "dial": await ask(caller, DIAL, key, turned),

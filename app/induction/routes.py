@@ -21,7 +21,7 @@ from app.core.jobs_view import AnswerJob
 from app.core.owned_jobs import JobsDep, owned
 from app.core.permalink_view import PermalinkView
 from app.core.question import Question
-from app.core.run import PAGE_PATIENCE, answered, ask
+from app.core.run import PAGE_PATIENCE, answered, ask, settled
 from app.core.view import ErrorBody
 from app.induction import charts as figures
 from app.induction import charts_panels as panels
@@ -130,9 +130,9 @@ async def start(request: Request, caller: CallerDep, jobs: AnswerJobsDep) -> Res
         if refused is not None:
             raise refused
         asked = state.ablation()
-        caller.admit(HEAD_ABLATION, asked)
         submit = partial(jobs.submit, HEAD_ABLATION, person=caller.person, state=state.fields())
-        view = await offloop.write(submit, state.model or "", asked)
+        async with settled(caller, HEAD_ABLATION, state.model or "", asked) as known:
+            view = await offloop.write(submit, state.model or "", known)
     except NullscopeError as error:
         if _alone(request, error):
             raise

@@ -1,6 +1,7 @@
 """What is asked of one neuron: its weights, and the neuron at work."""
 
 from app.core.later import Later
+from app.core.prices import of_k
 from app.core.question import Question
 from app.core.request import NothingAsked, PromptRequest
 from app.neuron.request import NeuronQuery
@@ -14,6 +15,7 @@ NEURON = Question(
     request=NeuronQuery,
     view=NeuronView,
     answer=Later("app.neuron.weights:neuron"),
+    cost=of_k,
     role="view",
     atlas="needed",
 )

@@ -11,7 +11,7 @@ from app.core import answer as core
 from app.core import at_hand, offloop, pages
 from app.core.access.roles import asks
 from app.core.answering import router as routes
-from app.core.caller import Caller, CallerDep
+from app.core.caller import Caller, CallerDep, paid_of
 from app.core.errors import RefusedFieldsError, failure_of
 from app.core.example_files import ExampleRef
 from app.core.request import PromptRequest
@@ -21,7 +21,7 @@ from app.core.store import results
 from app.core.view import ErrorBody, ErrorView, TokensView, View
 from app.prompt import answer, examples, permalink, story, to_view
 from app.prompt import charts as figures
-from app.prompt.questions import EVERYTHING, STORY, TOKENS
+from app.prompt.questions import EVERYTHING, STORY, TOKENS, page_price
 from app.prompt.request import ADD, FILTER, PromptState
 from app.prompt.story_view import StoryRequest, TourView
 from app.prompt.view import Mark, PromptView
@@ -160,6 +160,7 @@ async def _what_stands(
 ) -> tuple[PromptView, PromptState]:
     """The page without the pressed button; without switch and pin, if it is those; else the form alone."""
     plain = PromptState(model=state.model, text=state.text, do=state.do, watch=state.watch)
+    paid_of(asked.request).refuse()
     for left in (state, plain) if retry else ():
         try:
             return await _computed(asked, left, frame)
@@ -175,6 +176,8 @@ async def _computed(
         return PromptView(state=state.fields(), chips=to_view.chips(state), **frame), state
     parts = PARTS.get(asked.block or "", EVERYTHING)
     view = await asked.caller.run(state.model or "", answer.page, state, parts, frame, new or set(), asked.strict)
+    if view.pin_problem is not None:
+        asked.caller.give_back(page_price(state, parts) - page_price(state.model_copy(update={"pin": ""}), parts))
     if view.effects is not None:
         names = [row.neuron for row in view.effects.rows]
         view = view.model_copy(update={"marks": await _marks(asked.caller, state.model or "", names)})

@@ -26,6 +26,7 @@ from app.core.errors import ConflictError
 from app.core.evidence import RULE_BASELINES
 from app.core.null_space import null_space
 from app.core.plain import number
+from app.core.prices import of_k
 from app.core.question import priced
 from app.core.residency.atlas import of_this_model
 from app.core.residency.cache import Kind
@@ -86,7 +87,7 @@ def of_these_weights(model: Model, folder: RunFolder) -> None:
         )
 
 
-@priced(1)
+@priced(lambda atlas, result, sweep_id, folder, names, query: 1 + of_k(query))
 def figures(
     resident: Resident,
     atlas: Atlas,

@@ -86,8 +86,8 @@ class Desk:
     async def resume(self, sweep_id: str) -> None:
         """Queue one's own sweep again."""
         await self.owned(sweep_id)
-        self.caller.admit(price_of(estimating.check))
-        await offloop.write(self.jobs.resume, sweep_id)
+        with self.caller.admit(price_of(estimating.check)):
+            await offloop.write(self.jobs.resume, sweep_id)
 
     async def estimate(self, body: SweepRequest) -> views.EstimateView:
         key = body.model or self.caller.host.default_key

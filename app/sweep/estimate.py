@@ -38,6 +38,7 @@ def probe_rows(resident: Resident, config: SweepConfig, texts: Iterable[str]) ->
     rows: list[list[int]] = []
     characters = 0
     rule = rule_of(resident, config)
+    resident.computes()
     for number, text in enumerate(texts, 1):
         rows += cut(encoded(resident.model, text, number), rule)
         characters += len(text)

@@ -16,6 +16,7 @@ PRICES = {
     "induction": 10, "heads": 10, "attribution": 10, "head_ablation": 10, "natural_repeats": 10, "neuron_on": 10,
     "neuron_sample": 10,
     "frequency_on": 4, "walk": 2, "check": 4, "calibration": 40, "sweep estimate": 10, "sweep": 10,
+    "neurons": 2, "neuron": 2, "spectrum": 2, "nullspace": 2, "side": 2,
     "figures of a sweep": 1, "checkpoint": 4, "moment of training": 1,
 }  # fmt: skip
 # A page that asks several at once is charged for them together.
@@ -93,6 +94,11 @@ QUESTIONS = [
     api("run", "POST", "/neurons/{neuron}", "neuron_on", values={"neuron": "1.3"}, json={"text": TEXT}),
     api("run", "GET", "/neurons/{neuron}/sample", "neuron_sample", values={"neuron": "1.3"}),
     api("view", "GET", "/spectrum"),
+    api("view", "GET", "/neurons", "neurons", params={"k": "3"}),
+    api("view", "GET", "/neurons/{neuron}", "neuron", values={"neuron": "1.3"}, params={"k": "3"}),
+    api("view", "GET", "/spectrum", "spectrum", params={"k": "3"}),
+    api("view", "GET", "/nullspace", "nullspace", params={"k": "3"}),
+    at("view", "GET", "/api/v1/compare", "side", "checkpoint", params={"k": "3"}),
     api("run", "GET", "/story", "story"),
     api("view", "GET", "/nullspace"),
     api("view", "GET", "/frequency"),
@@ -142,6 +148,10 @@ PAGES = [
     at("run", "POST", "/why", "why", "trace", "circuit", data={"follow": "1.3", "patch": "true", **WITH_TEXT}),
     at("view", "GET", "/effects/heatmap/{name}"),
     at("view", "GET", "/atlas"),
+    at("view", "GET", "/atlas", "neurons", params={"k": "3"}),
+    at("view", "GET", "/nullspace", "nullspace", params={"k": "3"}),
+    at("view", "GET", "/m/{model}/n/{neuron}", "neuron", values={"model": MODEL, "neuron": "1.3"}, params={"k": "3"}),
+    at("view", "GET", "/compare", "side", "checkpoint", params={"k": "3"}),
     at("view", "GET", "/m/{model}/atlas-progress", values={"model": MODEL}, params={"to": "/atlas"}),
     at("view", "GET", "/m/{model}/n/{neuron}", values={"model": MODEL, "neuron": "1.3"}),
     *(

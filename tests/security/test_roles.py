@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from app.core.access.gate import Gate
 from app.core.access.keys import KeyFile
 from app.core.access.rates import Buckets
 from app.core.doors.api import router_of
+from app.core.errors import BusyError
 from app.core.question import Price
 from app.core.settings import Settings
 from app.families import FAMILIES
@@ -22,7 +24,7 @@ from app.main import create_app
 from app.registry import QUESTIONS
 from tests.app.conftest import with_checkpoint
 from tests.app.test_jobs import until
-from tests.security.table import MODEL, PRICES, SMALL, TABLE, TOGETHER, Ask
+from tests.security.table import MODEL, PRICES, SMALL, TABLE, TOGETHER, WITH_TEXT, Ask, api, at
 
 ROLES = ("view", "run", "admin")
 
@@ -36,6 +38,9 @@ class Spent(Buckets):
 
     def take(self, name: str, cost: float, **more: Any) -> None:
         self.of[name] += cost  # type: ignore[assignment]
+
+    def give_back(self, name: str, cost: float) -> None:
+        self.of[name] -= cost  # type: ignore[assignment]
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +110,9 @@ OF_PAGES = {
     "app.prompt.answer.page": "prompt page",
     "app.atlas.frequency.on_sample": "frequency_on",
     "app.atlas.nullspace.walked_on_sample": "walk",
+    "app.atlas.page.page": "neurons",
+    "app.atlas.nullspace.page": "nullspace",
+    "app.compare.answer.whole": "side",
     "app.compare.answer.checkpoint": "checkpoint",
     "app.compare.answer.moment": "moment of training",
     "app.sweep.answer.calibrate": "calibration",
@@ -112,6 +120,10 @@ OF_PAGES = {
     "app.sweep.estimate.check": "sweep",
     "app.sweep.estimate.estimate": "sweep estimate",
 }
+
+
+# Of the weights alone: a reader may ask, and pays for a null space of another dimension.
+BY_WEIGHTS = {"neurons", "neuron", "spectrum", "nullspace", "side"}
 
 
 def of_pages() -> dict[str, Price]:
@@ -143,12 +155,14 @@ def test_the_table_has_every_priced_question_at_the_api_and_at_a_page() -> None:
     for name in priced - TOGETHER.keys() - {"moment of training"}:  # the page shows it in a fragment only
         whole = {parts for parts, names in TOGETHER.items() if name in names}
         assert {(name, True)} <= asked, name
+        if name == "spectrum":  # a part of the page Null space, which is charged as that
+            continue
         if name != "generate":  # asked at the API, by the command and the client; there is no page of it yet
             assert {(each, False) for each in {name} | whole} & asked, name
     for question in QUESTIONS.values():
-        assert question.role == "run" or question.cost == 0, question.name
+        assert question.role == "run" or question.cost == 0 or question.name in BY_WEIGHTS, question.name
     for name, price in of_pages().items():
-        free = OF_PAGES.get(name) in {"figures of a sweep", "checkpoint", "moment of training"}
+        free = OF_PAGES.get(name) in {*BY_WEIGHTS, "figures of a sweep", "checkpoint", "moment of training"}
         assert price.role == "run" or price.cost == 0 or free, name
 
 
@@ -180,6 +194,99 @@ def test_who_may_and_what_it_takes(
     assert answer.status_code < 500, answer.text
     assert answer.status_code not in (401, 403), answer.text
     assert spent(client)[line.role] - before == line.cost
+
+
+def with_other(line: Ask, **fields: str) -> Ask | None:
+    """The same with other fields, where it has any of these."""
+    more = {name: dict(sent) for name, sent in line.more.items() if name in ("json", "data", "params")}
+    found = False
+    for sent in more.values():
+        for name, value in fields.items():
+            if name in sent:
+                sent[name], found = value, True
+    return replace(line, more={**line.more, **more}) if found else None
+
+
+def queued(line: Ask) -> bool:
+    """Whether it becomes a job, which is refused in its own time."""
+    return line.route.endswith("/jobs") or line.more.get("data", {}).get("panel") == "job"
+
+
+ASKING = [line for line in TABLE if line.asks]
+TOO_LONG = "The cat sat on the mat. " * 400
+
+
+@pytest.mark.parametrize("line", [line for line in ASKING if with_other(line, text="") and not queued(line)], ids=str)
+def test_a_text_that_is_too_long_costs_the_request_alone(
+    line: Ask, closed: tuple[TestClient, dict[str, str]], ask: Callable[[Ask, str | None], httpx.Response]
+) -> None:
+    client, _ = closed
+    sent = with_other(line, text=TOO_LONG)
+    assert sent is not None
+    client.cookies.clear()  # nothing is at hand that a page would show in its place
+    before = spent(client)[line.role]
+    answer = ask(sent, line.role)
+    assert answer.status_code in (200, 422), answer.text  # 200: lines that had begun, whose last one is the error
+    assert answer.status_code == 422 or "at most" in answer.text
+    assert spent(client)[line.role] - before == line.door
+
+
+@pytest.mark.parametrize("line", [line for line in ASKING if "{key}" in line.route], ids=str)
+def test_a_model_that_is_not_there_costs_the_request_alone(
+    line: Ask, closed: tuple[TestClient, dict[str, str]], ask: Callable[[Ask, str | None], httpx.Response]
+) -> None:
+    client, _ = closed
+    before = spent(client)[line.role]
+    answer = ask(replace(line, values={**line.values, "key": "none"}), line.role)
+    assert answer.status_code == 404 or "unknown_model" in answer.text, answer.text
+    assert spent(client)[line.role] - before == line.door
+
+
+@pytest.mark.parametrize("line", [line for line in ASKING if line.route.endswith("/jobs")], ids=str)
+def test_a_job_that_cannot_be_queued_costs_the_request_alone(
+    line: Ask,
+    closed: tuple[TestClient, dict[str, str]],
+    ask: Callable[[Ask, str | None], httpx.Response],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, _ = closed
+    jobs = client.app.state.answer_jobs  # type: ignore[attr-defined]
+
+    def full(*given: Any, **more: Any) -> None:
+        raise BusyError("The queue is full.")
+
+    monkeypatch.setattr(jobs, "submit", full)
+    before = spent(client)[line.role]
+    assert ask(line, line.role).status_code == 429
+    assert spent(client)[line.role] - before == line.door
+
+
+# What is refused only once the text is in the model; the page then shows the text without it, at that price.
+REFUSED_LATE = [
+    (at("run", "POST", "/", data={**WITH_TEXT, "ln": "5e7"}), ("prompt page",)),
+    (at("run", "POST", "/", data={**WITH_TEXT, "pin": "9.9"}), ("prompt page",)),
+    (at("run", "POST", "/why", data={**WITH_TEXT, "pos": "400"}), ("why", "trace")),
+    (at("run", "POST", "/why", data={**WITH_TEXT, "vs": "400"}), ("why", "trace")),
+    (at("run", "POST", "/effects", data={**WITH_TEXT, "panel": "joint", "pos": "400"}), ("effects", "joint")),
+    (at("run", "POST", "/effects", data={**WITH_TEXT, "panel": "ledger", "pos": "400"}), ("heatmap",)),
+    (api("run", "POST", "/effects", json={**WITH_TEXT, "position": 400}), ("effects",)),
+    (api("run", "POST", "/joint", json={**WITH_TEXT, "neurons": ["1.3"], "position": 400}), ("joint",)),
+]
+
+
+@pytest.mark.parametrize(("line", "asks"), REFUSED_LATE, ids=str)
+def test_a_request_that_is_refused_late_pays_once(
+    line: Ask,
+    asks: tuple[str, ...],
+    closed: tuple[TestClient, dict[str, str]],
+    ask: Callable[[Ask, str | None], httpx.Response],
+) -> None:
+    client, _ = closed
+    line = with_other(line, text=f"Nobody has asked about number {REFUSED_LATE.index((line, asks))}") or line
+    before = spent(client)[line.role]
+    answer = ask(line, line.role)
+    assert answer.status_code == 422, answer.text
+    assert spent(client)[line.role] - before == replace(line, asks=asks).cost
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

@@ -23,6 +23,7 @@ from starlette.types import Scope
 from analysis.types import InputError
 from app.core import offloop
 from app.core.access.attempts import Attempts
+from app.core.access.charges import Charge, Paid
 from app.core.access.keys import RESERVED, KeyFile, KeyFileError
 from app.core.access.rates import Buckets
 from app.core.access.roles import REFUSED, Doors, allows
@@ -99,6 +100,13 @@ class Gate:
         # The page that stands in for a refused form belongs to the request that was paid for; what it computes is not.
         self.admit_to(identity, door.role, 0 if REFUSED in scope else door.price)
         return identity
+
+    def charge(self, identity: Identity, role: Role, cost: float, paid: Paid, *, what: str = "This") -> Charge:
+        """`admit_to` for something that may yet be refused. paid: what the same request has paid for already."""
+        used = min(cost, paid.for_refused)
+        self.admit_to(identity, role, cost - used, what=what)
+        paid.for_refused -= used
+        return Charge(self.rates, identity.name, cost, cost - used, paid)
 
     def admit_to(self, identity: Identity, role: Role, cost: float, *, what: str = "This") -> None:
         """Take `cost` from a person's bucket for something that the role may do.

@@ -83,8 +83,8 @@ def _as_job(router: APIRouter, question: Question) -> None:
     of = "{job_id}"
 
     async def start(*, key: str, asked: Any, caller: CallerDep, jobs: AnswerJobsDep) -> Any:
-        asked = await settled(caller, question, key, asked)
-        return await offloop.write(jobs.submit, question, key, asked, person=caller.person)
+        async with settled(caller, question, key, asked) as known:
+            return await offloop.write(jobs.submit, question, key, known, person=caller.person)
 
     async def read(key: str, job_id: str, jobs: AnswerJobsDep) -> Any:
         return await offloop.read(jobs.view, question, job_id)

@@ -24,6 +24,7 @@ from app.core.residency.atlas import of_this_model
 from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 
+RHO = Kind("rho of a layer", "analysis.nullspace")
 NEURONS = Kind("neurons", "analysis.atlas", "analysis.neuron_columns")
 
 
@@ -107,8 +108,12 @@ class AtlasContext:
 
     def rho(self, layer: int, k: int, vocab_centred: bool = True) -> Tensor:
         """Of every neuron of a layer: (d_mlp,)."""
-        basis = self.spectrum(vocab_centred).basis(k)
-        return nullspace.rho(self.model.write_rows(layer), basis).cpu()
+
+        def made() -> Tensor:
+            basis = self.spectrum(vocab_centred).basis(k)
+            return nullspace.rho(self.model.write_rows(layer), basis).cpu()
+
+        return self.resident.cached(RHO, (layer, k, vocab_centred), made)
 
     def rhos(self, layers: Sequence[int], k: int) -> Tensor:
         """Of several layers: (len(layers), d_mlp)."""

@@ -101,11 +101,11 @@ class Shelf:
         now = resident.means_status
         if now.value is None:
             now.state, now.done, now.total, now.error = status.state, status.done, status.total, status.error
-        return self._safely(lambda: function(resident, *args))
+        return self._safely(lambda: resident.call(function, *args))
 
     def begin(self, loading: Loading, token: str, make: Callable[..., Iterator[Any]]) -> None:
         resident = self._resident(loading)
-        self.iterators[token] = 0, self._safely(lambda: iter(make(resident)))
+        self.iterators[token] = 0, self._safely(lambda: resident.iterate(make))
 
     def step(self, token: str, place: int) -> Any:
         """The item at `place`; LostError when this process does not know the iteration, or is elsewhere in it."""

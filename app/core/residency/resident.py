@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +17,7 @@ from analysis.frequency import Unigram
 from analysis.model import Model
 from analysis.nullspace import Spectrum
 from analysis.reference import ReferenceMeans
-from analysis.types import NotReadyError
+from analysis.types import NotReadyError, NullscopeError
 from app.core.residency.cache import Cache, Key, Kind
 from app.core.residency.memory import Memory, forward_bytes, metrics_bytes
 from app.core.settings import Limits, Settings
@@ -59,6 +60,7 @@ class Resident:
     cache: Cache
     ready: Engine | None = None
     _means: tuple[ReferenceMeans, Tensor] | None = field(default=None, init=False)
+    _work: int = field(default=0, init=False)  # begun so far beside forward passes
 
     def __post_init__(self) -> None:
         self.cache.open(self.model.identity)
@@ -73,11 +75,42 @@ class Resident:
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """As a replica elsewhere does it; see `app.core.residency.replica`."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._told():
             return function(self, *args)
 
     def iterate(self, make: Callable[..., Iterator[T]]) -> Iterator[T]:
-        return make(self)
+        with self._told():
+            return self._steps(make(self))
+
+    def _steps(self, items: Iterator[T]) -> Iterator[T]:
+        """The same items; an error of the first step says whether anything was computed before it."""
+        began = False
+        try:
+            while True:
+                with self._told(began):
+                    try:
+                        item = next(items)
+                    except StopIteration:
+                        return
+                began = True
+                yield item
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+
+    @contextmanager
+    def _told(self, began: bool = False) -> Iterator[None]:
+        """An error out of this block says whether anything was computed before it."""
+        before = self.model.passes + self._work
+        try:
+            yield
+        except NullscopeError as error:
+            error.computed = began or self.model.passes + self._work > before
+            raise
+
+    def computes(self) -> None:
+        """Long work that is no forward pass begins: who is refused after this has had something computed."""
+        self._work += 1
 
     def take_means(self, means: ReferenceMeans) -> None:
         """Every replica of this process reads the same status already."""
