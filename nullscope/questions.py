@@ -47,6 +47,7 @@ class Questions(Wire):
         interventions: list[dict[str, Any]] | tuple[()] = (),
         neurons: list[str] | tuple[()] = (),
         top_k: int = 10,
+        store: bool = False,
     ) -> TraceView:
         """Per-token entropy, loss, LN scale, KL to the unigram distribution; clean and intervened."""
         return self._ask_prompt(
@@ -60,6 +61,7 @@ class Questions(Wire):
                 "neurons": neurons,
                 "top_k": top_k,
             },
+            store=store,
         )
 
     def story(self) -> StoryView:
@@ -80,6 +82,7 @@ class Questions(Wire):
         position: int | None = None,
         baseline: Literal["mean", "prompt_mean", "zero"] | float = "mean",
         neurons: Literal["all"] | list[str] = "all",
+        store: bool = False,
         **bounds: float,
     ) -> EffectsView:
         """Every last-layer neuron ablated by itself at one token: the exact effect and its parts."""
@@ -99,6 +102,7 @@ class Questions(Wire):
                 "neurons": neurons,
                 **bounds,
             },
+            store=store,
         )
 
     def heatmap(
@@ -113,6 +117,7 @@ class Questions(Wire):
         part: Literal["total", "direct", "mlp_norm", "ln_mediated", "ln_only", "frequency_mediated"] = "total",
         sort: Literal["max_abs", "mean_abs", "mean", "neuron"] = "max_abs",
         limit: int = 64,
+        store: bool = False,
     ) -> HeatmapView:
         """Every token by every last-layer neuron, each ablated by itself; the first rows by a column."""
         return self._ask_prompt(
@@ -129,6 +134,7 @@ class Questions(Wire):
                 "sort": sort,
                 "limit": limit,
             },
+            store=store,
         )
 
     def joint(
@@ -140,6 +146,7 @@ class Questions(Wire):
         ln_scale: Literal["median"] | float | None = None,
         position: int | None = None,
         baseline: Literal["mean", "prompt_mean", "zero"] | float = "mean",
+        store: bool = False,
     ) -> JointView:
         """A set of last-layer neurons ablated together, exactly, beside the sum of its neurons alone."""
         return self._ask_prompt(
@@ -153,6 +160,7 @@ class Questions(Wire):
                 "position": position,
                 "baseline": baseline,
             },
+            store=store,
         )
 
     def dose(
@@ -166,6 +174,7 @@ class Questions(Wire):
         low: float | None = None,
         high: float | None = None,
         steps: int = 41,
+        store: bool = False,
     ) -> DoseView:
         """A set's activations clamped from low to high: entropy, loss, LN scale and top-1 probability over the
         dose."""
@@ -182,6 +191,7 @@ class Questions(Wire):
                 "high": high,
                 "steps": steps,
             },
+            store=store,
         )
 
     def ledger(
@@ -192,6 +202,7 @@ class Questions(Wire):
         position: int | None = None,
         k: int | None = None,
         limit: int = 50,
+        store: bool = False,
     ) -> LedgerView:
         """The squared LN scale at a token, split exactly over embedding, heads, MLPs, biases, and null and row
         space."""
@@ -205,6 +216,7 @@ class Questions(Wire):
                 "k": k,
                 "limit": limit,
             },
+            store=store,
         )
 
     def lens(
@@ -215,6 +227,7 @@ class Questions(Wire):
         scale: Literal["own", "frozen"] = "own",
         of: Literal["stream", "block"] = "stream",
         top_k: int = 5,
+        store: bool = False,
     ) -> LensView:
         """The prompt read out behind every attention and MLP: entropy, loss, KL to the end, LN scale, top tokens."""
         return self._ask_prompt(
@@ -227,6 +240,7 @@ class Questions(Wire):
                 "of": of,
                 "top_k": top_k,
             },
+            store=store,
         )
 
     def why(
@@ -240,6 +254,7 @@ class Questions(Wire):
         position: int | None = None,
         neurons: int = 12,
         ablate: bool = False,
+        store: bool = False,
     ) -> WhyView:
         """A prediction's entropy, loss or log-probability split exactly over all that wrote to the stream."""
         return self._ask_prompt(
@@ -255,6 +270,7 @@ class Questions(Wire):
                 "neurons": neurons,
                 "ablate": ablate,
             },
+            store=store,
         )
 
     def why_text(
@@ -266,6 +282,7 @@ class Questions(Wire):
         token_id: int | None = None,
         baseline: Literal["reference", "prompt"] = "reference",
         limit: int = 12,
+        store: bool = False,
     ) -> WhyTextView:
         """The same split at every position of the prompt."""
         return self._ask_prompt(
@@ -279,6 +296,7 @@ class Questions(Wire):
                 "baseline": baseline,
                 "limit": limit,
             },
+            store=store,
         )
 
     def why_compare(
@@ -293,6 +311,7 @@ class Questions(Wire):
         other_position: int | None = None,
         other_text: str | None = None,
         neurons: int = 12,
+        store: bool = False,
     ) -> WhyCompareView:
         """What makes the difference between two predictions, of one text or of two: each part's share here less
         there."""
@@ -310,6 +329,7 @@ class Questions(Wire):
                 "other_text": other_text,
                 "neurons": neurons,
             },
+            store=store,
         )
 
     def circuit(
@@ -326,6 +346,7 @@ class Questions(Wire):
         width: int = 200,
         most: int = 24,
         check: bool = False,
+        store: bool = False,
     ) -> CircuitView:
         """What drives a neuron, or a component's share of the entropy: back over hops, edges checked on demand."""
         return self._ask_prompt(
@@ -344,6 +365,7 @@ class Questions(Wire):
                 "most": most,
                 "check": check,
             },
+            store=store,
         )
 
     def generate(
@@ -363,6 +385,7 @@ class Questions(Wire):
         neurons: list[str] | tuple[()] = (),
         top_neurons: int = 0,
         alternatives: int = 5,
+        store: bool = False,
     ) -> GenerateView:
         """The prompt continued, with the confidence of every written token and the neurons that set it."""
         return self._ask_prompt(
@@ -384,6 +407,7 @@ class Questions(Wire):
                 "top_neurons": top_neurons,
                 "alternatives": alternatives,
             },
+            store=store,
         )
 
     def dial(
@@ -400,6 +424,7 @@ class Questions(Wire):
         seeds: int = 1,
         stop_at_eos: bool = True,
         twins: bool = True,
+        store: bool = False,
     ) -> DialView:
         """The prompt continued with neurons turned up or down, beside the temperature and the random neurons of the
         same change of entropy."""
@@ -419,6 +444,7 @@ class Questions(Wire):
                 "stop_at_eos": stop_at_eos,
                 "twins": twins,
             },
+            store=store,
         )
 
     def start_dial(
@@ -608,6 +634,7 @@ class Questions(Wire):
         clip: list[str] | tuple[()] = (),
         controls: int = 20,
         limit: int = 50,
+        store: bool = False,
     ) -> InductionView:
         """Repeated text: curves by position, every last-layer neuron by its weighted difference, clipped ablation."""
         return self._ask_post(
@@ -628,10 +655,17 @@ class Questions(Wire):
                 "controls": controls,
                 "limit": limit,
             },
+            store=store,
         )
 
     def heads(
-        self, *, seed: int = 0, rows: int = 8, length: int | None = None, pattern: str | None = None
+        self,
+        *,
+        seed: int = 0,
+        rows: int = 8,
+        length: int | None = None,
+        pattern: str | None = None,
+        store: bool = False,
     ) -> HeadsView:
         """Induction scores of every attention head, and one head's pattern."""
         return self._ask_post(
@@ -643,6 +677,7 @@ class Questions(Wire):
                 "length": length,
                 "pattern": pattern,
             },
+            store=store,
         )
 
     def attribution(
@@ -658,6 +693,7 @@ class Questions(Wire):
         separator: str = "",
         corrupt: int = 0,
         corrupt_at: list[int] | tuple[()] = (),
+        store: bool = False,
     ) -> AttributionView:
         """A last-layer neuron's pre-activation, split exactly over heads, MLPs and the embedding (norm scale
         frozen)."""
@@ -676,6 +712,7 @@ class Questions(Wire):
                 "corrupt": corrupt,
                 "corrupt_at": corrupt_at,
             },
+            store=store,
         )
 
     def head_ablation(
@@ -695,6 +732,7 @@ class Questions(Wire):
         mode: Literal["bos", "mean", "zero"] = "bos",
         random: int = 3,
         queries: int = 32,
+        store: bool = False,
     ) -> HeadAblationView:
         """BOS, mean or zero ablation of heads, each query of the repeat by itself, against random heads."""
         return self._ask_post(
@@ -716,6 +754,7 @@ class Questions(Wire):
                 "random": random,
                 "queries": queries,
             },
+            store=store,
         )
 
     def start_head_ablation(
@@ -767,7 +806,7 @@ class Questions(Wire):
         return self._post(AnswerJob[HeadAblationView], f"{self.path}/induction/ablation/jobs/{part(name)}/cancel", {})
 
     def natural_repeats(
-        self, *, text: str | None = None, clip: list[str] | tuple[()] = (), passages: int = 64
+        self, *, text: str | None = None, clip: list[str] | tuple[()] = (), passages: int = 64, store: bool = False
     ) -> NaturalView:
         """6-grams that occur twice in the sample text, or in your own: both occurrences laid over each other."""
         return self._ask_post(
@@ -778,6 +817,7 @@ class Questions(Wire):
                 "clip": clip,
                 "passages": passages,
             },
+            store=store,
         )
 
     def check(self) -> CheckView:

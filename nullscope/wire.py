@@ -62,13 +62,22 @@ class Wire:
         """Of the model, below the API."""
         return f"/models/{part(self.model)}"
 
-    def _ask_prompt(self, view: type[V], question: str, prompt: str | Sequence[int], options: Mapping[str, Any]) -> V:
-        """A question about a prompt, as text or as token ids."""
+    def _ask_prompt(
+        self,
+        view: type[V],
+        question: str,
+        prompt: str | Sequence[int],
+        options: Mapping[str, Any],
+        *,
+        store: bool = False,
+    ) -> V:
+        """A question about a prompt, as text or as token ids. store: so that the answer has a permalink."""
         given = {"text": prompt} if isinstance(prompt, str) else {"token_ids": list(map(_id, prompt))}
-        return self._ask_post(view, question, {**given, **options})
+        return self._ask_post(view, question, {**given, **options}, store=store)
 
-    def _ask_post(self, view: type[V], question: str, body: Mapping[str, Any]) -> V:
-        return self._post(view, f"{self.path}/{question}", {name: _plain(value) for name, value in body.items()})
+    def _ask_post(self, view: type[V], question: str, body: Mapping[str, Any], *, store: bool = False) -> V:
+        path, given = f"{self.path}/{question}", {name: _plain(value) for name, value in body.items()}
+        return self._post(view, path, given, query={"store": True} if store else None)
 
     def _ask_get(self, view: type[V], question: str, query: Mapping[str, Any]) -> V:
         return self._get(view, f"{self.path}/{question}", query)
@@ -103,8 +112,8 @@ class Wire:
         params = {name: value for name, value in (query or {}).items() if value is not None}
         return view.model_validate(self._send("GET", path, api=api, params=params).json())
 
-    def _post(self, view: type[V], path: str, body: Mapping[str, Any]) -> V:
-        return view.model_validate(self._send("POST", path, json=dict(body)).json())
+    def _post(self, view: type[V], path: str, body: Mapping[str, Any], *, query: Mapping[str, Any] | None = None) -> V:
+        return view.model_validate(self._send("POST", path, json=dict(body), params=query).json())
 
     def _put(self, view: type[V], path: str, body: Mapping[str, Any]) -> V:
         return view.model_validate(self._send("PUT", path, json=dict(body)).json())

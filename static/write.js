@@ -56,6 +56,9 @@
     const steps = current.steps;
     const mean = steps.length ? steps.reduce((sum, step) => sum + step.entropy, 0) / steps.length : 0;
     $("write-said").textContent = `${steps.length} tokens · mean entropy ${fmt(mean, 2)} nats${current.finish ? ` · ended by ${ENDED[current.finish]}` : ""}`;
+    const share = $("write-share");
+    share.hidden = !current.hash;
+    share.formAction = `${share.dataset.at}${current.hash}`;
     $("write-stop").disabled = abort === null;
     $("write-on").disabled = abort !== null || current.finish === "context" || !current.prompt.length;
   };
@@ -145,13 +148,13 @@
     const view = JSON.parse(data);
     if (one !== current) return;
     if (!one.prompt.length) { one.prompt = view.prompt; draw(); }
-    if (view.finish_reason) { one.finish = view.finish_reason; return; }
+    if (view.finish_reason) { one.finish = view.finish_reason; one.hash = view.provenance.request_sha256; return; }
     view.tokens.forEach(add);
   };
   const write = async (given) => {
     const one = current, mine = new AbortController();
     abort = mine;
-    one.finish = null;
+    one.finish = one.hash = null;
     $("write-refused").replaceChildren();
     say();
     try {
@@ -221,7 +224,7 @@
     if (!data) return;
     const view = JSON.parse(data.textContent);
     asked = read();
-    current = { parent: null, depth: 0, at: 0, prompt: view.prompt, text: asked.text, steps: view.tokens, finish: view.finish_reason };
+    current = { parent: null, depth: 0, at: 0, prompt: view.prompt, text: asked.text, steps: view.tokens, finish: view.finish_reason, hash: view.provenance.request_sha256 };
     branches = [current];
     draw();
   });

@@ -69,6 +69,10 @@ class AnswerJobs:
             result=self._result(question, job_id) if job.state == "finished" else None,
         )
 
+    def asked(self, question: Question, job_id: str) -> BaseModel:
+        """What the job answers."""
+        return question.request.model_validate(self._job(question, job_id).config["request"])
+
     def page_state(self, question: Question, job_id: str) -> dict[str, Any]:
         """Of the page that asked; empty where another door did."""
         found: dict[str, Any] = self._job(question, job_id).config["state"]

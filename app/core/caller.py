@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
-from pydantic import BaseModel
 from starlette.requests import Request
 
 from analysis.types import NotFoundError
 from app.core import offloop
 from app.core.access.charges import Charge, Paid
 from app.core.access.gate import Gate, Identity
-from app.core.access.roles import SAFE_METHODS
 from app.core.errors import ClientGoneError
 from app.core.question import Priced, Question, price_of
 from app.core.residency.host import ANYONE, ModelHost
@@ -98,17 +96,18 @@ class Caller:
         found: Mapping[str, Question] = self.request.app.state.questions
         return found
 
-    async def keep(self, new: Callable[[], NewResult], view: T) -> T:
-        """`view` with its permalink, once it is stored; without one when it cannot be stored now (the log says why).
-
-        Looking stores nothing: what is asked for with GET has a permalink where it is stored already.
-        """
+    async def keep(self, new: Callable[[], NewResult]) -> str | None:
+        """Store an answer; its permalink, or None when it cannot be stored now (the log says why)."""
         keeper: Keeper = self.request.app.state.keeper
-        looks = self.request.method in SAFE_METHODS
-        name = await (keeper.find(new) if looks else keeper.store(new, self.person))
-        if name is None or not isinstance(view, BaseModel):
-            return view
-        return view.model_copy(update={"permalink": f"{self.root}/r/{name}"})
+        return self._permalink(await keeper.store(new, self.person))
+
+    async def kept(self, name: str) -> str | None:
+        """The permalink of an answer that is stored already, by anybody; None where it is not. Nothing is written."""
+        keeper: Keeper = self.request.app.state.keeper
+        return self._permalink(name if await keeper.has(name) else None)
+
+    def _permalink(self, name: str | None) -> str | None:
+        return None if name is None else f"{self.root}/r/{name}"
 
     async def read(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
         """`function(session, ...)`, which only reads, off the event loop; it waits for no writer."""

@@ -10,18 +10,16 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 
 from analysis.types import NotFoundError
-from app.core import permalinks
 from app.core.caller import Caller, while_connected
 from app.core.errors import ClientGoneError
 from app.core.question import Question
 from app.core.residency.host import ModelHost
-from app.core.run import lines
+from app.core.run import lines, linked
 
 KEPT = 16  # of one person, finished ones included
 LEASE = 30.0  # seconds for which one goes on that nobody has asked for; a page asks several times a second
@@ -85,7 +83,7 @@ class FollowedRuns:
             else:
                 run = Run(name, key, asked.load, question, request)
                 steps = lines(caller, question, key, request, paid=charge)
-                run.task = asyncio.create_task(self._work(run, caller, steps), name=question.name)
+                run.task = asyncio.create_task(self._work(run, steps), name=question.name)
                 self._of.setdefault(caller.person, OrderedDict())[name] = run
         run.renew(self._now())
         self._of[caller.person].move_to_end(name)
@@ -120,10 +118,9 @@ class FollowedRuns:
         if run.error is not None:
             await self._drop(caller.person, run)
             raise run.error
-        if (view := run.so_far) is None or not run.finished or view.permalink:
+        if (view := run.so_far) is None or not run.finished:
             return view
-        run.so_far = await caller.keep(partial(permalinks.of_answer, run.question, run.request, view), view)
-        return run.so_far
+        return await linked(caller, run.question, run.key, run.request, view)
 
     async def close(self) -> None:
         """End them all."""
@@ -131,16 +128,14 @@ class FollowedRuns:
             for run in list(runs.values()):
                 await self._drop(person, run)
 
-    async def _work(self, run: Run, caller: Caller, steps: AsyncGenerator[Any]) -> None:
-        """Take the steps as long as anybody asks; the whole is stored in the name of the caller who began it."""
+    async def _work(self, run: Run, steps: AsyncGenerator[Any]) -> None:
+        """Take the steps as long as anybody asks."""
         try:
             async with asyncio.timeout(LEASE) as run.lease, aclosing(steps):
                 run.renew(self._now())
                 async for view in steps:
                     run.so_far = view or run.so_far
             run.lease = None
-            if (whole := run.so_far) is not None:
-                run.so_far = await caller.keep(partial(permalinks.of_answer, run.question, run.request, whole), whole)
         except TimeoutError:
             run.error = NotFoundError("This answer was ended: nobody asked for it.", code="no_such_run")
         except Exception as error:

@@ -1,8 +1,11 @@
 """The one way to have a question answered: `await ask(caller, DOSE, key, request)` gives the view.
 
 The caller's role and bucket are looked at before anything is queued; equal questions in flight are computed once; work
-of seconds takes its turns a step at a time, so that shorter requests go in between; an answer that is kept gets its
+of seconds takes its turns a step at a time, so that shorter requests go in between; an answer that is stored gets its
 permalink; and work ends once nobody waits for it.
+
+Nothing is stored that nobody asked to store: an answer that a page shows is kept in memory under its hash, for the one
+who asked, so that sharing it (`answer_shown`) runs nothing again.
 """
 
 import asyncio
@@ -15,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from analysis.labels import Thresholds
-from analysis.types import NotReadyError
+from analysis.types import NotFoundError, NotReadyError
 from app.core import offloop, permalinks
 from app.core.access.charges import Charge
 from app.core.caller import Caller, while_connected
@@ -23,8 +26,10 @@ from app.core.errors import UnavailableError
 from app.core.question import Price, Question, price_of
 from app.core.residency import shipped
 from app.core.residency.atlas_context import AtlasSource
+from app.core.residency.cache import EVERYWHERE, Key, Kind
 from app.core.residency.resident import Resident
 from app.core.residency.shipped import ShippedContext
+from app.core.store.results import NewResult
 
 API_PATIENCE = 100.0
 """Seconds that the API waits for an atlas that is being computed for the first time."""
@@ -32,19 +37,76 @@ API_PATIENCE = 100.0
 PAGE_PATIENCE = 1.5
 """A page shows the progress instead."""
 
+SHOWN = Kind("answers shown", "app.core.permalinks")
+"""Of a page's reader, an answer by its hash: the question's name, the request, the view."""
+
 
 async def ask(
-    caller: Caller, question: Question, key: str, request: BaseModel, *, patience: float = API_PATIENCE, **path: Any
+    caller: Caller,
+    question: Question,
+    key: str,
+    request: BaseModel,
+    *,
+    store: bool | None = None,
+    patience: float = API_PATIENCE,
+    **path: Any,
 ) -> Any:
     """The answer as a view of `question.view`.
 
-    path: what stands in the address. patience: seconds to wait for the atlas. RoleError, BusyError, UnavailableError
-    (not loaded, or longer than `request_seconds`), NotReadyError without the atlas, and what the answer raises.
+    store: as of `linked`. path: what stands in the address. patience: seconds to wait for the atlas. RoleError,
+    BusyError, UnavailableError (not loaded, or longer than `request_seconds`), NotReadyError without the atlas, and
+    what the answer raises.
     """
     view = await answered(caller, question, key, request, patience=patience, **path)
-    return (
-        await caller.keep(partial(permalinks.of_answer, question, request, view), view) if question.permalink else view
-    )
+    return await linked(caller, question, key, request, view, store=store)
+
+
+async def linked(
+    caller: Caller, question: Question, key: str, request: BaseModel, view: Any, *, store: bool | None = None
+) -> Any:
+    """`view` with its permalink, where it has one.
+
+    store: write it down now. False: it has one where somebody has stored it. None: the same, and whoever asked may
+    share it later from what a page shows (`answer_shown`).
+    """
+    if not question.permalink:
+        return view
+    name = view.provenance.request_sha256
+    if store:
+        link = await caller.keep(partial(permalinks.of_answer, question, request, view))
+    else:
+        link = await caller.kept(name)
+    if link is None and store is None and (place := _shown(caller, key, name)) is not None:
+        await offloop.read(caller.host.cache.put, place, (question.name, request, view))
+    return view.model_copy(update={"permalink": link})
+
+
+async def shared_lines(
+    caller: Caller, question: Question, key: str, request: BaseModel
+) -> AsyncGenerator[BaseModel | None]:
+    """`lines` for a page, whose reader may share what has come whole."""
+    view: BaseModel | None = None
+    async with aclosing(lines(caller, question, key, request)) as coming:
+        async for each in coming:
+            view = each or view
+            yield each
+    if view is not None:
+        await linked(caller, question, key, request, view)
+
+
+def answer_shown(caller: Caller, name: str) -> NewResult:
+    """The answer under this hash that a page has shown to the caller, to be stored; NotFoundError once it is gone."""
+    for key in list(caller.host.entries):
+        if (place := _shown(caller, key, name)) is not None and (found := caller.host.cache.get(place)) is not None:
+            question, request, view = found
+            return permalinks.of_answer(caller.questions[question], request, view)
+    raise NotFoundError("This answer is no longer in memory.", code="not_shown", hint="Run it again, then share it.")
+
+
+def _shown(caller: Caller, key: str, name: str) -> Key | None:
+    """None while the model is not loaded."""
+    identity = caller.host.entry(key).identity
+    return None if identity is None else Key(identity, SHOWN, EVERYWHERE, (caller.person, name))
 
 
 async def answered(

@@ -13,7 +13,7 @@ from app.core.answering import router as routes
 from app.core.caller import Caller, CallerDep
 from app.core.form_page import FormPage
 from app.core.lines import in_lines, wants_lines
-from app.core.run import ask, lines, settled
+from app.core.run import ask, linked, settled, shared_lines
 from app.generate.dial_charts import means
 from app.generate.page_request import TYPED, WriteState
 from app.generate.page_view import WritePageView
@@ -42,7 +42,7 @@ async def asked(request: Request, caller: CallerDep) -> Response:
     key, unknown = caller.model(state.model)
     if refused := wrong or unknown:
         raise refused
-    return await in_lines(lines(caller, GENERATE, key, _text(caller, key, state)), kind)
+    return await in_lines(shared_lines(caller, GENERATE, key, _text(caller, key, state)), kind)
 
 
 @router.get("/write/jobs/{job_id}")
@@ -50,7 +50,10 @@ async def job(request: Request, job_id: str, caller: CallerDep, jobs: AnswerJobs
     """The dials as a job: how far it is, then what it found."""
     found = await offloop.read(jobs.view, DIAL, job_id)
     state = WriteState.model_validate(await offloop.read(jobs.page_state, DIAL, job_id) or {"model": found.model})
-    view = WritePageView(state=state.model_dump(), models=list(caller.host.entries), job=found, dial=found.result)
+    dial = found.result
+    if dial is not None:
+        dial = await linked(caller, DIAL, found.model, await offloop.read(jobs.asked, DIAL, job_id), dial)
+    view = WritePageView(state=state.model_dump(), models=list(caller.host.entries), job=found, dial=dial)
     return _respond(request, view)
 
 

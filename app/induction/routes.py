@@ -21,7 +21,7 @@ from app.core.jobs_view import AnswerJob
 from app.core.owned_jobs import JobsDep, owned
 from app.core.permalink_view import PermalinkView
 from app.core.question import Question
-from app.core.run import PAGE_PATIENCE, answered, ask, settled
+from app.core.run import PAGE_PATIENCE, ask, linked, settled
 from app.core.view import ErrorBody
 from app.induction import charts as figures
 from app.induction import charts_panels as panels
@@ -106,9 +106,12 @@ PANELS = {
 
 
 @router.get("/induction/jobs/{job_id}")
-async def job(request: Request, job_id: str, jobs: AnswerJobsDep) -> Response:
+async def job(request: Request, job_id: str, caller: CallerDep, jobs: AnswerJobsDep) -> Response:
     """Heads taken out as a job: progress while it runs, then the result."""
     view = await offloop.read(jobs.view, HEAD_ABLATION, job_id)
+    if view.result is not None:
+        asked = await offloop.read(jobs.asked, HEAD_ABLATION, job_id)
+        view = view.model_copy(update={"result": await linked(caller, HEAD_ABLATION, view.model, asked, view.result)})
     return _job_page(request, view, await offloop.read(jobs.page_state, HEAD_ABLATION, job_id))
 
 
@@ -161,7 +164,9 @@ async def page(request: Request, caller: CallerDep, panel: str = "") -> Response
     await offloop.read(example.finding)
     ready = example.at_home(caller.host, request.query_params.get("example")) if not panel else None
     if ready is not None:
-        return _whole(request, caller, ready.request, ready.view, example=ready.ref)
+        model = ready.view.provenance.model
+        return _whole(request, caller, ready.request, await linked(caller, INDUCTION, model, ready.request, ready.view),
+                      example=ready.ref)  # fmt: skip
     return await _show(request, caller, panel, dict(request.query_params))
 
 
@@ -196,6 +201,8 @@ async def _show(request: Request, caller: Caller, name: str, fields: dict[str, A
     """A panel. A whole page stands without what is refused, and says so."""
     _panel(name)
     state, refused = InductionState.holding(fields)
+    if state.kind == "text" and at_hand.NAME in request.query_params:  # an address names one's own text
+        state = at_hand.started(request, state)
     key, unknown = caller.model(state.model)
     asked = Asked(state.model_copy(update={"model": key}))
     error: NullscopeError | None = refused or unknown
@@ -220,13 +227,11 @@ async def _answered(request: Request, caller: Caller, name: str, state: Inductio
     if not panel.ready(state):
         return Asked(state)
     asked = panel.ask(state)
-    # One's own text is kept, so that the page has an address; all else is in the address itself.
-    own = not name and state.kind == "text"
-    answer = ask if own else answered
-    found = await answer(caller, panel.question, key, asked, patience=PAGE_PATIENCE)
-    if own:
-        link = getattr(found, "permalink", None) or ""
-        state = state.model_copy(update={"saved": link.rpartition("/")[2]})
+    found = await ask(caller, panel.question, key, asked, patience=PAGE_PATIENCE)
+    if state.kind == "text":
+        at_hand.take_up(request, key, state.text)
+    if not name and state.kind == "text":  # under its own address once somebody has shared it
+        state = state.model_copy(update={"saved": (found.permalink or "").rpartition("/")[2]})
     return Asked(state, asked, found)
 
 
@@ -243,7 +248,7 @@ def _rendered(
     typed = {each: fields[each] for each in panel.typed if each in fields} if failure else {}
     server = pages.server(request)
     code = server.call(state.model, panel.question.path or "", asked.request, panel.reads) if asked.request else None
-    address = f"{caller.root}{state.address()}"
+    address = f"{caller.root}{state.address(_named(request, state))}"
     view = LabView(
         state={**_beside(request, state), **typed},
         models=tuple(caller.host.entries),
@@ -290,6 +295,12 @@ def _beside(request: Request, state: InductionState) -> dict[str, Any]:
     """The form's fields, with the prompt at hand where one's own text would stand."""
     hand = at_hand.of_request(request) if pages.format_of(request) == "html" and not state.text else None
     return state.fields() | ({"text": hand.get("text")} if hand else {})
+
+
+def _named(request: Request, state: InductionState) -> str:
+    """How the address names one's own text, for this session: it is at hand."""
+    hand = at_hand.of_request(request) if state.kind == "text" else None
+    return hand.name if hand is not None and hand.get("text") == state.text else ""
 
 
 def _panel(name: str) -> Panel:

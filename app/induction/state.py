@@ -127,13 +127,15 @@ class InductionState(BaseModel):
         beside = {name: query[name] for name in BESIDE if name in query}
         return cls.read({**given, "text": asked.text or "", **listed, **beside, **more})
 
-    def address(self) -> str:
-        """Where this page is found again: what differs from the defaults, and never one's own words."""
+    def address(self, prompt: str = "") -> str:
+        """Where this page is found again: what differs from the defaults, and never one's own words. prompt: the name
+        of one's own text in this session (`app.core.at_hand`)."""
         kept = self.model_dump(exclude=BODY_ONLY, exclude_defaults=True)
         if self.kind == "text":
             if self.saved:
                 return _address(f"/r/{self.saved}", {name: kept[name] for name in BESIDE if name in kept})
             kept.pop("separator", None)
+            kept |= {"prompt": prompt} if prompt else {}
         return _address("/induction", kept)
 
     # the API's requests

@@ -24,7 +24,7 @@ from app.core.errors import ConflictError, ForbiddenError, RoleError, Unavailabl
 from app.core.notes import may_change, note_view
 from app.core.permalink_view import PermalinkView, ResultsView
 from app.core.question import SWEEP, Question
-from app.core.run import answered
+from app.core.run import answer_shown, answered
 from app.core.store import notes as stored_notes
 from app.core.store import results
 from app.core.store.tables import Result
@@ -196,6 +196,15 @@ def _page(request: Request, caller: Caller, view: PermalinkView, plain: bool) ->
         model=view.model,
         figures=drawn(caller.questions, view),
     )
+
+
+@router.post("/r/{name}", include_in_schema=False)
+async def share(name: str, request: Request, caller: CallerDep) -> Response:
+    """Store an answer that a page has just shown to whoever asks, and go to its permalink: nothing runs again."""
+    if await caller.kept(name) is None:
+        new = await offloop.draw(answer_shown, caller, name)
+        await caller.write(results.keep, new, caller.person, caller.settings.result_quota_bytes)
+    return pages.redirect(request, f"/r/{name}")
 
 
 @router.post("/r/{name}/delete", include_in_schema=False)

@@ -12,13 +12,13 @@ from analysis.sweep import Result
 from analysis.types import NullscopeError
 from app.core import offloop
 from app.core.caller import Caller, caller_of
+from app.core.canonical import content_hash
 from app.core.errors import ConflictError, ForbiddenError
 from app.core.jobs import Jobs
 from app.core.jobs_view import JobView
 from app.core.owned_jobs import job_view, owned
 from app.core.question import price_of
 from app.core.run import API_PATIENCE, steps_of
-from app.core.store.results import NewResult
 from app.sweep import answer as answers
 from app.sweep import estimate as estimating
 from app.sweep import permalink, to_view
@@ -43,21 +43,19 @@ class Desk:
     async def one(self, sweep_id: str, query: SweepQuery) -> views.SweepView:
         """A sweep, with what there is of its result."""
 
-        def read() -> tuple[views.SweepView, Callable[[], NewResult] | None]:
+        def read() -> views.SweepView:
             to_view.ref(self.sweeps, sweep_id)  # NotFoundError before anything else
             try:
                 result: Result | None = self.sweeps.result(sweep_id)
             except NullscopeError:
                 result = None
-            view = to_view.sweep(self.sweeps, sweep_id, result, query)
-            if view.state != "finished" or view.manifest is None:
-                return view, None
-            return view, partial(
-                permalink.of_sweep, to_view.sweep(self.sweeps, sweep_id, result, SweepQuery()), view.manifest
-            )
+            return to_view.sweep(self.sweeps, sweep_id, result, query)
 
-        view, finished = await offloop.read(read)
-        return await self.caller.keep(finished, view) if finished else view
+        view = await offloop.read(read)
+        if view.state != "finished" or view.manifest is None:
+            return view
+        name = content_hash(permalink.canonical(view.ref.model, view.manifest))
+        return view.model_copy(update={"permalink": await self.caller.kept(name)})
 
     async def share(self, sweep_id: str) -> str:
         """The hash under which a finished sweep is stored, for one that is not yet: it ships with a model, is older."""

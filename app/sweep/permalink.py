@@ -17,18 +17,23 @@ from app.sweep.view import KeptSweep, SweepView
 log = logging.getLogger(__name__)
 
 
-def of_sweep(view: SweepView, manifest: dict[str, Any]) -> NewResult:
-    """What to store of a finished sweep: its request, its averages and the first rows of its table."""
-    canonical = {
+def canonical(model: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    """A sweep's canonical request."""
+    return {
         "kind": SWEEP,
-        "model": view.ref.model,
+        "model": model,
         "weights_sha256": manifest["weights_sha256"],
         "token_ids": [],
         "options": {**manifest["config"], "corpus": manifest["corpus"]["sha256"]},
     }
+
+
+def of_sweep(view: SweepView, manifest: dict[str, Any]) -> NewResult:
+    """What to store of a finished sweep: its request, its averages and the first rows of its table."""
+    asked = canonical(view.ref.model, manifest)
     answer = view.model_dump_json(include=set(KeptSweep.model_fields))
     versions = {"torch": str(manifest["torch"])}
-    return NewResult(content_hash(canonical), canonical, versions, answer, f"sweep over {view.ref.source}")
+    return NewResult(content_hash(asked), asked, versions, answer, f"sweep over {view.ref.source}")
 
 
 def keep_sweep(sweeps: Sweeps, database: Database, sweep_id: str, person: str | None = None) -> NewResult:

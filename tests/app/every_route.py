@@ -169,6 +169,7 @@ def changes() -> Iterator[Call]:
     """What writes. Deleting comes last."""
     of = {"target": f"neuron:{MODEL}/1.3"}
     yield post("/share", data={"text": TEXT})
+    yield post("/r/{name}", "/r/{trace}")
     yield refused(post("/login", data={"key": "wrong"}), 401)
     yield post("/logout")
     yield post("/api/v1/notes", json={**of, "text": "a"})
@@ -243,9 +244,9 @@ def prepared(client: TestClient) -> dict[str, str]:
     made = {"model": MODEL, "neurons": ["1.3"]}
     lists = [client.post("/api/v1/lists", json={"name": str(i), **made}).json()["id"] for i in range(2)]
     links = [
-        client.post(f"{M}/trace", json={"text": TEXT}).json()["permalink"],
+        client.post(f"{M}/trace?store=true", json={"text": TEXT}).json()["permalink"],
         client.post("/share", data={"text": TEXT}, follow_redirects=False).headers["location"],
-        client.post(f"{M}/induction", json={"kind": "random", "rows": 2, "length": 8}).json()["permalink"],
+        client.post(f"{M}/induction?store=true", json={"kind": "random", "rows": 2, "length": 8}).json()["permalink"],
     ]
     kept = next(row for row in client.get("/api/v1/results").json()["rows"] if row["kind"] == "sweep")
     client.get("/atlas")

@@ -52,7 +52,7 @@ FORMATS = (
 def export_of(client: TestClient) -> dict[str, Any]:
     """What a server exports on which everything has been asked once."""
     for path, body in ASKED.items():
-        answer = client.post(f"{URL}/{path}", json=body).json()
+        answer = client.post(f"{URL}/{path}?store=true", json=body).json()
         assert answer.get("permalink"), (path, answer)
     assert client.post("/share", data=PAGE).status_code == 200
     assert finished(client, started(client))["permalink"]

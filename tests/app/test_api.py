@@ -29,7 +29,7 @@ HOSTILE = [
 
 
 def trace(client: TestClient, **body: Any) -> dict[str, Any]:
-    response = client.post(f"{URL}/trace", json=body)
+    response = client.post(f"{URL}/trace?store=true", json=body)
     assert response.status_code == 200, response.text
     return response.json()
 

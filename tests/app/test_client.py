@@ -41,7 +41,7 @@ def test_it_imports_no_torch() -> None:
 
 
 def test_its_answers_are_the_apis(nullscope: Client, client: TestClient) -> None:
-    run = nullscope.trace("The cat", interventions=[{"neuron": "1.5", "mode": "zero"}], neurons=["0.3"])
+    run = nullscope.trace("The cat", interventions=[{"neuron": "1.5", "mode": "zero"}], neurons=["0.3"], store=True)
     body = {"text": "The cat", "interventions": [{"neuron": "1.5", "mode": "zero"}], "neurons": ["0.3"]}
     assert run.model_dump(mode="json") == client.post("/api/v1/models/tiny-gpt2/trace", json=body).json()
     effects = nullscope.effects("The cat", limit=3, baseline="zero")
@@ -61,7 +61,7 @@ def test_its_answers_are_the_apis(nullscope: Client, client: TestClient) -> None
     assert made.id not in [row.id for row in nullscope.delete_list(made.id).rows]
     assert nullscope.ready().ready
     assert "nullscope_queue_depth" in nullscope.metrics()
-    assert nullscope.heatmap("The cat", baseline="zero", limit=3).permalink is not None
+    assert nullscope.heatmap("The cat", baseline="zero", limit=3, store=True).permalink is not None
     assert nullscope.neuron("1.5").model_dump()["provenance"]["model"] == "tiny-gpt2"
 
 

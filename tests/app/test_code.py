@@ -153,7 +153,7 @@ def _stands(value: Any, within: Any) -> bool:
 
 
 def test_copied_python_of_a_permalink_opens_it(folder: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = folder.post(f"/api/v1/models/{quote(FOLDER)}/ledger", json={**TEXT, "k": 3}).json()
+    asked = folder.post(f"/api/v1/models/{quote(FOLDER)}/ledger?store=true", json={**TEXT, "k": 3}).json()
     (code,) = copied_python(folder.get(asked["permalink"], headers={"accept": "text/html"}).text)
     monkeypatch.setattr("nullscope.Client", lambda url: Client(url, transport=Through(folder)))
     found: dict[str, Any] = {}

@@ -16,7 +16,7 @@ BODY = {"token_ids": IDS, "max_new_tokens": 4, "stop_at_eos": False, "dials": ["
 
 
 def asked(client: TestClient, **more: object) -> dict:
-    response = client.post(f"{URL}/dial", json={**BODY, **more})
+    response = client.post(f"{URL}/dial?store=true", json={**BODY, **more})
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -109,7 +109,7 @@ def test_labelled_neurons_are_turned_by_their_label(client: TestClient) -> None:
     named = [
         row["neuron"] for row in client.get(f"{URL}/neurons", params={"layer": 1, "label": "entropy"}).json()["rows"]
     ]
-    answer = client.post(f"{URL}/dial", json={**BODY, "dials": ["entropy:scale=0"], "twins": False})
+    answer = client.post(f"{URL}/dial?store=true", json={**BODY, "dials": ["entropy:scale=0"], "twins": False})
     if named:
         assert sorted(answer.json()["arms"][1]["neurons"]) == sorted(named)
     else:
@@ -131,6 +131,6 @@ def test_labelled_neurons_are_turned_by_their_label(client: TestClient) -> None:
     ],
 )
 def test_what_cannot_be_asked_is_refused(client: TestClient, wrong: dict) -> None:
-    response = client.post(f"{URL}/dial", json={**BODY, **wrong})
+    response = client.post(f"{URL}/dial?store=true", json={**BODY, **wrong})
     assert response.status_code in (404, 422)
     assert response.json()["error"]["message"]

@@ -224,7 +224,7 @@ def test_the_change_of_the_reciprocal_rank_is_a_column_at_every_door(client: Tes
 
 def test_the_lens_ends_at_the_trace_at_every_door(client: TestClient) -> None:
     url, body = "/api/v1/models/tiny-gpt2", {"text": "The dog sat"}
-    told = client.post(f"{url}/lens", json={**body, "top_k": 2}).json()
+    told = client.post(f"{url}/lens?store=true", json={**body, "top_k": 2}).json()
     run = client.post(f"{url}/trace", json={**body, "top_k": 2}).json()["clean"]
     last = told["layers"][-1]
     assert last["entropy"] == pytest.approx(run["entropy"], abs=1e-5)

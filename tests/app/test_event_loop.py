@@ -114,7 +114,7 @@ def test_a_database_and_a_disk_that_hang_stop_neither_health_nor_answers(
                     assert (await client.get("/healthz")).status_code == 200
                 assert (await client.get("/login")).status_code == 200
                 for text in texts:
-                    answer = await client.post(f"{every_route.M}/trace", json={"text": text})
+                    answer = await client.post(f"{every_route.M}/trace?store=true", json={"text": text})
                     assert (answer.status_code, answer.json()["permalink"]) == (200, None)
                 assert not any(request.done() for request in waiting)
                 free.set()

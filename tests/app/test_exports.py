@@ -45,12 +45,12 @@ def test_the_notebooks_give_the_apis_numbers(
         {"head": "0.1", "mode": "mean"},
         {"head": "1.2", "mode": "bos", "positions": [5, 6]},
     ]
-    trace = client.post(f"{URL}/trace", json={"token_ids": IDS, "interventions": interventions}).json()
+    trace = client.post(f"{URL}/trace?store=true", json={"token_ids": IDS, "interventions": interventions}).json()
     body = {"token_ids": IDS, "position": 5, "limit": 4, "baseline": "zero"}
-    effects = client.post(f"{URL}/effects", json=body).json()
+    effects = client.post(f"{URL}/effects?store=true", json=body).json()
     base = {"token_ids": IDS, "baseline": "prompt_mean"}
     others = [
-        client.post(f"{URL}/{kind}", json={"token_ids": IDS, **more}).json()
+        client.post(f"{URL}/{kind}?store=true", json={"token_ids": IDS, **more}).json()
         for kind, more in (
             ("joint", {"neurons": ["1.5", "1.6"], "position": 4, "baseline": 0.3}),
             ("dose", {"neurons": ["1.5", "1.9"], "position": 6, "steps": 4}),
@@ -61,7 +61,7 @@ def test_the_notebooks_give_the_apis_numbers(
     ]
     clip = {"neurons": ["1.5"], "clip": ["1.5", "1.9"], "controls": 2, "limit": 4}
     others += [
-        client.post(f"{URL}/{kind}", json=more).json()
+        client.post(f"{URL}/{kind}?store=true", json=more).json()
         for kind, more in (
             ("induction", {"kind": "random", "rows": 3, "length": 6, **clip}),
             ("induction", {"kind": "natural", "rows": 2, "length": 5, "copies": 3, "separator": ".", "corrupt": 1}),
@@ -99,7 +99,7 @@ def test_the_notebook_of_a_ledger_knows_no_architecture(
     tiny.tokenizer().save_pretrained(folder)
     client = make_client(models=(str(folder),))
     body = {"token_ids": IDS, "position": 7, "limit": 3, "k": 5}
-    link = client.post(f"/api/v1/models/{name}/ledger", json=body).json()["permalink"]
+    link = client.post(f"/api/v1/models/{name}/ledger?store=true", json=body).json()["permalink"]
     answer = client.get(link + "/notebook.ipynb", headers={"accept": "application/json"})
     if name == "gemma2":
         assert answer.json()["error"]["code"] == "no_notebook"
@@ -113,7 +113,7 @@ def test_where_a_model_lies_is_told_to_administrators_only(
     keys = KeyFile(tmp_path / "users.json")
     people = {role: bearer(keys.add(role, role)) for role in ("run", "admin")}  # type: ignore[arg-type]
     client = make_client(auth_file=keys.path)
-    link = client.post(f"{URL}/trace", json={"token_ids": IDS}, headers=people["run"]).json()["permalink"]
+    link = client.post(f"{URL}/trace?store=true", json={"token_ids": IDS}, headers=people["run"]).json()["permalink"]
     texts = {role: client.get(link + "/notebook.ipynb", headers=of).text for role, of in people.items()}
     assert str(model_folder) in texts["admin"]
     assert str(model_folder) not in texts["run"]
@@ -124,7 +124,7 @@ def test_what_has_no_notebook_says_so(client: TestClient) -> None:
         ("heatmap", {"token_ids": IDS, "part": "ln_only", "baseline": "zero"}),
         ("induction/attribution", {"neuron": "1.3", "rows": 2, "length": 5}),
     ):
-        link = client.post(f"{URL}/{path}", json=body).json()["permalink"]
+        link = client.post(f"{URL}/{path}?store=true", json=body).json()["permalink"]
         refused = client.get(link + "/notebook.ipynb", headers={"accept": "application/json"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_notebook")
         assert client.get(link, params={"format": "json"}).json()["notebook"] is ("attribution" not in path)
@@ -133,7 +133,7 @@ def test_what_has_no_notebook_says_so(client: TestClient) -> None:
 def test_rows_that_cannot_be_had_back_are_refused(make_client: Callable[..., TestClient]) -> None:
     client = make_client()
     body = {"kind": "natural", "rows": 2, "length": 5}
-    link = client.post(f"{URL}/induction", json=body).json()["permalink"]
+    link = client.post(f"{URL}/induction?store=true", json=body).json()["permalink"]
     resident = client.app.state.host.entry("tiny-gpt2").replicas[0][1]  # type: ignore[attr-defined]
     (key,) = (key for key in resident.cache.held() if key.kind is DOCUMENTS)
     documents = resident.cache.get(key)
@@ -147,7 +147,7 @@ def test_a_notebook_fails_when_the_numbers_are_others(
 ) -> None:
     """The check in the notebook can fail: one stored number is changed."""
     client = make_client()
-    answer = client.post(f"{URL}/trace", json={"token_ids": IDS}).json()
+    answer = client.post(f"{URL}/trace?store=true", json={"token_ids": IDS}).json()
     text = client.get(answer["permalink"] + "/notebook.ipynb").text
     wrong = text.replace(repr(answer["clean"]["entropy"][3]), repr(answer["clean"]["entropy"][3] + 0.5))
     assert wrong != text
@@ -158,7 +158,7 @@ def test_a_notebook_fails_when_the_numbers_are_others(
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_no_cell_of_a_csv_is_a_formula(client: TestClient, text: str) -> None:
-    link = client.post(f"{URL}/trace", json={"text": text}).json()["permalink"]
+    link = client.post(f"{URL}/trace?store=true", json={"text": text}).json()["permalink"]
     for answer in (
         client.get(link, params={"format": "csv"}),
         client.get("/lab", params={"format": "csv", "who": "mine"}),
@@ -173,7 +173,7 @@ def test_a_notebook_holds_text_as_data(make_client: Callable[..., TestClient]) -
     """Nothing that a person wrote becomes code or markup in a notebook: it has token ids only."""
     client = make_client()
     text = "'''); import os; <script>alert(1)</script>"
-    link = client.post(f"{URL}/trace", json={"text": text}).json()["permalink"]
+    link = client.post(f"{URL}/trace?store=true", json={"text": text}).json()["permalink"]
     notebook = client.get(link + "/notebook.ipynb").text
     assert "alert" not in notebook
     assert "import os;" not in notebook

@@ -38,7 +38,7 @@ def test_a_truncated_model_file_is_named_and_the_others_go_on(
     assert "again" in rows["broken"]["error"]  # the remedy: copy or download it again
     refused = client.post(f"{URL}/broken/trace", json={"text": "x"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_failed")
-    assert client.post(f"{URL}/tiny-gpt2/trace", json={"text": "x"}).status_code == 200
+    assert client.post(f"{URL}/tiny-gpt2/trace?store=true", json={"text": "x"}).status_code == 200
     ready = client.get("/readyz")  # the other model serves
     assert (ready.status_code, ready.json()["waiting_for"], ready.json()["failed"]) == (200, [], ["broken"])
     assert "model.safetensors" in client.get("/models").text
@@ -67,7 +67,7 @@ def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path: Path, m
                     if note.is_success:
                         notes[note.json()["id"]] = text
                     body = {"token_ids": tiny.token_ids(8, seed=100 * number + turn)}
-                    trace = client.post(f"{URL}/tiny-gpt2/trace", json=body)
+                    trace = client.post(f"{URL}/tiny-gpt2/trace?store=true", json=body)
                     if trace.is_success:
                         links.add(trace.json()["permalink"])
                     if not (note.is_success and trace.is_success):
@@ -119,11 +119,11 @@ def test_a_clock_set_back_stops_nothing(
     client = make_client(auth_file=keys.path)
     client.post("/login", data={"key": secret})
     body = {"text": "The cat"}
-    before = client.post(f"{URL}/tiny-gpt2/trace", json=body).json()
+    before = client.post(f"{URL}/tiny-gpt2/trace?store=true", json=body).json()
     note = client.post("/api/v1/notes", json={"target": "neuron:m/1.1", "text": "first"}).json()
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() - 86_400)  # yesterday
-    assert client.post(f"{URL}/tiny-gpt2/trace", json=body).json()["clean"] == before["clean"]
+    assert client.post(f"{URL}/tiny-gpt2/trace?store=true", json=body).json()["clean"] == before["clean"]
     assert client.get(before["permalink"], params={"format": "json"}).json()["verdict"] == "recomputed"
     assert client.put(f"/api/v1/notes/{note['id']}", json={"text": "second"}).json()["text"] == "second"
     history = client.get(f"/api/v1/notes/{note['id']}/history").json()["rows"]

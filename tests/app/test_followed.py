@@ -176,7 +176,7 @@ def test_a_finished_one_is_shown_again_at_the_price_of_a_page_and_only_so_many_a
         assert len(runs_of(client)._of["ada"]) == KEPT
         passes = host.workers["cpu"].stats.finished["heatmap_views", "ok"]
         again = await client.post("/effects", data={"text": f"text {KEPT + 1}"}, headers={**FRAGMENT, **people["ada"]})
-        assert "/r/" in again.text
+        assert "Share</button>" in again.text
         assert "/effects/heatmap/" not in again.text
         assert host.workers["cpu"].stats.finished["heatmap_views", "ok"] == passes
 

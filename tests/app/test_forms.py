@@ -106,7 +106,7 @@ def made(client: TestClient) -> dict[str, str]:
     note = client.post("/api/v1/notes", json={"target": "neuron:tiny-gpt2/1.3", "text": "first"}).json()
     client.post("/api/v1/lists", json={"name": "A list", "model": "tiny-gpt2", "neurons": ["1.3"]})
     client.post("/api/v1/pins", json={"target": "neuron:tiny-gpt2/1.3"})
-    answer = client.post("/api/v1/models/tiny-gpt2/joint", json={"text": TEXT, "neurons": ["1.3"]}).json()
+    answer = client.post("/api/v1/models/tiny-gpt2/joint?store=true", json={"text": TEXT, "neurons": ["1.3"]}).json()
     body = {"kind": "random", "rows": 1, "length": 6, "heads": ["0.1"], "neurons": ["1.3"], "queries": 2}
     job = client.post("/api/v1/models/tiny-gpt2/induction/ablation/jobs", json=body).json()
     wait(client, job["id"])

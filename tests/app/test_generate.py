@@ -18,7 +18,7 @@ IDS = tiny.token_ids(5)
 
 
 def asked(client: TestClient, **more: object) -> dict:
-    response = client.post(f"{URL}/generate", json={"token_ids": IDS, "max_new_tokens": 5, **more})
+    response = client.post(f"{URL}/generate?store=true", json={"token_ids": IDS, "max_new_tokens": 5, **more})
     assert response.status_code == 200, response.text
     return response.json()
 

@@ -70,20 +70,25 @@ def test_every_panel_is_a_page_of_its_own_and_a_fragment(client: TestClient, nam
 def test_addresses_hold_settings_and_never_texts(client: TestClient) -> None:
     fields = {"kind": "text", "text": TEXT, "separator": "|", "seed": 7, "clip": "1.4", "controls": 0}
     pushed = fragment(client, "/induction", "result", **fields, who="1.4", heads="0.1").headers["HX-Push-Url"]
-    assert re.fullmatch(r"/r/[0-9a-f]{64}\?who=1.4&heads=0.1", pushed)
+    own = r"/induction\?model=tiny-gpt2&kind=text&seed=7&clip=1.4&controls=0&who=1.4"
+    assert re.fullmatch(own + r"&heads=0.1&prompt=[0-9a-f]{8}", pushed)
+    assert f">{TEXT}</textarea>" in client.get(pushed).text.replace("\n", "")  # of this session
     elsewhere = fragment(client, "/induction/who", "who", **fields, who="1.4").headers["HX-Replace-Url"]
-    assert elsewhere == "/induction?model=tiny-gpt2&kind=text&seed=7&clip=1.4&controls=0&who=1.4"  # not kept yet
+    assert re.fullmatch(own + "&prompt=[0-9a-f]{8}", elsewhere)
     state = InductionState.read({"kind": "random", "rows": "3", "seed": "2", "length": "", "neurons": "1.1, 1.2 1.1"})
     assert InductionState.read(dict(p.split("=") for p in state.address().split("?")[1].split("&"))).seed == 2
     assert state.listed("neurons") == ["1.1", "1.2"]
 
 
-def test_an_address_of_own_text_shows_a_colleague_the_same_curves(client: TestClient) -> None:
+def test_a_shared_address_of_own_text_shows_a_colleague_the_same_curves(client: TestClient) -> None:
     own = "secret cat"
     fields = {"kind": "text", "text": own, "seed": 3, "corrupt": 2, "clip": "1.4 1.5", "controls": 2, "copies": 3}
     mine = client.post("/induction?format=json", data=fields).json()
+    assert mine["found"]["permalink"] is None
+    (share,) = re.findall(r'formaction="(/r/[0-9a-f]{64})"', fragment(client, "/induction", "result", **fields).text)
+    assert client.post(share, follow_redirects=False).headers["location"] == share
     link = fragment(client, "/induction", "result", **fields, who="1.4", how="zero").headers["HX-Push-Url"]
-    assert link.startswith(mine["found"]["permalink"])
+    assert link.startswith(f"{share}?")
     theirs = client.get(link)
     assert "Recomputed: the same numbers" in theirs.text
     assert own in theirs.text
@@ -113,7 +118,7 @@ def test_an_address_of_own_text_shows_a_colleague_the_same_curves(client: TestCl
 def test_every_answer_has_a_permalink_that_computes_it_again(
     client: TestClient, question: str, body: dict[str, Any]
 ) -> None:
-    answer = client.post(f"{API}/{question}", json=body).json()
+    answer = client.post(f"{API}/{question}?store=true", json=body).json()
     assert answer["permalink"] == "/r/" + answer["provenance"]["request_sha256"]
     kept = client.get(answer["permalink"], params={"format": "json"}).json()
     assert (kept["verdict"], kept["largest_difference"]) == ("recomputed", 0.0)

@@ -83,7 +83,7 @@ def test_an_export_comes_back_whole(make_client: Callable[..., TestClient], tmp_
 
     assert isinstance(tmp_path, Path)
     here = make_client(data_dir=tmp_path / "a")
-    link = here.post("/api/v1/models/tiny-gpt2/trace", json={"text": "hello"}).json()["permalink"]
+    link = here.post("/api/v1/models/tiny-gpt2/trace?store=true", json={"text": "hello"}).json()["permalink"]
     note = here.post("/api/v1/notes", json={"target": "result:" + link[3:], "text": "seen"}).json()
     here.put(f"/api/v1/notes/{note['id']}", json={"text": "seen twice"})
     here.post("/api/v1/lists", json={"name": "l", "model": "m", "neurons": ["1.5"]})
@@ -98,7 +98,7 @@ def test_an_export_comes_back_whole(make_client: Callable[..., TestClient], tmp_
 
 def test_an_export_of_something_else_is_refused_whole(lab: TestClient) -> None:
     """What was taken in is listed on everybody's pages, so a row that cannot be shown would break them all."""
-    link = lab.post("/api/v1/models/tiny-gpt2/trace", json={"text": "hello"}).json()["permalink"]
+    link = lab.post("/api/v1/models/tiny-gpt2/trace?store=true", json={"text": "hello"}).json()["permalink"]
     exported = lab.get("/api/v1/export").json()
     result = next(row for row in exported["results"] if row["hash"] == link[3:])
     note = {"id": "a" * 32, "target": NEURON, "text": "t", "author": "x", "created": 1.0, "updated": 1.0}

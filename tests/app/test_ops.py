@@ -63,7 +63,7 @@ def test_it_works_under_a_path_prefix(make_settings: Callable[..., Settings], st
             answer = client.get(at + link.removeprefix(prefix))
             # The worked examples are the bundled model's, too long for this one.
             assert answer.status_code == 200 or "limit_tokens" in answer.text, link
-        answer = client.post(f"{at}/api/v1/models/tiny-gpt2/trace", json={"text": "x"}).json()
+        answer = client.post(f"{at}/api/v1/models/tiny-gpt2/trace?store=true", json={"text": "x"}).json()
         assert answer["permalink"].startswith(prefix + "/r/")
         assert client.get(at + answer["permalink"].removeprefix(prefix)).status_code == 200
         moved = client.post(f"{at}/share", data={"text": "x"}, follow_redirects=False)

@@ -21,7 +21,7 @@ TEXT = "The cat <b>sat</b>"
 def test_a_trace_is_found_again_under_its_hash_with_the_same_numbers(make_client: Callable[..., TestClient]) -> None:
     client = make_client()
     body = {"text": TEXT, "interventions": [{"neuron": "1.5", "mode": "zero"}], "neurons": ["0.3"]}
-    answer = client.post(f"{URL}/trace", json=body).json()
+    answer = client.post(f"{URL}/trace?store=true", json=body).json()
     assert answer["permalink"] == "/r/" + answer["provenance"]["request_sha256"]
     saved = client.get(answer["permalink"], params={"format": "json"}).json()
     assert (saved["verdict"], saved["largest_difference"], saved["text"]) == ("recomputed", 0.0, TEXT)
@@ -32,10 +32,10 @@ def test_a_trace_is_found_again_under_its_hash_with_the_same_numbers(make_client
 
 def test_text_and_its_ids_are_one_result_and_other_options_another(make_client: Callable[..., TestClient]) -> None:
     client = make_client()
-    one = client.post(f"{URL}/effects", json={"text": TEXT, "limit": 3}).json()
+    one = client.post(f"{URL}/effects?store=true", json={"text": TEXT, "limit": 3}).json()
     ids = one["provenance"]["token_ids"]
-    same = client.post(f"{URL}/effects", json={"token_ids": ids, "limit": 3}).json()
-    other = client.post(f"{URL}/effects", json={"token_ids": ids, "limit": 4}).json()
+    same = client.post(f"{URL}/effects?store=true", json={"token_ids": ids, "limit": 3}).json()
+    other = client.post(f"{URL}/effects?store=true", json={"token_ids": ids, "limit": 4}).json()
     assert one["permalink"] == same["permalink"] != other["permalink"]
     assert client.get("/api/v1/results").json()["total"] == 2
 
@@ -55,7 +55,7 @@ class Addresses(HTMLParser):
 def test_every_kind_can_be_opened_as_page_json_csv_and_file(make_client: Callable[..., TestClient]) -> None:
     client = make_client()
     links = [
-        client.post(f"{URL}/{kind}", json={"text": TEXT, **more}).json()["permalink"]
+        client.post(f"{URL}/{kind}?store=true", json={"text": TEXT, **more}).json()["permalink"]
         for kind, more in (("trace", {}), ("effects", {}), ("joint", {"neurons": ["1.5", "1.6"]}), ("ledger", {}))
     ]
     for link, chart in zip(links, ("curves", None, "joint", "ledger"), strict=True):
@@ -134,7 +134,7 @@ def test_other_weights_are_said_and_no_model_is_cached(
     make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path
 ) -> None:
     data, folder = tmp_path / "data", tmp_path / "other" / "tiny-gpt2"
-    before = make_client(data_dir=data).post(f"{URL}/trace", json={"text": TEXT}).json()
+    before = make_client(data_dir=data).post(f"{URL}/trace?store=true", json={"text": TEXT}).json()
     shutil.copytree(model_folder, folder)
     tiny.hf_model("gpt2", dtype=torch.float32, seed=1).save_pretrained(folder)
     saved = make_client(data_dir=data, models=(str(folder),)).get(before["permalink"], params={"format": "json"}).json()
@@ -150,7 +150,7 @@ def test_other_weights_are_said_and_no_model_is_cached(
 
 def test_deleting_takes_it_away(make_client: Callable[..., TestClient]) -> None:
     client = make_client()
-    link = client.post(f"{URL}/trace", json={"text": TEXT}).json()["permalink"]
+    link = client.post(f"{URL}/trace?store=true", json={"text": TEXT}).json()["permalink"]
     name = link.removeprefix("/r/")
     assert client.delete(f"/api/v1/results/{name}").json()["total"] == 0
     gone = client.get(link, headers={"accept": "application/json"})
@@ -174,7 +174,7 @@ def test_a_database_that_cannot_be_written_costs_the_permalink_not_the_answer(
         connection.execute("PRAGMA max_page_count=1")  # type: ignore[attr-defined]
 
     event.listen(database.engine, "checkout", full)
-    answer = client.post(f"{URL}/trace", json={"text": "x" * 30, "top_k": 50})
+    answer = client.post(f"{URL}/trace?store=true", json={"text": "x" * 30, "top_k": 50})
     assert answer.status_code == 200
     assert answer.json()["permalink"] is None
     note = client.post("/api/v1/notes", json={"target": "neuron:m/1.1", "text": "n" * 20_000})
@@ -207,7 +207,7 @@ def test_a_table_that_was_not_ready_then_is_no_difference() -> None:
 def test_a_heat_map_has_a_permalink_by_api_and_page(make_client: Callable[..., TestClient]) -> None:
     client = make_client()
     body = {"text": TEXT, "limit": 48, "baseline": "zero"}
-    by_api = client.post(f"{URL}/heatmap", json=body).json()
+    by_api = client.post(f"{URL}/heatmap?store=true", json=body).json()
     assert by_api["permalink"] == "/r/" + by_api["provenance"]["request_sha256"]
     by_page = client.post("/effects", data={"text": TEXT, "panel": "heatmap", "baseline": "zero", "limit": "48"},
                           params={"format": "json"}).json()  # fmt: skip

@@ -137,7 +137,7 @@ def test_a_persons_share_of_sweeps_and_their_age(make_client: Client) -> None:
 def test_a_persons_share_of_results(make_client: Client) -> None:
     """Answers still come, without a permalink; whoever asks for one is told. What is there already may be had again."""
     client = make_client()
-    trace = "/api/v1/models/tiny-gpt2/trace"
+    trace = "/api/v1/models/tiny-gpt2/trace?store=true"
     before = client.post(trace, json={"text": "one"}).json()["permalink"]
     with client.app.state.database.reading() as session:  # type: ignore[attr-defined]
         size = results.taken(session, "local")
@@ -153,7 +153,7 @@ def test_a_persons_share_of_results(make_client: Client) -> None:
 
 def test_old_results_go_but_for_what_is_marked_or_asked_again(make_client: Client) -> None:
     client = make_client(result_days=7)
-    trace = "/api/v1/models/tiny-gpt2/trace"
+    trace = "/api/v1/models/tiny-gpt2/trace?store=true"
     names = {
         text: client.post(trace, json={"text": text}).json()["permalink"].removeprefix("/r/")
         for text in ("old", "pinned", "noted", "again")
@@ -173,7 +173,7 @@ def test_old_results_go_but_for_what_is_marked_or_asked_again(make_client: Clien
 def test_nothing_is_too_old_where_no_age_is_set(make_client: Client) -> None:
     client = make_client(upload_days=None)
     upload(client)
-    client.post("/api/v1/models/tiny-gpt2/trace", json={"text": "old"})
+    client.post("/api/v1/models/tiny-gpt2/trace?store=true", json={"text": "old"})
     client.app.state.sweeps.expire(time.time() + 1e9)  # type: ignore[attr-defined]
     client.app.state.keeper.expire(time.time() + 1e9)  # type: ignore[attr-defined]
     assert len(client.get("/api/v1/corpora").json()["rows"]) == 1

@@ -19,7 +19,7 @@ HALVES = ("direct", "ln_scale")
 
 
 def asked(client: TestClient, **more: object) -> dict:
-    response = client.post(f"{URL}/why", json={"text": TEXT, **more})
+    response = client.post(f"{URL}/why?store=true", json={"text": TEXT, **more})
     assert response.status_code == 200, response.text
     return response.json()
 

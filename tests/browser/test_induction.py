@@ -145,8 +145,10 @@ def test_the_worked_example_is_there_without_waiting(open_page: Open) -> None:
 def test_the_address_of_ones_own_text(open_page: Open) -> None:
     page = open_page("/induction")
     repeat(page)
-    page.wait_for_url("**/r/*")
+    page.wait_for_url("**prompt=*")
     mine = drawn(page, "curves")
+    page.locator("#result").get_by_role("button", name="Share").first.click()
+    page.wait_for_url("**/r/*")
     theirs = open_page("/" + page.url.split("/", 3)[3])
     expect(theirs.locator(".claim")).to_contain_text("Recomputed: the same numbers")
     assert drawn(theirs, "curves") == mine

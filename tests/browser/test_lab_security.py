@@ -22,7 +22,8 @@ EVIL = """<img src=x onerror="window.owned=1"><script>window.owned=1</script> {{
 def test_no_script_of_a_prompt_note_or_list_runs(server: str, open_page: Callable[..., Any]) -> None:
     with httpx.Client(base_url=server, timeout=PATIENCE) as client:
         trace, effects = (
-            client.post(f"/api/v1/models/demo/{kind}", json={"text": EVIL}).json() for kind in ("trace", "effects")
+            client.post(f"/api/v1/models/demo/{kind}?store=true", json={"text": EVIL}).json()
+            for kind in ("trace", "effects")
         )
         shared = client.post("/share", data={"text": EVIL}).headers["location"]
         client.post("/api/v1/notes", json={"target": "result:" + trace["permalink"][3:], "text": EVIL})
@@ -38,7 +39,7 @@ def test_no_script_of_a_prompt_note_or_list_runs(server: str, open_page: Callabl
 def test_a_file_for_a_supplement_draws_its_charts_by_itself(server: str, browser: Browser, tmp_path: Path) -> None:
     """Opened from a disk without any server: nothing is fetched, nothing that somebody wrote runs."""
     with httpx.Client(base_url=server, timeout=PATIENCE) as client:
-        link = client.post("/api/v1/models/demo/trace", json={"text": EVIL}).json()["permalink"]
+        link = client.post("/api/v1/models/demo/trace?store=true", json={"text": EVIL}).json()["permalink"]
         file = tmp_path / "supplement.html"
         file.write_text(client.get(f"{link}/page.html").text, encoding="utf-8")
     context = browser.new_context(offline=True)

@@ -213,6 +213,7 @@ LAB = [
     at("view", "GET", "/r/{name}/notebook.ipynb", values=STORED),
     at("view", "GET", "/r/{name}/page.html", values=STORED),
     at("run", "DELETE", "/api/v1/results/{name}"),
+    at("run", "POST", "/r/{name}"),
     at("run", "POST", "/r/{name}/delete"),
     at("run", "POST", "/r/{name}/caption"),
     at("run", "POST", "/share", "prompt page", data=WITH_TEXT),

@@ -1,6 +1,7 @@
 """Who may only look has nothing computed, stores nothing and takes nothing from others; looking never stores."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,54 @@ def test_a_reader_has_nothing_computed_and_nobody_stores_by_looking(
     assert rows(database) == before
 
 
+def test_what_a_page_shows_is_stored_once_its_reader_shares_it_and_runs_nothing_again(
+    make_client: Callable[..., TestClient], tmp_path: Path, passes: list[Any]
+) -> None:
+    known = people(tmp_path)
+    known["other"] = {"authorization": f"Bearer {KeyFile(tmp_path / 'users.json').add('other', 'run')}"}
+    client = make_client(auth_file=tmp_path / "users.json")
+    database: Database = client.app.state.database  # type: ignore[attr-defined]
+    before = rows(database)
+    panels = ("heatmap", "joint", "dose", "ledger", "lens")
+    asked = [
+        *(("/effects", {**TEXT, "panel": panel, "neurons": "1.3"}) for panel in panels),
+        ("/why", {**TEXT, "along": "true", "follow": "1.3", "vs": "1"}),
+        ("/write", {**TEXT, "n": "2"}),
+        ("/induction", {"kind": "random", "rows": "1", "length": "6"}),
+        ("/induction/heads", {"rows": "1"}),
+    ]
+    found: set[str] = set()
+    for path, form in asked:
+        page = client.post(path, data=form, headers={**known["run"], "accept": "text/html"})
+        shares = set(re.findall(r'formaction="/r/([0-9a-f]{64})"', page.text))
+        assert shares, (path, form, page.text[-2000:])
+        found |= shares
+    assert len(found) == len(asked) + 3  # one page has four answers
+    assert rows(database) == before
+    n_passes = len(passes)
+    for name in found:
+        gone = client.post(f"/r/{name}", headers={**known["other"], "accept": "application/json"})
+        assert gone.json()["error"]["code"] == "not_shown"  # only to the one who asked
+        assert client.post(f"/r/{name}", headers=known["run"], follow_redirects=False).status_code == 303
+    assert len(passes) == n_passes
+    assert client.get("/api/v1/results", headers=known["run"]).json()["total"] == len(found)
+    for name in found:
+        told = client.get(f"/r/{name}", params={"format": "json"}, headers=known["run"]).json()
+        assert told["verdict"] == "recomputed", told["sentence"]
+
+
+def test_the_api_stores_what_it_is_asked_to_store(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    one = client.post(f"{API}/trace", json=TEXT).json()
+    assert (one["permalink"], client.get("/api/v1/results").json()["total"]) == (None, 0)
+    link = client.post(f"{API}/trace?store=true", json=TEXT).json()["permalink"]
+    assert link == "/r/" + one["provenance"]["request_sha256"]
+    assert client.post(f"{API}/trace", json=TEXT).json()["permalink"] == link  # it is there
+    for kind in ("text/csv", "application/x-ndjson"):
+        refused = client.post(f"{API}/heatmap?store=true", json=TEXT, headers={"accept": kind})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "nothing_to_store")
+
+
 def test_a_reader_reads_what_is_stored(
     make_client: Callable[..., TestClient], tmp_path: Path, passes: list[Any]
 ) -> None:
@@ -115,7 +164,7 @@ def test_a_reader_reads_what_is_stored(
     known = people(tmp_path)
     client = make_client(auth_file=tmp_path / "users.json", cache_bytes=0)  # every computing is a pass
     made = [
-        client.post(f"{API}/{name}", json={**TEXT, **more}, headers=known["run"]).json()["permalink"]
+        client.post(f"{API}/{name}?store=true", json={**TEXT, **more}, headers=known["run"]).json()["permalink"]
         for name, more in (("trace", {}), ("effects", {}), ("heatmap", {}), ("joint", {"neurons": ["1.3"]}))
     ]
     made.append(client.post("/share", data=TEXT, headers=known["run"], follow_redirects=False).headers["location"])

@@ -66,7 +66,7 @@ def ask(closed: tuple[TestClient, dict[str, str]]) -> Callable[[Ask, str | None]
     """Send a request of the table as somebody of a role, or as nobody."""
     client, people = closed
     headers = {"authorization": f"Bearer {people['run']}"}
-    kept = client.post(f"/api/v1/models/{MODEL}/trace", json={"text": "kept"}, headers=headers).json()
+    kept = client.post(f"/api/v1/models/{MODEL}/trace?store=true", json={"text": "kept"}, headers=headers).json()
     sweep = client.post("/api/v1/sweeps", json=SMALL, headers=headers).json()["id"]
     until(lambda: client.get(f"/api/v1/jobs/{sweep}", headers=headers).json()["state"] == "finished")
     known = {"{sweep}": sweep, "{result}": kept["permalink"].removeprefix("/r/")}

@@ -65,7 +65,7 @@ def test_a_model_folders_name_prompts_notes_and_lists_are_text_everywhere(
 def test_no_table_of_the_lab_is_run_by_a_spreadsheet(make_client: Callable[..., TestClient]) -> None:
     client = make_client()
     for text in ("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1"):
-        client.post("/api/v1/models/tiny-gpt2/trace", json={"text": text, "neurons": ["1.5"]})
+        client.post("/api/v1/models/tiny-gpt2/trace?store=true", json={"text": text, "neurons": ["1.5"]})
         client.post("/api/v1/lists", json={"name": text, "model": "tiny-gpt2", "neurons": ["1.5"]})
     links = [row["permalink"] for row in client.get("/api/v1/results").json()["rows"]]
     for path in ("/lab", "/models", "/sweeps", "/atlas", "/jobs", *links):

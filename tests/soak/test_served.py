@@ -93,7 +93,7 @@ class House:
                 case 0:
                     await self.fine(who, "POST", "/", data={"text": text})
                 case 1:
-                    answer = await self.fine(who, "POST", f"{API}/trace", json={"text": text})
+                    answer = await self.fine(who, "POST", f"{API}/trace?store=true", json={"text": text})
                     if link := answer.json()["permalink"]:
                         self.links.append(link)
                 case 2:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
+from analysis.types import InputError
 from app.core import csv, offloop
 from app.core.access.roles import asks
 from app.core.answer_jobs import AnswerJobsDep
@@ -29,6 +30,7 @@ TABLES: dict[str, Callable[[BaseModel], str | bytes]] = {
     "text/csv": csv.as_csv,
     "application/vnd.apache.parquet": csv.as_parquet,
 }
+STORE = Annotated[bool, Query(description="Store the answer, so that it has a permalink.")]
 IN_PATH: dict[str, Any] = {"neuron": NeuronName}
 
 
@@ -57,11 +59,18 @@ def router_of(questions: Iterable[Question]) -> APIRouter:
 def _endpoint(question: Question) -> Any:
     """The handler: its parameters are the question's own, so that FastAPI reads and documents them."""
 
-    async def endpoint(*, key: str, asked: Any, caller: Any, request: Request, **context: Any) -> Any:
-        if question.lines and (wanted := wants_lines(request)):
+    async def endpoint(
+        *, key: str, asked: Any, caller: Any, request: Request, store: bool = False, **context: Any
+    ) -> Any:
+        wanted, kind = wants_lines(request) if question.lines else None, _table_of(request)
+        if store and (wanted or kind):
+            raise InputError(
+                "A table and lines have no place for a permalink.", code="nothing_to_store", hint="Ask for JSON."
+            )
+        if wanted:
             return await in_lines(lines(caller, question, key, asked), wanted)
-        if (kind := _table_of(request)) is None:
-            return await ask(caller, question, key, asked, **context)
+        if kind is None:
+            return await ask(caller, question, key, asked, store=store, **context)
         asked = asked.whole() if isinstance(asked, TableRequest) else asked
         view = await answered(caller, question, key, asked, **context)
         return _as_table(question, view, kind)
@@ -70,6 +79,8 @@ def _endpoint(question: Question) -> Any:
     kinds = {"key": str, **{name: IN_PATH.get(name, str) for name in question.path_names}, "asked": of_request}
     kinds |= {"caller": CallerDep, "request": Request}
     parameters = [Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in kinds.items()]
+    if question.permalink:
+        parameters.append(Parameter("store", Parameter.KEYWORD_ONLY, default=False, annotation=STORE))
     endpoint.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     endpoint.__name__ = question.name
     endpoint.__doc__ = question.says

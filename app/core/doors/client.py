@@ -58,6 +58,8 @@ def _method(question: Question, *, job: bool = False) -> str:
     needed = [_parameter(name, fields[name], schema, True) for name in ordered if name in required]
     options = [_parameter(name, fields[name], schema, False) for name in ordered if name not in required]
     bounds = issubclass(question.request, TableRequest)
+    stores = question.permalink and not job
+    options += ["store: bool = False"] if stores else []
     star = [*needed, *(["*"] if options else []), *options, *(["**bounds: float"] if bounds else [])]
     given = "".join(f'"{name}": {name}, ' for name in ordered) + ("**bounds" if bounds else "")
     path = re.sub(r"{(\w+)}", r"{part(\1)}", question.path or "") + ("/jobs" if job else "")
@@ -70,7 +72,7 @@ def _method(question: Question, *, job: bool = False) -> str:
     return (
         f"    def {name}({', '.join([*first, *star])}) -> {view}:\n"
         f'        """{_wrapped(says)}"""\n'
-        f"        return self.{call}({ask}{{{given}}})\n"
+        f"        return self.{call}({ask}{{{given}}}{', store=store' if stores else ''})\n"
     )
 
 

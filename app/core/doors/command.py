@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin
+from urllib.parse import urljoin
 
 import click
 from pydantic import BaseModel
@@ -42,6 +43,9 @@ def command_of(question: Question) -> click.Command:
     if _has_table(question):
         rows = "Write all rows to this .csv or .parquet file."
         parameters.append(click.Option(["--out"], type=click.Path(dir_okay=False), help=rows))
+    if question.permalink:
+        keep = "Store the answer, and say the address that it has on a server of this data folder (or at --url)."
+        parameters.append(click.Option(["--store"], is_flag=True, help=keep))
     callback = partial(_asked, question, fields)
     return click.Command(question.command or question.name, params=parameters, callback=callback, help=question.says)
 
@@ -62,6 +66,7 @@ def _asked(
     url: str | None,
     as_json: bool,
     out: str | None = None,
+    store: bool = False,
     **given: Any,
 ) -> None:
     """Ask and print. A bad request is refused before a model is loaded for it."""
@@ -76,8 +81,10 @@ def _asked(
         body |= bounds("min", given["minima"]) | bounds("max", given["maxima"])
     with refusing():
         question.request.model_validate(body)
+    if store and out:
+        raise Refused("--store keeps one answer, --out every row of a table: give one of them.")
     with opened(model, url, before_weights=question.before_weights is not None) as door:
-        ask = partial(_answer, door, question, f"/models/{door.quoted}/{path}")
+        ask = partial(_answer, door, question, f"/models/{door.quoted}/{path}" + ("?store=true" if store else ""))
         if out:
             rows = _every_row(question, ask, body)
             write_rows(out, rows)
@@ -90,6 +97,15 @@ def _asked(
         question.prints(answer)
     else:
         print_rows(row_of(question), answer["rows"])
+    if store:
+        click.echo(_stored(url, answer["permalink"]), err=as_json)
+
+
+def _stored(url: str | None, link: str | None) -> str:
+    """Where the answer is to be found again."""
+    if link is None:
+        return "The answer could not be stored; the server's log says why."
+    return f"Stored: {urljoin(url, link) if url else link}"
 
 
 def _answer(door: ApiSession, question: Question, path: str, body: dict[str, Any]) -> Any:

@@ -43,9 +43,9 @@ class Keeper:
         self._late = not done
         return storing.result() if done else None
 
-    async def find(self, make: Callable[[], NewResult]) -> str | None:
-        """The hash where the answer is stored already; None where it is not. Nothing is written."""
-        return await offloop.read(self._find, make)
+    async def has(self, name: str) -> bool:
+        """Whether an answer is stored under this hash, as far as the database can say now. Nothing is written."""
+        return await offloop.read(self._has, name)
 
     def expire(self, now: float) -> None:
         """Remove answers that nobody has asked for in too many days. now: seconds since 1970."""
@@ -53,13 +53,12 @@ class Keeper:
             with self.database.session() as session:
                 results.expire(session, now - days * DAY)
 
-    def _find(self, make: Callable[[], NewResult]) -> str | None:
-        new = make()
+    def _has(self, name: str) -> bool:
         try:
             with self.database.reading() as session:
-                return new.hash if results.is_kept(session, new.hash) else None
+                return results.is_kept(session, name)
         except UnavailableError:
-            return None  # the log says why
+            return False  # the log says why
 
     def _store(self, make: Callable[[], NewResult], person: str) -> str | None:
         new = make()
