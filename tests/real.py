@@ -22,6 +22,7 @@ from analysis.nullspace import rho, spectrum
 from analysis.registry import PACKAGED
 from analysis.trace import trace
 from analysis.weights import Vocabulary
+from app.core.residency import packages
 from tests.tolerance import EFFECT
 
 TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of"
@@ -52,6 +53,14 @@ def smollm2_folder(scratch: Path) -> Path:
 def smollm2_model(folder: Path) -> Model:
     """As a server loads it: under its key, with what its weights were dequantised from."""
     return load(replace(SMOLLM2, dequantized=quantised_from(folder)), folder=folder)
+
+
+def put_smollm2(folder: Path, data_dir: Path) -> None:
+    """Into a data folder, where a server finds it as if `nullscope get` had brought it."""
+    assert SMOLLM2.package is not None
+    place = dequantized.place(packages.file_of(SMOLLM2.package, data_dir))
+    place.parent.mkdir(parents=True)
+    place.symlink_to(folder, target_is_directory=True)
 
 
 def assert_effects_are_plain(model: Model, folder: Path, neurons: Sequence[int], positions: Sequence[int]) -> None:

@@ -6,7 +6,9 @@
 * names: the neurons of its sweep, for `nullscope sweep run RUN/sweep --model FOLDER --corpus RUN/text.jsonl --rows 296
   --sample-tokens 256 --shard-rows 8 --neurons NAMES` (an hour of one core), whose result is copied to sweep/;
 * atlas: every neuron's weight statistics, which their page shows before the weights are there;
-* means: the mean activation of every neuron, the baseline of mean ablation.
+* means: the mean activation of every neuron, the baseline of mean ablation;
+* card: the model card of its confidence neurons, and figures.json; `nullscope examples --model smollm2-135m` writes the
+worked examples.
 
 What shipped was swept over the text of its day: the parts that are our own code and documents have changed since.
 
@@ -157,6 +159,15 @@ def means(weights: Path, to: Path) -> None:
     sample = bundled().sample
     assert sample is not None
     save_means(_loaded(weights), sample, to)
+
+
+@main.command()
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True)
+def card(weights: Path) -> None:
+    """Measure the confidence neurons again and write the model card."""
+    from training import second_home_card
+
+    second_home_card.write(second_home_card.measured(_loaded(weights), HOME), HOME)
 
 
 def _loaded(weights: Path) -> Any:

@@ -2,6 +2,8 @@
 
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -9,17 +11,29 @@ import click
 
 @click.command("examples")
 @click.option("--check", is_flag=True, help="Only say whether the claims hold; write nothing.")
-def command(check: bool) -> None:
-    """Compute the worked examples of the bundled model again and write them where every claim holds."""
-    failed = write_pages(check)
+@click.option("--model", default="demo", show_default=True, help="Key of the model whose examples ship.")
+def command(check: bool, model: str) -> None:
+    """Compute the worked examples of a model again and write them where every claim holds; of the bundled one also the
+    story and the induction page's."""
+    failed = write_pages(check, model)
     if not check:
-        write_marks()
-        write_story()
-    write_finding(check)
+        write_marks(model)
+    if model == "demo":
+        if not check:
+            write_story()
+        write_finding(check)
     sys.exit(1 if failed else 0)
 
 
-def write_pages(check: bool) -> int:
+def files_of(model: str) -> list[Path]:
+    from analysis.registry import resolve
+    from app.prompt import examples
+
+    home = resolve(model).home
+    return sorted((home / examples.FOLDER).glob("*.json")) if home is not None else []
+
+
+def write_pages(check: bool, model: str) -> int:
     """The prompt page's; how many claims do not hold."""
     from app.core.residency.host import ModelHost
     from app.core.settings import Settings
@@ -28,15 +42,15 @@ def write_pages(check: bool) -> int:
     from app.prompt.example_answer import page
 
     failed = 0
-    with refusing(), tempfile.TemporaryDirectory() as scratch:
-        host = ModelHost(Settings(models=("demo",), data_dir=Path(scratch)))
+    with refusing(), data_dir_for(model) as folder:
+        host = ModelHost(Settings(models=(model,), data_dir=folder))
         host.start()
         try:
-            host.wait("demo", 120)
-            host.entry("demo").means_settled.wait(600)
-            for file in sorted(examples.BUNDLED.glob("*.json")):
+            host.wait(model, 120)
+            host.entry(model).means_settled.wait(600)
+            for file in files_of(model):
                 example = examples.Example.model_validate_json(file.read_text("utf-8"))
-                view = host.submit("demo", page, example).result()
+                view = host.submit(model, page, example).result()
                 wrong = examples.failures(example, view)
                 failed += bool(wrong)
                 click.echo(f"{example.key}: " + ("; ".join(wrong) if wrong else "holds"))
@@ -49,19 +63,32 @@ def write_pages(check: bool) -> int:
     return failed
 
 
-def write_marks() -> None:
+@contextmanager
+def data_dir_for(model: str) -> Iterator[Path]:
+    """An empty one for the bundled model, whose labels must not follow a sweep of this machine; for others the one
+    where their weights are."""
+    from app.core.settings import Settings
+
+    if model != "demo":
+        yield Settings().data_dir
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield Path(scratch)
+
+
+def write_marks(model: str) -> None:
     """Label and rho of the neurons of every page, from the atlas."""
     from app.core.shell.session import opened
     from app.prompt import examples
     from app.prompt.view import Mark
 
-    with tempfile.TemporaryDirectory() as scratch, opened("demo", None, data_dir=Path(scratch)) as door:
-        for file in sorted(examples.BUNDLED.glob("*.json")):
+    with data_dir_for(model) as folder, opened(model, None, data_dir=folder) as door:
+        for file in files_of(model):
             example = examples.Example.model_validate_json(file.read_text("utf-8"))
             if example.view is None or example.view.effects is None:
                 continue
             names = ",".join(row.neuron for row in example.view.effects.rows)
-            found = door.get(f"/models/demo/neurons?neurons={names}&limit=100")
+            found = door.get(f"/models/{door.quoted}/neurons?neurons={names}&limit=100")
             marks = {
                 row["neuron"]: Mark(rho=row["rho"], labels=[each["name"] for each in row["labels"] if each["holds"]])
                 for row in found["rows"]

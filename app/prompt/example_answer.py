@@ -17,7 +17,7 @@ def page(resident: Resident, example: Example) -> PromptView:
     if example.pick is not None:
         by = example.pick.column.partition(".")[0].removeprefix("d_")
         state = state.model_copy(update={"sort": example.pick.column, "order": example.pick.order, "by": by})
-        first = core.effects(resident, state.effects_request(position)).rows[0].neuron
+        first = example.pick.neuron or core.effects(resident, state.effects_request(position)).rows[0].neuron
         watch = first if example.pick.watch else state.watch
         do = f"{first}:{example.pick.intervention}"
         state = state.model_copy(update={"do": do, "show": "change", "watch": watch})

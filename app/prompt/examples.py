@@ -1,13 +1,16 @@
 """Worked examples: prompts whose page was computed beforehand, so that the first paint needs no model.
 
-One file each in the model's folder: `examples/<order>-<key>.json`. It holds what is asked (a text, the token to select,
-which neuron to intervene on), one sentence that says what to look at, the sentence's claim as data (`checks`), and the
-computed page. `nullscope examples` computes the pages again and refuses
-to write one whose claim does not hold; a test does the same with the committed files. Places in a text are named by its
-words: another tokenizer changes nothing.
+One file each beside what ships of the model: `examples/<order>-<key>.json`. It holds what is asked (a text, the token
+to select, which neuron to intervene on), a sentence that says what to look at, with the page's own numbers where it
+names `figures`, the sentence's claim as data (`checks`), and the computed page. `nullscope examples` computes the pages
+again and refuses to write one whose claim does not hold; a test does the same with the committed files. Places in a text
+are named by its words: another tokenizer changes nothing.
+
+A model without examples of its own is offered the texts of the bundled model's, but for those that speak of a neuron.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +27,8 @@ from app.core.view import Provenance, TraceView
 from app.prompt.request import PromptState
 from app.prompt.view import PromptView
 
-BUNDLED = BUNDLED_FOLDER / "examples"
+FOLDER = "examples"
+BUNDLED = BUNDLED_FOLDER / FOLDER
 # The fields of the state that decide what is computed; all others only change how it is shown.
 COMPUTED = (
     *("text", "bos", "ln", "pos", "to", "do", "watch", "pin"),
@@ -98,11 +102,13 @@ class Check(BaseModel):
 
 
 class Pick(BaseModel):
-    """The last-layer neuron that comes first by a column at the selected token, and what happens to it."""
+    """The last-layer neuron that comes first by a column at the selected token, or the one that is named, and what
+    happens to it."""
 
     model_config = ConfigDict(extra="forbid")
 
     column: str
+    neuron: str = ""
     order: Order = "abs_desc"
     intervention: str = "mean"
     watch: bool = False
@@ -121,12 +127,15 @@ class Example(BaseModel):
     pick: Pick | None = None
     shown: dict[str, str] = {}
     checks: list[Check]
+    figures: dict[str, Quantity] = {}
     view: PromptView | None = None
 
     @property
     def ref(self) -> ExampleRef:
         neuron = self.view.chips[0].neuron if self.view and self.view.chips else ""
-        return ExampleRef(key=self.key, title=self.title, claim=self.sentence.format(neuron=neuron))
+        numbers = {name: quantity.of(self.view) for name, quantity in self.figures.items()} if self.view else {}
+        claim = self.sentence.format(neuron=neuron, **numbers) if self.view else self.sentence
+        return ExampleRef(key=self.key, title=self.title, claim=claim)
 
     @property
     def elsewhere(self) -> ExampleRef:
@@ -171,21 +180,36 @@ def shelf(folder: Path = BUNDLED) -> Shelf:
     return Shelf(folder, tuple(Example.model_validate_json(file.read_text("utf-8")) for file in files))
 
 
-def load() -> None:
+def load(host: ModelHost, key: str) -> None:
     """Read the files, so that the rest here finds them in memory. Fast once it is done."""
     shelf()
+    own(host, key)
 
 
-def _opening(*, home: bool) -> Example | None:
+def own(host: ModelHost, key: str) -> Shelf | None:
+    """The examples that were computed with this model, if there are any; its weights count once they are known."""
+    entry = host.entries.get(key)
+    if entry is None or entry.spec.home is None or not (found := shelf(entry.spec.home / FOLDER)).items:
+        return None
+    made_with = {source.weights_sha256 for item in found.items if (source := _source(item)) is not None}
+    fits = entry.identity is None or not made_with or made_with == {entry.identity.weights_sha256}
+    return found if fits else None
+
+
+def _opening(home: Shelf | None) -> Example | None:
     """What is shown where nothing is asked for; elsewhere none that speaks of the bundled model's neurons."""
-    return next((item for item in shelf().items if home or item.pick is None), None)
+    return next(iter(_offered(home)), None)
+
+
+def _offered(home: Shelf | None) -> Sequence[Example]:
+    return home.items if home is not None else [item for item in shelf().items if item.pick is None]
 
 
 def at_first(host: ModelHost) -> AtHand:
     """What is at hand where nobody has chosen anything: the first example."""
-    home = at_home(host, host.default_key)
-    item = _opening(home=home)
-    if item is not None and not home:
+    home = own(host, host.default_key)
+    item = _opening(home)
+    if item is not None and home is None:
         return AtHand({"example": item.key, "text": item.text})
     if item is not None:
         state, trace = item.state.fields(), item.view.trace if item.view else None
@@ -195,31 +219,23 @@ def at_first(host: ModelHost) -> AtHand:
     return AtHand()
 
 
-def at_home(host: ModelHost, key: str) -> bool:
-    """Whether this is the model that the examples were computed with; its weights count once they are known."""
-    entry = host.entries.get(key)
-    if entry is None or entry.spec.folder != shelf().folder.parent:
-        return False
-    made_with = {source.weights_sha256 for item in shelf().items if (source := _source(item)) is not None}
-    return entry.identity is None or not made_with or made_with == {entry.identity.weights_sha256}
-
-
 def _source(example: Example) -> Provenance | None:
     trace = example.view.trace if example.view else None
     return trace.provenance if trace else None
 
 
-def refs(*, home: bool) -> list[ExampleRef]:
-    """Those offered: elsewhere without the ones that speak of a neuron of the bundled model."""
-    return [item.ref if home else item.elsewhere for item in shelf().items if home or item.pick is None]
+def refs(home: Shelf | None) -> list[ExampleRef]:
+    """Those offered. home: the model's own."""
+    return [item.elsewhere if home is None else item.ref for item in _offered(home)]
 
 
-def filled(state: PromptState, *, first: bool, home: bool = True) -> tuple[PromptState, Example | None]:
+def filled(state: PromptState, *, first: bool, home: Shelf | None) -> tuple[PromptState, Example | None]:
     """`state` with its example's text and, where the address says nothing else, the example's own selection.
 
-    first: an address without an example shows the first one. A text of one's own is no example any more.
+    first: an address without an example shows the first one. home: the model's own examples. A text of one's own is no
+    example any more.
     """
-    example = shelf().named(state.example) or (_opening(home=home) if first and not state.text else None)
+    example = (home or shelf()).named(state.example) or (_opening(home) if first and not state.text else None)
     if example is None:
         return state.model_copy(update={"example": None}), None
     if state.text and state.text != example.text:
@@ -228,7 +244,7 @@ def filled(state: PromptState, *, first: bool, home: bool = True) -> tuple[Promp
         same = {name: value for name, value in brought.items() if getattr(state, name) == getattr(shown, name)}
         return state.model_copy(update={**same, "example": None}), None
     own = {}
-    if first and home:
+    if first and home is not None:
         kept = example.state
         own = {name: getattr(kept, name) for name in PromptState.model_fields if name not in state.model_fields_set}
     return state.model_copy(update={**own, "model": state.model, "example": example.key, "text": example.text}), example

@@ -119,13 +119,13 @@ async def _view(asked: Asked) -> tuple[PromptView, PromptState]:
     if wrong is not None:
         asked.refuse(wrong, _place_of(wrong))
     offered = await offloop.read(_offered, asked.caller, key)
-    home = examples.at_home(asked.caller.host, key)
+    home = examples.own(asked.caller.host, key)
     state, example = examples.filled(read.model_copy(update={"model": key}), first=asked.first, home=home)
     frame: dict[str, Any] = {
         "story": await offloop.read(story.at_home, asked.caller.host, key),
         "models": list(asked.caller.host.entries),
         "examples": offered,
-        "example": example and (example.ref if home else example.elsewhere),
+        "example": example and (example.elsewhere if home is None else example.ref),
     }
     before = state.unpressed()
     try:
@@ -133,7 +133,8 @@ async def _view(asked: Asked) -> tuple[PromptView, PromptState]:
             text = await asked.caller.run(key, core.fitting, state.text, state.prepend_bos)
             state = before = state.model_copy(update={"text": text})
         state = state.acted()
-        ready = examples.stored(state, example, asked.caller.host.settings.dtype) if asked.first and home else None
+        known = asked.first and home is not None
+        ready = examples.stored(state, example, asked.caller.host.settings.dtype) if known else None
         if ready is not None:
             return ready.model_copy(update={**frame, "from_file": True}), state
         new = {*state.items, *state.watched}.difference(before.items, before.watched)
@@ -148,11 +149,12 @@ async def _view(asked: Asked) -> tuple[PromptView, PromptState]:
 
 
 def _offered(caller: CallerDep, key: str) -> list[ExampleRef]:
-    """This page's examples, and at home those of other pages. Reads their files, the first time."""
-    examples.load()
-    home = examples.at_home(caller.host, key)
-    others = (other() for other in caller.request.app.state.examples) if home else ()
-    return [*examples.refs(home=home), *(other for other in others if other is not None)]
+    """This page's examples, and beside the bundled model's those of other pages. Reads their files, the first time."""
+    examples.load(caller.host, key)
+    home = examples.own(caller.host, key)
+    bundled = home is not None and home.folder == examples.BUNDLED
+    others = (other() for other in caller.request.app.state.examples) if bundled else ()
+    return [*examples.refs(home), *(other for other in others if other is not None)]
 
 
 async def _what_stands(

@@ -1,5 +1,6 @@
 """The prompt page's state: what a form, an address and a button mean; the worked examples say what is true."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from analysis.registry import BUNDLED_FOLDER
 from analysis.types import InputError
 from app.core.escape import visible
 from app.core.interventions import parse_intervention, write_intervention
@@ -19,6 +21,8 @@ from app.prompt import examples
 from app.prompt.example_answer import page
 from app.prompt.request import PromptState
 from app.prompt.to_view import selected
+from app.prompt.view import PromptView
+from tests.real import put_smollm2
 from tests.tolerance import IDENTITY
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
@@ -144,15 +148,38 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
     host.close()
 
 
-def test_there_are_six_examples() -> None:
-    assert len(examples.shelf().items) == 6
-    assert all(item.checks for item in examples.shelf().items)
+SMOLLM2S = examples.shelf(BUNDLED_FOLDER.parent / "smollm2-135m" / examples.FOLDER)
 
 
-@pytest.mark.parametrize("example", examples.shelf().items, ids=lambda example: example.key)
-def test_the_committed_example_is_what_the_model_says(demo: ModelHost, example: examples.Example) -> None:
-    """Computed again: the same page to four digits (float32 sums in any order); its sentence's claim holds on both."""
-    view = demo.submit("demo", page, example).result()
+def test_there_are_six_examples_and_four_of_smollm2() -> None:
+    assert (len(examples.shelf().items), len(SMOLLM2S.items)) == (6, 4)
+    assert all(item.checks for item in (*examples.shelf().items, *SMOLLM2S.items))
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_smollm2s_examples_are_what_it_says(smollm2_folder: Path, tmp_path: Path) -> None:
+    """Each page computed again; the sentence is made from its numbers, so it is the same sentence."""
+    put_smollm2(smollm2_folder, tmp_path)
+    host = ModelHost(Settings(data_dir=tmp_path, models=("smollm2-135m",), device="cpu", effects_backend="eager"))
+    host.start()
+    try:
+        host.wait("smollm2-135m")
+        host.entry("smollm2-135m").means_settled.wait()
+        means = host.entry("smollm2-135m").means.value
+        assert means is not None
+        assert (means.source, means.sinks) == ("sample.jsonl", 95), "those that ship"
+        assert examples.own(host, "smollm2-135m") is SMOLLM2S
+        for item in SMOLLM2S.items:
+            view = host.submit("smollm2-135m", page, item).result()
+            assert_committed(item, view)
+            assert item.model_copy(update={"view": view}).ref.claim == item.ref.claim
+    finally:
+        host.close()
+
+
+def assert_committed(example: examples.Example, view: PromptView) -> None:
+    """The same page to four digits (float32 sums in any order); its sentence's claim holds on both."""
     assert example.view is not None
     assert example.view.trace is not None
     assert view.trace is not None
@@ -163,6 +190,12 @@ def test_the_committed_example_is_what_the_model_says(demo: ModelHost, example: 
     again = view.trace.clean.entropy
     assert example.view.trace.clean.entropy == pytest.approx(again, rel=0, abs=IDENTITY[torch.float32])
     assert selected(view.trace, int(view.state["pos"])) is not None
+
+
+@pytest.mark.parametrize("example", examples.shelf().items, ids=lambda example: example.key)
+def test_the_committed_example_is_what_the_model_says(demo: ModelHost, example: examples.Example) -> None:
+    """Computed again."""
+    assert_committed(example, demo.submit("demo", page, example).result())
 
 
 def test_the_first_paint_needs_no_model(client: TestClient, demo: ModelHost) -> None:
