@@ -3,20 +3,20 @@
 One file each beside what ships of the model: `examples/<order>-<key>.json`. It holds what is asked (a text, the token
 to select, which neuron to intervene on), a sentence that says what to look at, with the page's own numbers where it
 names `figures`, the sentence's claim as data (`checks`), and the computed page. `nullscope examples` computes the pages
-again and refuses to write one whose claim does not hold; a test does the same with the committed files. Places in a text
-are named by its words: another tokenizer changes nothing.
+again and refuses to write one whose claim does not hold; a test does the same with the committed files. Places in a
+text are named by its words: another tokenizer changes nothing.
 
 A model without examples of its own is offered the texts of the bundled model's, but for those that speak of a neuron.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from analysis.registry import BUNDLED_FOLDER
 from app.core.at_hand import FIELDS, AtHand
@@ -127,7 +127,7 @@ class Example(BaseModel):
     pick: Pick | None = None
     shown: dict[str, str] = {}
     checks: list[Check]
-    figures: dict[str, Quantity] = {}
+    figures: Mapping[str, Quantity] = Field(default_factory=dict)
     view: PromptView | None = None
 
     @property
