@@ -3,7 +3,19 @@
 `START` and what follows it are source text; a cell is one of these behind the values that a result gives it.
 """
 
-# MODEL's default, TOKENS and SCALE come before it.
+# How a model is named that anybody can have, and how one that lies in a folder of the server.
+KNOWN = """\
+import os
+
+MODEL = os.environ.get("NULLSCOPE_MODEL", {model!r})"""
+ASKED = """\
+import os
+
+MODEL = os.environ.get("NULLSCOPE_MODEL")
+if not MODEL:
+    raise SystemExit({sentence!r})"""
+
+# MODEL, TOKENS and SCALE come before it.
 START = """\
 import torch
 from transformers import AutoModelForCausalLM
@@ -247,4 +259,50 @@ for row in SCORES:
         assert abs(totals[row["head"], kind] - row[kind]) < 1e-3, (row, kind, totals[row["head"], kind])
 best = max(SCORES, key=lambda row: row["induction"])
 print("best induction head", best["head"], best["induction"])
+print("the numbers agree")"""
+
+# ROWS, NEURONS and DRAWN come before it: token ids, what each neuron was set to at every position, and the stored
+# numbers at the drawn tokens of these rows.
+SWEEP = """\
+SCALE_HOOK = "ln_final.hook_scale"
+
+
+def measure_row(row, hooks=()):
+    ids = torch.tensor([row])
+    with torch.inference_mode():
+        logits = bridge.run_with_hooks(ids, fwd_hooks=list(hooks), return_type="logits")[0].float()
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1), -log_p[:-1].gather(-1, ids[0, 1:, None])[:, 0]
+
+
+def agree(found, expected, what):
+    assert expected is None or abs(found.item() - expected) < 1e-3, (what, found, expected)
+
+
+for place, row in enumerate(ROWS):
+    here = [token for token in DRAWN if token["row"] == place]
+    _, seen = bridge.run_with_cache(torch.tensor([row]), names_filter=lambda name: name == SCALE_HOOK)
+    clean = measure_row(row)
+    for token in here:
+        at = token["position"]
+        agree(clean[0][at], token["entropy"], (place, at, "entropy"))
+        agree(clean[1][at], token["loss"], (place, at, "loss"))
+    for neuron, value in NEURONS.items():
+        layer, index = map(int, neuron.split("."))
+
+        def ablate(activations, hook):
+            new = activations.clone()
+            new[..., index] = value
+            return new
+
+        hooks = [(f"blocks.{layer}.mlp.hook_post", ablate)]
+        freeze = (SCALE_HOOK, lambda scale, hook: seen[SCALE_HOOK])
+        after = {"total": measure_row(row, hooks), "direct": measure_row(row, [*hooks, freeze])}
+        for token in here:
+            at, stored = token["position"], token["changes"][neuron]
+            for name, expected in stored.items():
+                condition, quantity = name.split(".")
+                which = ("entropy", "loss").index(quantity)
+                agree((after[condition][which] - clean[which])[at], expected, (place, at, neuron, name))
+    print(f"row {place}: {len(here)} drawn tokens, {len(NEURONS)} neurons")
 print("the numbers agree")"""

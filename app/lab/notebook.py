@@ -13,11 +13,12 @@ from typing import Any
 
 from starlette.responses import Response
 
+from analysis.registry import LISTED
 from analysis.types import InputError
 from app.core.code import Server
 from app.core.drawn import Drawn
 from app.core.interventions import parse_intervention
-from app.core.question import PROMPT_PAGE
+from app.core.question import PROMPT_PAGE, SWEEP
 from app.core.store.results import answer_of
 from app.core.store.tables import Result
 from app.lab import cells
@@ -29,13 +30,14 @@ Runs = Iterator[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Given:
-    """What a notebook's numbers are written from. means: of the neurons ablated to them. rows: of kinds
-    over several rows."""
+    """What a notebook's numbers are written from. means: of the neurons ablated to them. rows: of kinds over several
+    rows. drawn: of a sweep, as in `analysis.sweep.spots`."""
 
     stored: Result
     answer: dict[str, Any]
     means: Mapping[str, float]
     rows: Sequence[Sequence[int]]
+    drawn: Sequence[Mapping[str, Any]] = ()
 
 
 def attachment(make: Callable[[], str], name: str, media_type: str) -> Response:
@@ -57,13 +59,14 @@ def notebook(
     stored: Result,
     means: Mapping[str, float] | None = None,
     rows: Sequence[Sequence[int]] | None = None,
+    drawn: Sequence[Mapping[str, Any]] = (),
     folder: Path | None = None,
 ) -> str:
     """The .ipynb as JSON text.
 
     means: reference means of the neurons that are ablated to them. rows: token ids of every row, for
-    kinds over several rows, of which a stored result names the first only. folder: where the model lies, for who may
-    know that.
+    kinds over several rows, of which a stored result names the first only; of a sweep those of a few, with the stored
+    numbers at their `drawn` tokens. folder: where the model lies, for who may know that.
     """
     answer = answer_of(stored)
     known = means or {}
@@ -79,11 +82,11 @@ def notebook(
             code="no_notebook",
             hint="Its JSON and Python give the same numbers.",
         )
-    given = Given(stored, answer, known, rows or ())
+    given = Given(stored, answer, known, rows or (), drawn)
     document = {
         "cells": [
             _markdown(_title(stored)),
-            _code("load", _load(stored, answer, folder)),
+            _code("load", _load(given, folder)),
             _code("numbers", numbers(given)),
         ],
         "metadata": {
@@ -127,19 +130,39 @@ def _title(stored: Result) -> str:
     return (
         f"# Nullscope: {stored.kind} on `{stored.model.replace('`', chr(39))}`\n\n"
         f"Request `{stored.hash}`. Weights sha256 `{stored.weights_sha256}`. Made with {versions}.\n\n"
-        "Entropy and loss in nats. Where the model is not found, set `NULLSCOPE_MODEL` to its folder or hub name."
+        "Entropy and loss in nats. `NULLSCOPE_MODEL` in the environment names the model's folder, or its hub name."
     )
 
 
-def _load(stored: Result, answer: Mapping[str, Any], folder: Path | None) -> str:
-    source = (answer.get("provenance") or answer["trace"]["provenance"])["source"]
-    model = source if source != "local folder" else stored.model if folder is None else str(folder)
+def _load(given: Given, folder: Path | None) -> str:
+    stored, answer = given.stored, given.answer
     scale = (answer.get("trace") or answer).get("ln_scale")
+    tokens = stored.request["token_ids"] or [*given.rows[0]]
     return (
-        f'import os\n\nMODEL = os.environ.get("NULLSCOPE_MODEL", {model!r})\n'
-        f"TOKENS = {stored.request['token_ids']!r}\n"
+        f"{_model(stored, answer, folder)}\nTOKENS = {tokens!r}\n"
         f"SCALE = {scale!r}  # a constant final LN scale, or None: the model's own\n\n{cells.START}"
     )
+
+
+def _model(stored: Result, answer: Mapping[str, Any], folder: Path | None) -> str:
+    """MODEL: its hub name or its folder. Whoever may not know the folder is asked for one of their own."""
+    source = _source(stored, answer)
+    if source is not None or folder is not None:
+        return cells.KNOWN.format(model=source or str(folder))
+    sentence = (
+        f"Set NULLSCOPE_MODEL to the folder of {stored.model!r} (weights sha256 {stored.weights_sha256}) and run this "
+        "cell again: where it lies on the server only its administrators are told."
+    )
+    return cells.ASKED.format(sentence=sentence)
+
+
+def _source(stored: Result, answer: Mapping[str, Any]) -> str | None:
+    """The model's hub name; None for a folder."""
+    if stored.kind == SWEEP:
+        spec = LISTED.get(stored.model)
+        return None if spec is None else spec.hub
+    source: str = (answer.get("provenance") or answer["trace"]["provenance"])["source"]
+    return None if source == "local folder" else source
 
 
 def _trace(given: Given) -> str:
@@ -193,6 +216,28 @@ def _induction(given: Given) -> str:
 def _heads(given: Given) -> str:
     answer = given.answer
     return f"ROWS = {given.rows!r}\nLENGTH = {answer['length']!r}\nSCORES = {answer['rows']!r}\n\n{cells.HEADS}"
+
+
+SWEPT = 3
+"""Neurons of a sweep that its notebook ablates."""
+
+
+def swept(stored: Result) -> dict[str, float]:
+    """The first neurons of a sweep's table, and what each was set to; InputError where that is no number."""
+    rows = answer_of(stored)["rows"]
+    found = {row["neuron"]: row["baseline"] for row in rows if row["baseline"] is not None}
+    if not found:
+        raise InputError(
+            "There is no notebook for a sweep that set every neuron to another token's activation yet.",
+            code="no_notebook",
+            hint="Its JSON and Python give the same numbers.",
+        )
+    return dict(islice(found.items(), SWEPT))
+
+
+def _sweep(given: Given) -> str:
+    """Drawn tokens of a few rows, under the first neurons of the table."""
+    return f"ROWS = {[*given.rows]!r}\nNEURONS = {swept(given.stored)!r}\nDRAWN = {[*given.drawn]!r}\n\n{cells.SWEEP}"
 
 
 def _run(name: str, position: int, values: Mapping[str, float | None], entropy: Parts, loss: Parts) -> dict[str, Any]:
@@ -276,6 +321,7 @@ NUMBERS: dict[str, Callable[[Given], str]] = {
     "ledger": _ledger,
     "induction": _induction,
     "heads": _heads,
+    SWEEP: _sweep,
 }
 """The kinds of result that have a notebook, and what writes its numbers."""
 

@@ -8,9 +8,12 @@ from typing import Annotated, Any, TypeVar, cast
 from fastapi import Form, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
+from analysis.corpus import RowSet
+from analysis.sweep.spots import Spots, spots
 from analysis.types import (
     CapacityError,
     InputError,
+    NeuronId,
     NotFoundError,
     NotReadyError,
     NullscopeError,
@@ -238,7 +241,11 @@ async def notebook(name: str, caller: CallerDep) -> Response:
     stored = await stored_result(caller, name)
     needed = await offloop.draw(as_stored, partial(exports.needed_means, stored))
     means = await caller.run(stored.model, stored_answers.means, needed, kind="permalink") if needed else {}
-    rows = None
+    rows: Any = None
+    drawn: Any = ()
+    if stored.kind == SWEEP:
+        found = await offloop.draw(as_stored, partial(_of_sweep, caller, stored))
+        rows, drawn = found.rows, found.drawn
     if stored.kind in caller.questions and caller.questions[stored.kind].every_row is not None:
         question, asked = permalinks.request_of(caller.questions, stored)
         assert question.every_row is not None
@@ -246,9 +253,27 @@ async def notebook(name: str, caller: CallerDep) -> Response:
         rows = await caller.run(stored.model, question.every_row.function, asked, first, kind="permalink")
     served = caller.host.entries.get(stored.model)
     # Where a model lies on this machine is nobody's business but an administrator's.
-    folder = served.spec.folder if served and caller.identity.is_admin else None
-    made = partial(as_stored, lambda: exports.notebook(stored, means, rows, folder and folder.resolve()))
+    folder = served.folder if served and caller.identity.is_admin else None
+    made = partial(as_stored, lambda: exports.notebook(stored, means, rows, drawn, folder and folder.resolve()))
     return exports.attachment(made, f"nullscope-{stored.hash[:12]}.ipynb", "application/x-ipynb+json")
+
+
+def _of_sweep(caller: Caller, stored: Result) -> Spots:
+    """A few rows of the sweep and its numbers there; ConflictError where its files are not here, or are another's."""
+    answer, sweeps = results.answer_of(stored), caller.request.app.state.sweeps
+    try:
+        folder = sweeps.folder(answer["id"])
+        found, manifest = sweeps.result(answer["id"]), folder.manifest()
+        rows = RowSet.open(folder.path)
+    except (NotFoundError, NotReadyError, OSError):
+        manifest = None
+    if manifest is None or manifest != answer["manifest"]:
+        raise ConflictError(
+            "The rows of this sweep are not here, so they cannot be computed again.",
+            code="rows_gone",
+            hint="Its JSON and CSV have the stored numbers; a new sweep has its rows.",
+        )
+    return spots(found, rows, [NeuronId.parse(name) for name in exports.swept(stored)])
 
 
 @router.get("/r/{name}/page.html", include_in_schema=False)

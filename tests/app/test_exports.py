@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from ast import literal_eval
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from app.core.access.keys import KeyFile
 from app.induction.rows import DOCUMENTS
 from tests import tiny
 from tests.app.conftest import bearer
+from tests.app.test_sweep_api import finished, started
 
 URL = "/api/v1/models/tiny-gpt2"
 IDS = tiny.token_ids(12)
@@ -78,9 +80,35 @@ def test_the_notebooks_give_the_apis_numbers(
     assert printed.count("the numbers agree") == len(books)
 
 
-def said_by(text: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def test_the_notebook_of_a_sweep_computes_a_few_rows_again(
+    make_client: Callable[..., TestClient], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neurons of both layers; one stored number changed, and the cell fails; its rows gone, and there is none."""
+    client = make_client()
+    done = finished(client, started(client, neurons=["1.5", "0.3"]))
+    link = done["permalink"] + "/notebook.ipynb"
+    text = client.get(link).text
+    assert str(model_folder) in text
+    said = said_by(text, monkeypatch)
+    assert said[-1] == "the numbers agree"
+    counts = [line for line in said if line.startswith("row ")]
+    assert len(counts) == done["n_rows"]
+    assert not any(" 0 drawn" in line for line in counts)
+    drawn = json.loads(text)["cells"][2]["source"].partition("DRAWN = ")[2].partition("\n")[0]
+    value = literal_eval(drawn)[0]["changes"]["0.3"]["direct.loss"]
+    assert abs(value) > 1e-6
+    with pytest.raises(AssertionError, match=r"0\.3"):
+        said_by(text.replace(repr(value), repr(value + 0.5)), monkeypatch)
+    assert client.delete(f"/api/v1/sweeps/{done['id']}").status_code < 300
+    gone = client.get(link, headers={"accept": "application/json"})
+    assert (gone.status_code, gone.json()["error"]["code"]) == (409, "rows_gone")
+
+
+def said_by(text: str, monkeypatch: pytest.MonkeyPatch, model: str | None = None) -> list[str]:
     """What a notebook's cells print, run in this process: a kernel takes ten seconds to start."""
     monkeypatch.delenv("NULLSCOPE_MODEL", raising=False)
+    if model is not None:
+        monkeypatch.setenv("NULLSCOPE_MODEL", model)
     said: list[str] = []
     scope: dict[str, object] = {"print": lambda *words: said.append(" ".join(map(str, words)))}
     for cell in json.loads(text)["cells"]:
@@ -108,8 +136,9 @@ def test_the_notebook_of_a_ledger_knows_no_architecture(
 
 
 def test_where_a_model_lies_is_told_to_administrators_only(
-    make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path
+    make_client: Callable[..., TestClient], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whoever does not know it is asked for it, in one sentence, and then has the same numbers."""
     keys = KeyFile(tmp_path / "users.json")
     people = {role: bearer(keys.add(role, role)) for role in ("run", "admin")}  # type: ignore[arg-type]
     client = make_client(auth_file=keys.path)
@@ -117,6 +146,9 @@ def test_where_a_model_lies_is_told_to_administrators_only(
     texts = {role: client.get(link + "/notebook.ipynb", headers=of).text for role, of in people.items()}
     assert str(model_folder) in texts["admin"]
     assert str(model_folder) not in texts["run"]
+    with pytest.raises(SystemExit, match="Set NULLSCOPE_MODEL to the folder of 'tiny-gpt2'"):
+        said_by(texts["run"], monkeypatch)
+    assert said_by(texts["run"], monkeypatch, model=str(model_folder))[-1] == "the numbers agree"
 
 
 def test_what_has_no_notebook_says_so(client: TestClient) -> None:

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Literal
 
 from analysis.registry import ModelSpec
@@ -21,12 +22,14 @@ LOADS = count()
 class Entry:
     """What is known of a served model, and its replicas (one a device).
 
-    load: a number of its own, since a name may come back with other weights. identity: None until it is loaded.
+    load: a number of its own, since a name may come back with other weights. identity, folder (where its weights were
+    read): None until it is loaded.
     """
 
     spec: ModelSpec
     load: int = field(default_factory=LOADS.__next__)
     identity: ModelId | None = None
+    folder: Path | None = None
     at_start: bool = False
     state: State = "waiting"
     error: str | None = None

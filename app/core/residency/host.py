@@ -313,7 +313,7 @@ class ModelHost:
             self._admit_download(entry)
             snapshot = self.hub.fetch(entry.spec)
             folder, entry.revision = snapshot.folder, snapshot.commit
-        entry.spec = replace(entry.spec, dequantized=dequantized(folder))
+        entry.spec, entry.folder = replace(entry.spec, dequantized=dequantized(folder)), folder
         entry.facts = read_facts(folder)
         replicas: list[tuple[Worker, Replica]] = []
         try:
