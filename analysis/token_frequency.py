@@ -95,13 +95,15 @@ class Shift:
     d_kl_unigram: float
 
 
-def shift(model: Model, run: Trace, unigram: Unigram, neuron: NeuronId, base: float) -> Shift:
-    """The neuron set to ``base`` at the position (the first left out, if there are more) where it is farthest from it.
+def shift(model: Model, run: Trace, unigram: Unigram, neuron: NeuronId, base: float, at: int | None = None) -> Shift:
+    """The neuron set to ``base`` at one position; at None: where it is farthest from it (the first left out, if there
+    are more).
 
     ``run``: a clean trace with this unigram distribution; ``neuron``: of the last layer. float64 on the CPU.
     """
-    activation = run.last.activations[:, neuron.index]
-    at = int((activation - base).abs()[1:].argmax()) + 1 if len(run) > 1 else 0
+    if at is None:
+        distance = (run.last.activations[:, neuron.index] - base).abs()
+        at = int(distance[1:].argmax()) + 1 if len(run) > 1 else 0
     ablated = intervene(model, run, [Intervention(neuron, "value", base, positions=(at,))], unigram=unigram)
     before, after = (model.readout.log_probs(each.last.resid[at]).double().cpu() for each in (run, ablated))
     change, v = after - before, unigram.log_p - unigram.log_p.mean()

@@ -551,6 +551,7 @@ class Questions(Wire):
         prompt: str | list[int],
         *,
         prepend_bos: bool | None = None,
+        position: int | None = None,
         direction: int | None = None,
         reach: float = 8.0,
         vocab_centred: bool = True,
@@ -563,6 +564,7 @@ class Questions(Wire):
             prompt,
             {
                 "prepend_bos": prepend_bos,
+                "position": position,
                 "direction": direction,
                 "reach": reach,
                 "vocab_centred": vocab_centred,
@@ -574,9 +576,14 @@ class Questions(Wire):
         return self._ask_get(FrequencyView, "frequency", {})
 
     def frequency_on(
-        self, prompt: str | list[int], *, prepend_bos: bool | None = None, neuron: str | None = None
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        neuron: str | None = None,
+        position: int | None = None,
     ) -> FrequencyOnPrompt:
-        """KL(P_freq ‖ P) over a prompt, and the distribution with one neuron ablated where it stands out most."""
+        """KL(P_freq ‖ P) over a prompt, and the distribution with one neuron ablated at a token."""
         return self._ask_prompt(
             FrequencyOnPrompt,
             "frequency",
@@ -584,6 +591,7 @@ class Questions(Wire):
             {
                 "prepend_bos": prepend_bos,
                 "neuron": neuron,
+                "position": position,
             },
         )
 

@@ -9,7 +9,7 @@ from analysis.types import InputError, NeuronId
 from app.atlas import view as views
 from app.atlas.request import FrequencyQuery, FrequencyRequest, FrequencyState
 from app.core import to_view, weights_rows
-from app.core.answer import clean_trace, prompt_ids, provenance
+from app.core.answer import clean_trace, position_in, prompt_ids, provenance
 from app.core.plain import number, series
 from app.core.question import priced
 from app.core.residency.atlas_context import AtlasContext, AtlasSource
@@ -67,13 +67,13 @@ FREQUENCY_EXAMPLE = Kind("frequency example", "analysis.trace", "analysis.token_
 def example(resident: Resident, on: AtlasSource) -> views.FrequencyOnPrompt:
     """What the page shows where nothing is asked for: `on_sample` of the most aligned neuron, run once for all."""
     inputs = (resident.counts_sha256, resident.means_sha256, *_sample_ids(resident))
-    return resident.cached(FREQUENCY_EXAMPLE, inputs, lambda: on_sample(resident, on, None))
+    return resident.cached(FREQUENCY_EXAMPLE, inputs, lambda: on_sample(resident, on, FrequencyState()))
 
 
 @priced(4, "run")
-def on_sample(resident: Resident, on: AtlasSource, neuron: str | None) -> views.FrequencyOnPrompt:
+def on_sample(resident: Resident, on: AtlasSource, state: FrequencyState) -> views.FrequencyOnPrompt:
     """`on_prompt` for the beginning of the model's sample."""
-    return on_prompt(resident, FrequencyRequest(token_ids=_sample_ids(resident), neuron=neuron), on=on)
+    return on_prompt(resident, state.asked(token_ids=_sample_ids(resident)), on=on)
 
 
 def _sample_ids(resident: Resident) -> list[int]:
@@ -91,9 +91,10 @@ def on_prompt(resident: Resident, request: FrequencyRequest, *, on: AtlasSource)
         )
     run = _run(resident, prompt_ids(resident, request))
     neuron = request.neuron or str(_most_aligned(on.on(resident))[0]["neuron"])
+    at = None if request.position is None else position_in(request, run.token_ids)
     return views.FrequencyOnPrompt(
         prompt=_prompt(resident, run),
-        shift=_shift(resident, run, unigram, neuron),
+        shift=_shift(resident, run, unigram, neuron, at),
         provenance=provenance(
             "frequency", resident, list(run.token_ids), request, "zero" if resident.means is None else "mean"
         ),
@@ -145,8 +146,8 @@ def _prompt(resident: Resident, run: Trace) -> views.PromptFrequency:
     )
 
 
-def _shift(resident: Resident, run: Trace, unigram: Unigram, name: str) -> views.TokenShift:
-    """Ablate the neuron at the token where it stands out most, and look at every token's log-probability."""
+def _shift(resident: Resident, run: Trace, unigram: Unigram, name: str, at: int | None) -> views.TokenShift:
+    """Ablate the neuron at a token, by default where it stands out most, and look at every token's log-probability."""
     model, means = resident.model, resident.means
     neuron = model.check_neuron(NeuronId.parse(name))
     if neuron.layer != model.last_layer:
@@ -156,7 +157,7 @@ def _shift(resident: Resident, run: Trace, unigram: Unigram, name: str) -> views
             hint=f"Effects are exact for layer {model.last_layer}.",
         )
     base = 0.0 if means is None else float(means[neuron.layer, neuron.index])
-    shift = token_frequency.shift(model, run, unigram, neuron, base)
+    shift = token_frequency.shift(model, run, unigram, neuron, base, at)
     which = token_frequency.spread(model.known, SCATTERED_TOKENS)
     return views.TokenShift(
         neuron=name,

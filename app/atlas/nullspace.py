@@ -9,7 +9,7 @@ from app.atlas import view as views
 from app.atlas.request import NullspaceQuery, NullspaceState, WalkRequest
 from app.core import to_view as core_to_view
 from app.core import weights_rows
-from app.core.answer import clean_trace, prompt_ids, provenance
+from app.core.answer import clean_trace, position_in, prompt_ids, provenance
 from app.core.null_space import null_space
 from app.core.plain import number, series
 from app.core.prices import of_k
@@ -108,15 +108,19 @@ def _sample_ids(resident: Resident) -> list[int]:
 
 
 def walked(resident: Resident, request: WalkRequest, *, on: AtlasSource) -> views.WalkView:
-    """The walk at the last token of a prompt."""
+    """The walk at one token of a prompt."""
     model, ids = resident.model, prompt_ids(resident, request)
     resident.admit(len(ids))
-    spectrum, x = on.on(resident).spectrum(request.vocab_centred), clean_trace(resident, ids).last.resid[-1]
+    position, run = position_in(request, ids), clean_trace(resident, ids)
+    spectrum, x = on.on(resident).spectrum(request.vocab_centred), run.last.resid[position]
+    tokens = core_to_view.tokens(model, ids)
     walk = nullspace_study.walk(model.readout, spectrum, x, request.direction, reach=request.reach, steps=STEPS)
     return views.WalkView(
         direction=walk.direction,
         singular_value=walk.singular_value,
-        token=core_to_view.tokens(model, ids)[-1],
+        token=tokens[position],
+        tokens=tokens,
+        entropies=series(run.metrics.entropy),
         amount=walk.amount.tolist(),
         ln_scale=series(walk.ln_scale),
         entropy=series(walk.entropy),

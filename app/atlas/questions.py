@@ -75,7 +75,7 @@ FREQUENCY = Question(
 )
 FREQUENCY_ON = Question(
     name="frequency_on",
-    says="KL(P_freq ‖ P) over a prompt, and the distribution with one neuron ablated where it stands out most.",
+    says="KL(P_freq ‖ P) over a prompt, and the distribution with one neuron ablated at a token.",
     path="frequency",
     request=requests.FrequencyRequest,
     view=views.FrequencyOnPrompt,

@@ -6,10 +6,14 @@ from pydantic import ConfigDict, Field, model_validator
 
 from analysis.grammar import listed
 from app.core.grammar import read_neuron, reads
+from app.core.interventions import requested
+from app.core.place import AtToken
 from app.core.request import (
+    AT,
     UNCENTRED,
     NeuronName,
     Number,
+    Position,
     PromptRequest,
     Strict,
     TableRequest,
@@ -97,8 +101,9 @@ Reach = Annotated[
 
 
 class WalkRequest(PromptRequest):
-    """Move the last residual stream of a prompt along one singular vector of W_U."""
+    """Move the last residual stream at one token of a prompt along one singular vector of W_U."""
 
+    position: Annotated[Position | None, AT] = Field(None, description="null: the last one.")
     direction: Annotated[Direction, Typed(("--direction", "-d"))] = None
     reach: Reach = 8.0
     vocab_centred: Annotated[bool, UNCENTRED] = Field(
@@ -110,6 +115,9 @@ class FrequencyRequest(PromptRequest):
     """KL to the unigram distribution over a prompt, and what one neuron does to it."""
 
     neuron: NeuronName | None = Field(None, description="A last-layer neuron; null: the most aligned one.")
+    position: Position | None = Field(
+        None, description="Where it is ablated; null: where it is farthest from what it is set to."
+    )
 
 
 # pages
@@ -142,7 +150,7 @@ class AtlasState(PageQuery, NeuronsQuery):
         return self
 
 
-class NullspaceState(PageQuery, NullspaceQuery):
+class NullspaceState(PageQuery, NullspaceQuery, AtToken):
     log: bool = Field(True, description="Singular values on a logarithmic axis.")
     direction: Direction = None
     reach: Reach = 8.0
@@ -152,14 +160,19 @@ class NullspaceState(PageQuery, NullspaceQuery):
         """The test walk on a prompt, by default the page's text."""
         given = prompt or {"text": self.text}
         fields = {name: getattr(self, name) for name in ("direction", "reach", "vocab_centred")}
-        return WalkRequest(**given, **fields)
+        return requested(WalkRequest, **given, **fields, position=self.pos or None)
 
     @property
     def as_it_is(self) -> bool:
         """Whether the walk is the one that is shown where nothing is asked for."""
-        return not self.text and self.direction is None and self.reach == NullspaceState().reach
+        return not self.text and not self.pos and self.direction is None and self.reach == NullspaceState().reach
 
 
-class FrequencyState(PageQuery):
+class FrequencyState(PageQuery, AtToken):
     text: Text = Field("", max_length=4000)
     neuron: NeuronName | None = Field(None, description="The neuron whose effect is drawn.")
+
+    def asked(self, **prompt: Any) -> FrequencyRequest:
+        """What is asked of a prompt, by default of the page's text."""
+        given = prompt or {"text": self.text}
+        return requested(FrequencyRequest, **given, neuron=self.neuron, position=self.pos or None)

@@ -8,7 +8,7 @@ from analysis.types import NotReadyError
 from app.atlas import charts_frequency as figures
 from app.atlas import frequency as answers
 from app.atlas.questions import FREQUENCY_ON
-from app.atlas.request import FrequencyRequest, FrequencyState
+from app.atlas.request import FrequencyState
 from app.atlas.view import FrequencyOnPrompt, FrequencyPageView
 from app.core import at_hand, pages
 from app.core.access.roles import asks
@@ -35,7 +35,7 @@ async def on_text(request: Request, state: Annotated[FrequencyState, Form()], as
 
 async def respond(request: Request, state: FrequencyState, asker: AtlasCaller) -> Response:
     key = asker.key(state.model)
-    at_hand.take_up(request, key, state.text)
+    state = state.placed(key, state.text)
     try:
         view: FrequencyPageView = await asker.run(key, answers.page, state, asker.models, patience=PAGE_PATIENCE)
     except NotReadyError:
@@ -45,6 +45,8 @@ async def respond(request: Request, state: FrequencyState, asker: AtlasCaller) -
         live = await part(request, on_prompt(asker, key, state))
         shown = {} if live.view is None else {"prompt": live.view.prompt, "shift": live.view.shift}
         view = view.model_copy(update={**shown, "problem": live.problem})
+        tokens = live.view.prompt.tokens if live.view else ()
+        at_hand.take_up(request, key, state.text, pos=state.pos, tokens=tokens)
     return pages.respond(
         request,
         view,
@@ -67,9 +69,9 @@ async def on_prompt(asker: AtlasCaller, key: str, state: FrequencyState) -> Freq
     """On the reader's text, else on the beginning of the model's sample."""
     found: FrequencyOnPrompt
     if state.text:
-        found = await asker.ask(key, FREQUENCY_ON, FrequencyRequest(text=state.text, neuron=state.neuron))
-    elif state.neuron:
-        found = await asker.run(key, answers.on_sample, state.neuron)
+        found = await asker.ask(key, FREQUENCY_ON, state.asked())
+    elif state.neuron or state.pos:
+        found = await asker.run(key, answers.on_sample, state)
     else:
         found = await asker.run(key, answers.example)
     return found

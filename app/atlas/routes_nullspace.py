@@ -38,7 +38,7 @@ async def on_text(request: Request, state: Annotated[NullspaceState, Form()], as
 
 async def respond(request: Request, state: NullspaceState, asker: AtlasCaller) -> Response:
     key = asker.key(state.model)
-    at_hand.take_up(request, key, state.text)
+    state = state.placed(key, state.text)
     parts = PARTS.get(pages.fragment_of(request) or "", {"others", "walk"})
     try:
         view: NullspaceView = await asker.run(key, answers.page, state, parts, asker.models, patience=PAGE_PATIENCE)
@@ -46,6 +46,7 @@ async def respond(request: Request, state: NullspaceState, asker: AtlasCaller) -
         return wait(request, asker, key)
     walked: Part[WalkView] = await part(request, walk(asker, key, state)) if "walk" in parts else Part()
     view = view.model_copy(update={"walk": walked.view, "problem": walked.problem})
+    at_hand.take_up(request, key, state.text, pos=state.pos, tokens=walked.view.tokens if walked.view else ())
     return pages.respond(
         request,
         view,

@@ -13,17 +13,18 @@ from app.core.shell.session import Refused, opened
 @click.command("frequency")
 @prompt_options
 @click.option("--neuron", "-n", metavar="L.I", help="With TEXT: the neuron to ablate; the most aligned by default.")
-def command(prompt: Prompt, neuron: str | None) -> None:
+@click.option("--position", "-p", help="With TEXT: where; by default where the neuron stands out most.")
+def command(prompt: Prompt, neuron: str | None, position: str | None) -> None:
     """Token counts and what goes along with them.
 
     Without TEXT: the unigram distribution, alignment by layer, and softmax(b_U) against the counts. With TEXT: entropy
-    and KL(P_freq || P) of each token, and one neuron ablated where it stands out most.
+    and KL(P_freq || P) of each token, and one neuron ablated at one of them.
     """
     if prompt.given:
-        prompt.ask(FREQUENCY_ON, print_on_prompt, neuron=neuron)
+        prompt.ask(FREQUENCY_ON, print_on_prompt, neuron=neuron, position=position)
         return
-    if neuron:
-        raise Refused("--neuron needs a TEXT to ablate it on.")
+    if neuron or position:
+        raise Refused("--neuron and --position need a TEXT to ablate it on.")
     with opened(prompt.model, prompt.url) as door:
         answer = door.get(f"/models/{door.quoted}/frequency")
     if prompt.as_json:

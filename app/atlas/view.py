@@ -113,6 +113,8 @@ class ReproduceView(View):
 class Walk(View):
     """The last residual stream moved along one singular vector, at one position."""
 
+    tokens: list[Token] = Field([], description="The whole text.")
+    entropies: Series = Field([], description="Of the prediction at each token, unmoved.")
     direction: int
     singular_value: float
     token: Token
@@ -188,7 +190,7 @@ class FrequencyOnPrompt(View):
     """Token frequency at work on a prompt."""
 
     prompt: PromptFrequency
-    shift: TokenShift = Field(description="One neuron ablated where it stands out most.")
+    shift: TokenShift = Field(description="One neuron ablated at one token, by default where it stands out most.")
     provenance: Provenance
 
 

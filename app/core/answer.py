@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel
 
@@ -52,6 +52,18 @@ def prompt_ids(resident: Resident, request: PromptRequest) -> list[int]:
         hint = f"The first {fits} of its {len(request.text)} characters fit."
         raise InputError(error.message, code=error.code, hint=hint) from None
     return ids
+
+
+def position_in(request: Any, ids: Sequence[int]) -> int:
+    """The request's position, by default the last; InputError where the text has no such one."""
+    position = len(ids) - 1 if request.position is None else int(request.position)
+    if position >= len(ids):
+        raise InputError(
+            f"Position {position} is not in the text.",
+            code="position_out_of_range",
+            hint=f"Positions run from 0 to {len(ids) - 1}.",
+        )
+    return position
 
 
 @priced()

@@ -11,7 +11,7 @@ session: they are answered by what they send.
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from app.core.access.roles import SAFE_METHODS, allows
 from app.core.chips import Chip, chip
+from app.core.view import Token
 
 State = TypeVar("State", bound=BaseModel)
 COOKIE = "nullscope_at_hand"
@@ -185,15 +186,12 @@ def hand_over(request: Request, response: Response) -> Response:
 
 def started(request: Request, state: State) -> State:
     """The state of a page that is opened, with the prompt at hand where its address names none."""
-    hand, fields = of_request(request), _fields(state)
+    hand = of_request(request)
     if hand is None or not _wants_a_page(request) or not _may_run(request):
         return state
-    found = {name: fields.get(name) or hand.get(name) or None for name in ("text", "model")}
-    return state.model_copy(update={**found, "text": found["text"] or ""})
-
-
-def _fields(state: BaseModel) -> dict[str, Any]:
-    return state.model_dump(include={"text", "model"})
+    fields = state.model_dump(include={"text", "model", "pos"})
+    own = hand.into(fields.keys(), {name: value for name, value in fields.items() if value})
+    return state.model_copy(update=own)
 
 
 def of_request(request: Request) -> AtHand | None:
@@ -201,14 +199,23 @@ def of_request(request: Request) -> AtHand | None:
     return desks.kept(request)
 
 
-def take_up(request: Request, model: str, text: str) -> None:
-    """The text that a page's own form was sent with is at hand from now on."""
+def take_up(request: Request, model: str, text: str, *, pos: str = "", tokens: Sequence[Token] = ()) -> None:
+    """The text that a page's own form was sent with is at hand from now on, and the token that was chosen in it."""
     if request.method in SAFE_METHODS or not text.strip() or not (_wants_a_page(request) and _may_run(request)):
         return
     hand, plain = of_request(request) or AtHand(), text.replace("\r\n", "\n")
-    if plain != hand.get("text") or model != hand.get("model"):
-        own = {name: value for name, value in hand.fields.items() if name not in ("pos", "to", "example")}
-        put(request, {**own, "model": model, "text": plain})
+    same = plain == hand.get("text") and model == hand.get("model")
+    if same and pos in ("", hand.get("pos")):
+        return
+    own = {name: value for name, value in hand.fields.items() if same or name not in ("pos", "to", "example")}
+    chosen = {"pos": pos, "to": ""} if pos else {}
+    put(request, {**own, "model": model, "text": plain, **chosen}, **known(tokens, pos))
+
+
+def known(tokens: Sequence[Token], pos: str) -> dict[str, Any]:
+    """Of a prompt's tokens, what `AtHand` says of them: how many, and which one is selected."""
+    token = next((token.text for token in tokens if str(token.position) == pos), "")
+    return {"tokens": len(tokens) or None, "token": token}
 
 
 def _may_run(request: Request) -> bool:

@@ -15,7 +15,7 @@ from analysis.types import InputError, NotFoundError, NullscopeError
 from app.core import at_hand, offloop, pages
 from app.core.caller import Caller, paid_of
 from app.core.errors import RefusedFieldsError, failure_of
-from app.core.view import ErrorBody
+from app.core.view import ErrorBody, TraceView
 
 
 class FormState(Protocol):
@@ -73,7 +73,7 @@ class FormPage(Generic[State]):
         if refused is None:
             try:
                 view = view.model_copy(update=await self.answer(request, caller, state))
-                named = self._keep(request, hand, view.state) if html else ""
+                named = self._keep(request, hand, view) if html else ""
                 return self.respond(request, view, push=self._address(request, state, named))
             except NullscopeError as error:
                 refused = error
@@ -94,8 +94,10 @@ class FormPage(Generic[State]):
         kind: Any = self.state
         return frozenset(kind.model_fields).intersection(at_hand.FIELDS)
 
-    def _keep(self, request: Request, hand: at_hand.AtHand, state: Mapping[str, Any]) -> str:
+    def _keep(self, request: Request, hand: at_hand.AtHand, view: Any) -> str:
         """What the page is about is at hand from now on; its name, for the address."""
+        state: Mapping[str, Any] = view.state
+        trace: TraceView | None = getattr(view, "trace", None)
         now = {name: "" if state.get(name) is None else str(state[name]) for name in self.names}
         same = all(now[name] == hand.get(name) for name in self.names)
         if same and hand.name:
@@ -107,6 +109,8 @@ class FormPage(Generic[State]):
             known["tokens"] = hand.tokens
             if now.get("pos", hand.get("pos")) == hand.get("pos"):
                 known["token"] = hand.token
+        if trace is not None:
+            known = at_hand.known(trace.tokens, now.get("pos") or hand.get("pos"))
         return at_hand.put(request, {**hand.fields, **now}, **known).name
 
     async def _without(

@@ -34,6 +34,7 @@ from app.core.drawn import Drawn
 from app.core.errors import API_HINT, FORM_HINT, Failure, failure_of
 from app.core.escape import visible
 from app.core.navigation import PAPER, SECTIONS, Section
+from app.core.place import named_text
 from app.core.request import PageFormat
 from app.core.theme import plotly_js, plotly_packed
 
@@ -336,7 +337,7 @@ def _environment() -> Environment:
     )
     env.filters.update({name: getattr(formatted, name) for name in ("num", "signed", "percent", "size")})
     env.filters.update(visible=visible, cited=documents.cited)
-    env.globals.update(value=value, figure_json=_figure_json, data_json=_data_json, table=table)
+    env.globals.update(named_text=named_text, value=value, figure_json=_figure_json, data_json=_data_json, table=table)
     env.globals["paper"] = PAPER
     return env
 

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from analysis import effects as ablations
 from analysis import ledger as books
@@ -12,7 +11,7 @@ from analysis.effects import Heatmap
 from analysis.types import InputError
 from app.core import answer as core
 from app.core import to_view as core_to_view
-from app.core.answer import Run, baseline_of, last_layer, prompt_ids, provenance
+from app.core.answer import Run, baseline_of, last_layer, position_in, prompt_ids, provenance
 from app.core.null_space import null_space
 from app.core.plain import number
 from app.core.residency.resident import Resident
@@ -21,20 +20,6 @@ from app.effects.request import DoseRequest, HeatmapRequest, JointRequest, Ledge
 from app.effects.view import DoseView, HeatmapView, JointView, LedgerView, LensLayerView, LensView, Marked
 
 SHOWN_EVERY = 0.25
-
-
-def _position(request: Any, ids: list[int]) -> int:
-    return len(ids) - 1 if request.position is None else request.position
-
-
-def _checked(position: int, ids: list[int]) -> int:
-    if position >= len(ids):
-        raise InputError(
-            f"Position {position} is not in the text.",
-            code="position_out_of_range",
-            hint=f"Positions run from 0 to {len(ids) - 1}.",
-        )
-    return position
 
 
 def _heatmap_parts(resident: Resident, request: HeatmapRequest) -> Iterator[tuple[Run, Heatmap]]:
@@ -100,7 +85,7 @@ def heatmap_views(resident: Resident, request: HeatmapRequest) -> Iterator[Heatm
 def joint(resident: Resident, request: JointRequest) -> JointView:
     """A set together and one by one."""
     run = core.run(resident, request)
-    position = _checked(_position(request, run.ids), run.ids)
+    position = position_in(request, run.ids)
     neurons = last_layer(resident, _once(request.neurons))
     assert neurons is not None
     baseline = baseline_of(resident, request.baseline, run.trace)
@@ -124,7 +109,7 @@ def _once(neurons: list[str]) -> list[str]:
 def dose(resident: Resident, request: DoseRequest) -> DoseView:
     """The set clamped from `low` to `high`."""
     run = core.run(resident, request)
-    position = _checked(_position(request, run.ids), run.ids)
+    position = position_in(request, run.ids)
     neurons = last_layer(resident, _once(request.neurons))
     assert neurons is not None
     activations = run.trace.last.activations[:, neurons]
@@ -174,7 +159,7 @@ def ledger(resident: Resident, request: LedgerRequest) -> LedgerView:
     """What the LN scale at one token is made of."""
     ids = prompt_ids(resident, request)
     resident.admit(len(ids), rows=2)
-    position = _checked(_position(request, ids), ids)
+    position = position_in(request, ids)
     model = resident.model
     spectrum = resident.spectrum
     k = spectrum.chosen(request.k)

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from analysis.grammar import listed
 from app.core.errors import RefusedFieldsError
 from app.core.fields import holding
 from app.core.interventions import requested
-from app.core.request import EffectsRequest
+from app.core.place import AtToken
+from app.core.request import EffectsRequest, TraceRequest
 from app.effects.request import (
     DoseRequest,
     HeatmapRequest,
@@ -33,7 +34,7 @@ FIRST_TEXT = (
 """What the page shows before anything is pasted: a sentence twice."""
 
 
-class EffectsState(BaseModel):
+class EffectsState(AtToken):
     """Field names are short because they stand in addresses. Numbers arrive as text and may be empty."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -41,7 +42,6 @@ class EffectsState(BaseModel):
     model: str | None = None
     text: str = FIRST_TEXT
     panel: Panel = "heatmap"
-    pos: str = Field("", max_length=8, description="The token; empty: the last.")
     neurons: str = Field("", max_length=4000, description="Names separated by spaces; empty: the strongest two.")
     baseline: str = Field("mean", max_length=24)
     metric: HeatMetric = "d_entropy"
@@ -58,7 +58,9 @@ class EffectsState(BaseModel):
     @classmethod
     def holding(cls, fields: Mapping[str, Any]) -> tuple[Self, RefusedFieldsError | None]:
         """The state of a form or an address as far as it holds, and why the rest does not."""
-        return holding(cls, {name: value for name, value in fields.items() if value != "" or name in ("neurons", "ln")})
+        given = {name: value for name, value in fields.items() if value != "" or name in ("neurons", "ln")}
+        state, refused = holding(cls, given)
+        return state.placed(state.model, state.text), refused
 
     def plain(self) -> Self:
         """The same panel on the same text, as it is first shown."""
@@ -66,8 +68,12 @@ class EffectsState(BaseModel):
 
     def query(self) -> dict[str, str]:
         """What stands in the address: everything but the text that is not at its default."""
-        changed = self.model_dump(exclude={"text"}, exclude_defaults=True)
+        changed = self.model_dump(exclude={"text", "chosen_in"}, exclude_defaults=True)
         return {name: value for name, value in changed.items() if value is not None}
+
+    def trace(self) -> TraceRequest:
+        """The text's tokens and how sure the model is at each: the strip that a position is chosen from."""
+        return requested(TraceRequest, **self._prompt())
 
     def heatmap(self) -> HeatmapRequest:
         fields = {"metric": self.metric, "part": self.part, "sort": self.sort, "limit": self.limit or 48}

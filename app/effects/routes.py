@@ -11,7 +11,8 @@ from app.core.answering import router as routes
 from app.core.caller import Caller, CallerDep
 from app.core.followed import FollowedRuns, Run
 from app.core.form_page import FormPage
-from app.core.run import ask
+from app.core.question import Question
+from app.core.run import answered, ask
 from app.effects import charts as figures
 from app.effects.page_request import TYPED, EffectsState
 from app.effects.page_view import EffectsPageView
@@ -84,9 +85,15 @@ def _given(value: T | None) -> T:
     return value
 
 
-async def _panel(request: Request, caller: Caller, state: EffectsState) -> dict[str, Any]:
-    """What the open panel shows, as fields of the view."""
+async def _answer(request: Request, caller: Caller, state: EffectsState) -> dict[str, Any]:
+    """What the page shows, as fields of the view: the open panel and the strip."""
     key = state.model or caller.host.default_key
+    shown = await _panel(request, caller, key, state)
+    trace: Question = request.app.state.questions["trace"]
+    return {"trace": await answered(caller, trace, key, state.trace()), **shown}
+
+
+async def _panel(request: Request, caller: Caller, key: str, state: EffectsState) -> dict[str, Any]:
     if state.panel == "heatmap":
         return await _heatmap(request, caller, key, state)
     if state.panel == "ledger":
@@ -145,4 +152,4 @@ async def _suggested(caller: Caller, key: str, state: EffectsState) -> list[str]
     return [row.neuron for row in table.rows]
 
 
-PAGE = FormPage("/effects", EffectsState, TYPED, EffectsPageView, _panel, _respond)
+PAGE = FormPage("/effects", EffectsState, TYPED, EffectsPageView, _answer, _respond)

@@ -162,12 +162,29 @@ def _job_page(request: Request, job: AnswerJob[HeadAblationView], state: dict[st
 async def page(request: Request, caller: CallerDep, panel: str = "") -> Response:
     """By address: seed and settings, never a text. A worked example comes from its file, without waiting."""
     await offloop.read(example.finding)
+    fields = dict(request.query_params)
+    if not panel and (own := _of_hand(request, caller, fields)):
+        with suppress(NullscopeError):  # too short, or another model's: then the page shows what it shows by itself
+            asked = await _answered(request, caller, "", own)
+            return _rendered(request, caller, "", asked, fields)
     ready = example.at_home(caller.host, request.query_params.get("example")) if not panel else None
     if ready is not None:
         model = ready.view.provenance.model
         return _whole(request, caller, ready.request, await linked(caller, INDUCTION, model, ready.request, ready.view),
                       example=ready.ref)  # fmt: skip
-    return await _show(request, caller, panel, dict(request.query_params))
+    return await _show(request, caller, panel, fields)
+
+
+def _of_hand(request: Request, caller: Caller, fields: dict[str, Any]) -> InductionState | None:
+    """The prompt at hand, repeated, where the address asks for no rows of its own and somebody has chosen a prompt."""
+    hand = at_hand.of_request(request)
+    if hand is None or pages.format_of(request) != "html" or {*ROWS, "example", "saved"}.intersection(fields):
+        return None
+    given = {"model": hand.get("model") or caller.host.default_key} | {
+        name: value for name, value in fields.items() if value
+    }
+    state, refused = InductionState.holding({**given, "kind": "text", "text": hand.get("text")})
+    return state if refused is None and state.has_text() else None
 
 
 @router.post("/induction")

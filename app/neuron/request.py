@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from app.core.place import AtToken
 from app.core.request import Strict, Text
 from app.core.weights_request import K, PageQuery, SweepChoice
 
@@ -11,7 +12,7 @@ class NeuronQuery(Strict):
     sweep: SweepChoice = None
 
 
-class NeuronState(PageQuery, NeuronQuery):
+class NeuronState(PageQuery, NeuronQuery, AtToken):
     text: Text = Field("", max_length=4000, description="A text to watch the neuron on; empty: the bundled sample.")
     at: str = Field(
         "", max_length=8, description="Where what drives it is followed back: a position of the text, or all."

@@ -57,11 +57,13 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
         return wait(request, asker, model)
     if block == "live" and request.method == "GET":
         state = at_hand.started(request, state)
-    at_hand.take_up(request, model, state.text)
+    state = state.placed(model, state.text)
     wanted = everything or block == "live" or (block != "drives" and bool(state.text or state.at))
     live: Part[Live] = await part(request, on_prompt(asker, model, neuron, state.text)) if wanted else Part()
     if state.at and live.view is not None:
         state = state.model_copy(update={"at": place_in(live.view, state.at)})
+    tokens = live.view.tokens if live.view else ()
+    at_hand.take_up(request, model, state.text, pos="" if state.at == "all" else state.at, tokens=tokens)
     over = everything or block == "sample"
     sample: Part[Sample] = await part(request, over_sample(asker, model, neuron)) if over else Part()
     followed: Part[Any] = await part(request, upstream(asker, model, neuron, state)) if state.at else Part()

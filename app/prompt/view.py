@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.core.chips import Chip
-from app.core.column import Column, columns_of
+from app.core.column import Column, columns_of, value
 from app.core.example_files import ExampleRef
 from app.core.view import EffectRow, EffectsView, ErrorBody, Token, TraceView, View
 from app.prompt.story_view import StoryView
@@ -108,7 +108,8 @@ class PromptView(View):
 
     @property
     def table_columns(self) -> list[tuple[str, Column]]:
-        """What the page's table of effects shows: the parts of the chosen change, of the others the total."""
+        """What the page's table of effects shows: the parts of the chosen change, of the others the total; no column
+        without a number in it."""
         by = f"d_{self.state['by']}."
         every = [(key, column) for key, column in columns_of(EffectRow).items() if column.page]
         if self.effects is None or all(row.d_entropy.mlp_norm is None for row in self.effects.rows):
@@ -117,7 +118,17 @@ class PromptView(View):
         others = [(key, column) for key, column in every if "." in key and (key, column) not in chosen]
         plain = [(key, column) for key, column in every if "." not in key]
         totals = [(key, column) for key, column in others if key.endswith(".total")]
-        return [plain[0], *chosen, *totals, *plain[1:]]
+        return [each for each in (plain[0], *chosen, *totals, *plain[1:]) if self._is_filled(each[0])]
+
+    def _is_filled(self, key: str) -> bool:
+        """Whether any row has that number: at the last token no loss is defined, without counts no frequency."""
+        rows = self.effects.rows if self.effects else []
+        return not rows or any(value(row, key) is not None for row in rows)
+
+    @property
+    def ends_here(self) -> bool:
+        """Whether no token follows the one that the table is about."""
+        return self.effects is not None and self.effects.clean.next_token is None
 
     @property
     def says(self) -> Says | None:

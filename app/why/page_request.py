@@ -1,16 +1,16 @@
 """The state of the Why page: one flat form, the same in an address (without the text) and in the body of a POST."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from analysis.types import InputError
 from app.core.errors import RefusedFieldsError
 from app.core.fields import holding
 from app.core.interventions import requested
+from app.core.place import AtToken
 from app.why.request import BaselineText, CircuitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
 
 # What somebody writes: shown again as it was written, however wrong.
@@ -20,15 +20,13 @@ PARTS = 10  # neurons listed singly
 FIRST_TEXT = "The old man shook his head and said that he had never seen the like of it. The old man shook his head and"
 
 
-class WhyState(BaseModel):
+class WhyState(AtToken):
     """Field names are short because they stand in addresses. Numbers arrive as text and may be empty."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     model: str | None = None
     text: str = FIRST_TEXT
-    pos: str = Field("", max_length=8, description="The token; empty: the last one that has the target.")
-    of: str = Field("", max_length=16, description="Which model and text the token was chosen in; another has none.")
     target: Literal["entropy", "loss", "log_prob"] = "entropy"
     token: str = Field("", max_length=12, description="For log_prob: the token's id.")
     baseline: BaselineText = "reference"
@@ -44,14 +42,7 @@ class WhyState(BaseModel):
         """The state of a form or an address as far as it holds, and why the rest does not."""
         given = {name: value for name, value in fields.items() if value != ""}
         state, refused = holding(cls, given)
-        if given.get("of", state.chosen_in) != state.chosen_in:
-            state = state.model_copy(update={"pos": "", "vs": ""})
-        return state, refused
-
-    @property
-    def chosen_in(self) -> str:
-        """Names the model and the text without showing them."""
-        return hashlib.sha256(f"{self.model}\n{self.text}".replace("\r\n", "\n").encode()).hexdigest()[:16]
+        return state.placed(state.model, state.text, "vs"), refused
 
     def plain(self) -> Self:
         """The same text, as it is first shown."""
@@ -59,7 +50,7 @@ class WhyState(BaseModel):
 
     def query(self) -> dict[str, str]:
         """What stands in the address: everything but the text that is not at its default."""
-        changed = self.model_dump(exclude={"text", "of"}, exclude_defaults=True)
+        changed = self.model_dump(exclude={"text", "chosen_in"}, exclude_defaults=True)
         return {name: str(value).lower() if value is True else value for name, value in changed.items()}
 
     def why(self) -> WhyRequest:

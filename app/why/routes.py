@@ -39,7 +39,7 @@ async def _answer(request: Request, caller: Caller, state: WhyState) -> dict[str
     server = pages.server(request)
     why = state.why()
     shown: dict[str, Any] = {
-        "state": state.model_dump() | {"of": state.chosen_in},
+        "state": state.model_dump(),
         "why": await ask(caller, WHY, key, why),
         "python": server.call(key, "why", why, 'answer["sentence"]'),
         "trace": await ask(caller, caller.request.app.state.questions["trace"], key, TraceRequest(text=why.text)),

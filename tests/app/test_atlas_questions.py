@@ -173,7 +173,13 @@ def test_frequency_on_a_text(client: TestClient, shell: Callable[..., str]) -> N
     assert abs(told["shift"]["d_kl_unigram"] - row["d_kl_unigram"]["total"]) < 2 * EFFECT
     most = ask(client, "frequency", {"text": TEXT})["shift"]["neuron"]
     assert most == page(client, "/frequency")["shift"]["neuron"]
-    assert "needs a TEXT" in shell("frequency", "-n", "1.4", code=2)
+    assert "need a TEXT" in shell("frequency", "-n", "1.4", code=2)
+    elsewhere = ask(client, "frequency", {"text": TEXT, "neuron": "1.4", "position": 1})
+    assert elsewhere["shift"]["token"]["position"] == 1
+    assert page(client, "/frequency", text=TEXT, neuron="1.4", pos="1")["shift"] == elsewhere["shift"]
+    assert "ablated at token 1 " in shell("frequency", TEXT, "-n", "1.4", "-p", "1")
+    refused = client.post(f"{API}/frequency", json={"text": TEXT, "position": 99})
+    assert refused.json()["error"]["code"] == "position_out_of_range"
 
 
 def test_the_summary_of_the_frequency_page_is_the_apis(client: TestClient) -> None:

@@ -9,6 +9,7 @@ import io
 import pytest
 from starlette.testclient import TestClient
 
+from app.core.place import named_text
 from app.why.answer import sentence
 from app.why.view import WhyView
 from tests import tiny
@@ -160,8 +161,8 @@ def test_a_chosen_token_belongs_to_its_text(client: TestClient) -> None:
     """Another text is explained at its own last token; what was chosen in the one before is gone."""
     chosen = client.post("/why?format=json", data={"text": TEXT, "pos": "4", "model": "tiny-gpt2"}).json()
     assert chosen["why"]["clean"]["position"] == 4
-    of = chosen["state"]["of"]
-    again = {"text": TEXT, "pos": "4", "of": of, "target": "loss", "model": "tiny-gpt2"}
+    of = named_text("tiny-gpt2", TEXT)
+    again = {"text": TEXT, "pos": "4", "chosen_in": of, "target": "loss", "model": "tiny-gpt2"}
     assert client.post("/why?format=json", data=again).json()["why"]["clean"]["position"] == 4
     other = client.post("/why?format=json", data={**again, "text": "The cat"}).json()
     assert other["why"]["clean"]["position"] == len(other["trace"]["tokens"]) - 2

@@ -43,22 +43,44 @@ def test_the_answer_stands_above_the_fold(open_page: Open) -> None:
     assert 0 < float(cells[3]) < 1
 
 
-def test_a_prompt_travels(open_page: Open) -> None:
+def test_a_prompt_and_its_token_travel(open_page: Open, server: str) -> None:
+    """Through every page that is about a text, each with a strip to choose from; the address never has the text."""
     page = open_page("/")
-    text = "A river of bread and seven green windows"
-    page.fill("#text", text)
+    page.fill("#text", "A river of bread and seven green windows")
     page.keyboard.press("Control+Enter")
     expect(page.locator("#strip")).to_contain_text("windows")
     page.locator("#neurons tbody tr[data-neuron]").first.get_by_role("button", name="Ablate").click()
-    expect(page.locator("#state .chip:not(.watch)")).to_have_count(1)
-    for path in ("/why", "/nullspace", "/models"):
-        page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/")[2] + path)
+    chips = page.locator("#state .chip:not(.watch)")
+    expect(chips).to_have_count(1)
+    page.goto(server + "/effects?panel=joint")
+    token = page.locator(".strip.picks .tok").nth(3)
+    chosen = token.inner_text()
+    token.click()
+    expect(page.locator("#joint-title")).to_contain_text("at token 3")
+    for path in ("/why", "/effects?panel=dose", "/nullspace", "/frequency", "/m/demo/n/3.62"):
+        page.goto(server + path)
+        expect(page.locator(".strip.picks .tok[aria-pressed=true]")).to_have_text(chosen)
         expect(page.locator("#state")).to_contain_text("A river of bread")
-        expect(page.locator("#state .chip:not(.watch)")).to_have_count(1)
+        expect(chips).to_have_count(1)
         assert "river" not in page.url
+    page.goto(server + "/induction")
+    expect(page.locator("#result .strip.picks")).to_contain_text("bread")
+    page.locator("#result .strip.picks .tok").nth(2).click()
+    expect(page.locator("[name=corrupt_at]")).to_have_value("2")
+    page.goto(server + "/models")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#state .chip.paused")).to_have_count(1)
     page.get_by_role("button", name="Remove").click()
-    expect(page.locator("#state .chip:not(.watch)")).to_have_count(0)
+    expect(chips).to_have_count(0)
     assert page.url.endswith("/models")
+
+
+def test_where_no_token_follows_no_column_is_empty(open_page: Open) -> None:
+    page = open_page("/")
+    page.locator("#strip .tok").last.click()
+    expect(page.locator("#neurons")).to_contain_text("No next token here: loss is not defined.")
+    assert "loss" not in page.locator("#neurons thead").inner_text().lower()
+    assert "–" not in page.locator("#neurons tbody").inner_text()
 
 
 @pytest.mark.parametrize("width", [1400, 390])
