@@ -25,7 +25,7 @@ from app.effects.request import (
 Panel = Literal["heatmap", "joint", "dose", "ledger", "lens"]
 
 # What somebody writes: shown again as it was written, however wrong.
-TYPED = ("text", "pos", "neurons", "baseline", "limit", "low", "high", "k", "ln")
+TYPED = ("text", "neurons", "baseline", "limit", "low", "high", "k", "ln", "metric", "part", "sort", "scale", "of")
 
 FIRST_TEXT = (
     "The old man shook his head and said that he had never seen the like of it. "

@@ -90,7 +90,7 @@ async def _answer(request: Request, caller: Caller, state: EffectsState) -> dict
     key = state.model or caller.host.default_key
     shown = await _panel(request, caller, key, state)
     trace: Question = request.app.state.questions["trace"]
-    return {"trace": await answered(caller, trace, key, state.trace()), **shown}
+    return {"state": state.model_dump(), "trace": await answered(caller, trace, key, state.trace()), **shown}
 
 
 async def _panel(request: Request, caller: Caller, key: str, state: EffectsState) -> dict[str, Any]:

@@ -97,8 +97,8 @@ class InductionState(BaseModel):
         return {*lists, *(IN_STATE.get(name, name) for name in getattr(error, "fields", ()))}
 
     def acted(self) -> dict[str, Any]:
-        """What the pressed button changes. `clip:3.249`, `neurons:3.249`, `heads:1.2` and `corrupt_at:5` put a name into
-        a list or take it out; `who:` and `pattern:` set it."""
+        """What the pressed button changes. `clip:3.249`, `neurons:3.249`, `heads:1.2` and `corrupt_at:5` put a name
+        into a list or take it out; `who:` and `pattern:` set it."""
         what, _, name = self.act.partition(":")
         changes: dict[str, Any] = {"act": ""}
         if what in LISTS and name:
