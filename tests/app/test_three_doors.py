@@ -1,11 +1,19 @@
 """Page and API show the same numbers, token by token: both are renderings of one answer (the shell: test_cli)."""
 
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
 from app.cli import main
+from tests import tiny
+from tests.app import test_atlas_pages, test_sweep_cli
 
 URL = "/api/v1/models/tiny-gpt2"
 TEXT = "The dog sat, <b>and</b>\nleft."
@@ -58,47 +66,84 @@ def test_the_neuron_table_of_the_page_is_the_effects_of_the_api(client: TestClie
 
 
 STATE = ("models", "results", "notes", "lists", "pins", "export", "import", "queue", "jobs", "corpora")
+OF = "/models/{key}"
+IDS = {"token_ids": tiny.token_ids(9)}
+TOKENS = ["--token-ids", ",".join(map(str, IDS["token_ids"]))]
+SHORT = ["--rows", "2", "--length", "6"]
+REPEATED = {"kind": "random", "rows": 2, "length": 6}
+
+
+@dataclass(frozen=True)
+class Told:
+    """A command, and what is asked at the API for the same numbers: the address's query, or the body of a POST."""
+
+    command: list[str]
+    asked: dict[str, Any] = field(default_factory=dict)
+
+    def of_api(self, client: TestClient, path: str) -> Any:
+        where = "/api/v1" + path.format(key="tiny-gpt2", neuron="1.3")
+        get = "get" in client.get("/api/v1/openapi.json").json()["paths"]["/api/v1" + path]
+        answer = client.get(where, params=self.asked) if get else client.post(where, json=self.asked)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
 COMMANDS_OF = {
-    "/compare": ["compare"],
-    "/models/{key}/tokens": ["trace"],
-    "/models/{key}/trace": ["trace"],
-    "/models/{key}/check": ["check"],
-    "/models/{key}/effects": ["effects"],
-    "/models/{key}/heatmap": ["heatmap"],
-    "/models/{key}/joint": ["joint"],
-    "/models/{key}/dose": ["dose"],
-    "/models/{key}/ledger": ["ledger"],
-    "/models/{key}/lens": ["lens"],
-    "/models/{key}/why": ["why"],
-    "/models/{key}/circuit": ["circuit"],
-    "/models/{key}/generate": ["generate"],
-    "/models/{key}/dial": ["dial"],
-    "/models/{key}/why/text": ["why-text"],
-    "/models/{key}/why/compare": ["why-compare"],
-    "/models/{key}/neurons": ["neurons"],
-    "/models/{key}/neurons/{neuron}": ["neuron"],
-    "/models/{key}/neurons/{neuron}/sample": ["neuron", "--sample"],
-    "/models/{key}/spectrum": ["spectrum"],
-    "/models/{key}/story": ["story"],
-    "/models/{key}/nullspace": ["nullspace"],
-    "/models/{key}/walk": ["walk"],
-    "/models/{key}/frequency": ["frequency"],
-    "/models/{key}/reproduce": ["reproduce"],
-    "/models/{key}/reference": ["models", "--reference"],
-    "/models/{key}/induction": ["induction"],
-    "/models/{key}/heads": ["induction", "--heads"],
-    "/models/{key}/induction/attribution": ["induction", "--who"],
-    "/models/{key}/induction/ablation": ["induction", "--ablate"],
-    "/models/{key}/induction/natural": ["induction", "--natural-repeats"],
-    "/sweeps": ["sweep", "run"],
-    "/sweeps/estimate": ["sweep", "estimate"],
-    "/sweeps/compare": ["sweep", "compare"],
-    "/sweeps/{sweep_id}": ["sweep", "export"],
-    "/sweeps/{sweep_id}/resume": ["sweep", "resume"],
-    "/sweeps/{sweep_id}/figures/{name}": ["sweep", "figures"],
-    "/sweeps/{sweep_id}/neurons/{neuron}": ["sweep", "neuron"],
-    "/sweeps/{sweep_id}/calibration": ["sweep", "calibration"],
+    "/compare": Told(["compare", "tiny-gpt2", "tiny-gpt2", "--k", "3"], {"a": "tiny-gpt2", "b": "tiny-gpt2", "k": 3}),
+    f"{OF}/trace": Told(["trace", *TOKENS, "-i", "1.4:zero"], {**IDS, "top_k": 3, "interventions": ["1.4:zero"]}),
+    f"{OF}/check": Told(["check"]),
+    f"{OF}/effects": Told(["effects", *TOKENS, "-p", "3", "--limit", "4"], {**IDS, "position": 3, "limit": 4}),
+    f"{OF}/heatmap": Told(["heatmap", *TOKENS, "--limit", "3"], {**IDS, "limit": 3}),
+    f"{OF}/joint": Told(["joint", *TOKENS, "-n", "1.3", "-n", "1.5"], {**IDS, "neurons": ["1.3", "1.5"]}),
+    f"{OF}/dose": Told(["dose", *TOKENS, "-n", "1.3", "--steps", "3"], {**IDS, "neurons": ["1.3"], "steps": 3}),
+    f"{OF}/ledger": Told(["ledger", *TOKENS, "--k", "3"], {**IDS, "k": 3, "limit": 10}),
+    f"{OF}/lens": Told(["lens", *TOKENS, "--top-k", "2"], {**IDS, "top_k": 2}),
+    f"{OF}/why": Told(["why", *TOKENS, "-p", "4"], {**IDS, "position": 4, "neurons": 8}),
+    f"{OF}/circuit": Told(["circuit", *TOKENS, "--component", "1.3"], {**IDS, "component": "1.3", "width": 5}),
+    f"{OF}/generate": Told(
+        ["generate", *TOKENS, "--max-new-tokens", "3"], {**IDS, "max_new_tokens": 3, "alternatives": 3}
+    ),
+    f"{OF}/dial": Told(
+        ["dial", *TOKENS, "--max-new-tokens", "2", "-d", "1.3:scale=2"],
+        {**IDS, "max_new_tokens": 2, "dials": ["1.3:scale=2"]},
+    ),
+    f"{OF}/why/text": Told(["why-text", *TOKENS, "--target", "loss"], {**IDS, "target": "loss", "limit": 8}),
+    f"{OF}/why/compare": Told(
+        ["why-compare", *TOKENS, "-p", "5", "--other-position", "2"],
+        {**IDS, "position": 5, "other_position": 2, "neurons": 8},
+    ),
+    f"{OF}/neurons": Told(["neurons", "--layer", "0", "--k", "3"], {"layer": 0, "k": 3, "limit": 20}),
+    f"{OF}/neurons/{{neuron}}": Told(["neuron", "1.3", "--k", "3"], {"k": 3}),
+    f"{OF}/neurons/{{neuron}}/sample": Told(["neuron", "1.3", "--sample"]),
+    f"{OF}/spectrum": Told(["spectrum", "--k", "3"], {"k": 3}),
+    f"{OF}/story": Told(["story"]),
+    f"{OF}/nullspace": Told(["nullspace", "--k", "3", "--layer", "0"], {"k": 3, "layer": 0}),
+    f"{OF}/walk": Told(["walk", *TOKENS, "-d", "2"], {**IDS, "direction": 2}),
+    f"{OF}/frequency": Told(["frequency"]),
+    f"{OF}/induction": Told(["induction", "--kind", "random", *SHORT], {**REPEATED, "limit": 10}),
+    f"{OF}/heads": Told(["induction", "--heads", *SHORT], {"rows": 2, "length": 6}),
+    f"{OF}/induction/attribution": Told(
+        ["induction", "--kind", "random", *SHORT, "--who", "1.3"], {**REPEATED, "neuron": "1.3"}
+    ),
+    f"{OF}/induction/ablation": Told(
+        ["induction", "--kind", "random", *SHORT, "--ablate", "0.1", "-n", "1.3", "--random", "1"],
+        {**REPEATED, "heads": ["0.1"], "neurons": ["1.3"], "random": 1},
+    ),
+    f"{OF}/induction/natural": Told(["induction", "--natural-repeats", "--clip", "1.4"], {"clip": ["1.4"]}),
+}  # fmt: skip
+
+ELSEWHERE = {
+    f"{OF}/reproduce": test_atlas_pages.test_reproduce_says_what_holds_and_what_does_not,
+    "/sweeps": test_sweep_cli.test_a_server_gives_the_same_bytes,
+    "/sweeps/estimate": test_sweep_cli.test_an_estimate_is_of_what_the_run_then_does,
+    "/sweeps/compare": test_sweep_cli.test_two_sweeps_compared_are_the_servers,
+    "/sweeps/{sweep_id}": test_sweep_cli.test_export,
+    "/sweeps/{sweep_id}/resume": test_sweep_cli.test_resume_does_what_is_left,
+    "/sweeps/{sweep_id}/figures/{name}": test_sweep_cli.test_figures_are_the_servers,
+    "/sweeps/{sweep_id}/neurons/{neuron}": test_sweep_cli.test_a_neuron_is_the_servers,
+    "/sweeps/{sweep_id}/calibration": test_sweep_cli.test_calibration_is_the_servers,
 }
+"""Where a command works on a folder, needs a model of its own or prints no JSON: the test that compares its numbers."""
 
 
 def test_every_number_of_the_api_has_a_command(client: TestClient) -> None:
@@ -109,9 +154,54 @@ def test_every_number_of_the_api_has_a_command(client: TestClient) -> None:
         if path.split("/")[1] not in (*STATE, "healthz", "readyz", "metrics") or path.startswith("/models/{key}/")
         if "jobs" not in path and not path.endswith("/cancel")
     }  # fmt: skip
-    assert numbers == set(COMMANDS_OF)
-    for command in COMMANDS_OF.values():
-        words = [word for word in command if not word.startswith("--")]
-        said = CliRunner().invoke(main, [*words, "--help"])
-        assert said.exit_code == 0, command
-        assert all(word in said.output for word in command), command
+    assert numbers == COMMANDS_OF.keys() | ELSEWHERE.keys() | {f"{OF}/tokens", f"{OF}/reference"}  # the last two tests
+    assert not COMMANDS_OF.keys() & ELSEWHERE.keys()
+
+
+@pytest.fixture
+def through(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a command that asks an app of the tests in place of a server; what it prints."""
+
+    def run(client: TestClient, *command: str) -> str:
+        class Door:
+            def __init__(self, *, base_url: str, **more: Any) -> None:
+                self.base = base_url.removeprefix("http://server")
+
+            def __enter__(self) -> "Door":
+                return self
+
+            def __exit__(self, *problem: object) -> None:
+                pass
+
+            def request(self, method: str, path: str, **body: Any) -> Any:
+                return client.request(method, self.base + path, **body)
+
+        monkeypatch.setattr(httpx, "Client", Door)
+        said = CliRunner().invoke(main, [*command, "--url", "http://server"], catch_exceptions=False)
+        assert said.exit_code == 0, said.output
+        return said.stdout
+
+    return run
+
+
+@pytest.mark.parametrize("path", COMMANDS_OF)
+def test_a_command_prints_the_numbers_of_the_api(path: str, client: TestClient, through: Callable[..., str]) -> None:
+    told = COMMANDS_OF[path]
+    assert json.loads(through(client, *told.command, "--json")) == told.of_api(client, path)
+    assert through(client, *told.command).strip()
+
+
+def test_the_tokens_of_a_text_are_those_of_its_trace(client: TestClient, through: Callable[..., str]) -> None:
+    told = json.loads(through(client, "trace", TEXT, "--json"))["tokens"]
+    assert told == client.post(f"{URL}/tokens", json={"text": TEXT}).json()["tokens"]
+
+
+def test_a_reference_text_is_named_by_a_command(
+    make_client: Callable[..., TestClient], through: Callable[..., str], tmp_path: Path
+) -> None:
+    client = make_client()
+    text = tmp_path / "read.txt"
+    text.write_text(TEXT * 9)
+    through(client, "models", "--reference", f"tiny-gpt2={text}")
+    client.app.state.host.entries["tiny-gpt2"].means_settled.wait()  # type: ignore[attr-defined]
+    assert client.get(URL).json()["mean_source"] == "read.txt"
