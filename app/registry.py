@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from app.atlas import questions as atlas
 from app.core.later import Later
-from app.core.question import SWEEP, Question
+from app.core.question import SWEEP, Question, Unasked
 from app.effects import questions as effects
 from app.generate import questions as generate
 from app.induction import questions as induction
@@ -18,7 +18,7 @@ from app.why import questions as why
 
 SUBJECTS = (prompt, effects, why, generate, atlas, neuron, induction, server)
 QUESTIONS: Mapping[str, Question] = {question.name: question for subject in SUBJECTS for question in subject.QUESTIONS}
-OTHERS = {SWEEP: Later("app.sweep.view:KeptSweep")}
-"""Kinds of results that no question answers -> what they are read as."""
+OTHERS = {SWEEP: Unasked(view=Later("app.sweep.view:KeptSweep"), tells=Later("app.sweep.told:of_sweep"))}
+"""Kinds of results that no question answers."""
 EXAMPLES = (Later("app.induction.example:ref"),)
 """`() -> ExampleRef | None`: what the first page offers beside its own examples."""

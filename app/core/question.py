@@ -102,6 +102,15 @@ class Question(Priced):
 
 
 @dataclass(frozen=True)
+class Unasked:
+    """A kind of stored result that no question answers. view: what it is read as; tells: `(view, options)`, as of a
+    question."""
+
+    view: Later
+    tells: Later
+
+
+@dataclass(frozen=True)
 class Price(Priced):
     """What a function costs whoever has it computed, and the least role that may."""
 

@@ -21,6 +21,7 @@ GENERATE = Question(
     steps=True,
     cost=10,
     permalink=True,
+    tells=Later("app.generate.told:of_text"),
     prints=Later("app.generate.shell:print_generate"),
     command="generate",
 )
@@ -35,6 +36,7 @@ DIAL = Question(
     steps=True,
     cost=price,
     permalink=True,
+    tells=Later("app.generate.told:of_dials"),
     atlas=lambda request: "needed" if needs_atlas(request) else "no",
     job=True,
     settled=Later("app.generate.dial_answer:named"),

@@ -15,6 +15,7 @@ INDUCTION = Question(
     steps=True,
     cost=10,
     permalink=True,
+    tells=Later("app.induction.told:of_induction"),
     atlas="wished",
     loose=frozenset({"labels", "labels_rest_on"}),  # they follow from the sweep that speaks when they are asked for
     charts={"curves": Later("app.induction.charts:curves"), "ranking": Later("app.induction.charts:ranking")},
@@ -31,6 +32,7 @@ HEADS = Question(
     steps=True,
     cost=10,
     permalink=True,
+    tells=Later("app.induction.told:of_heads"),
     charts={"map": Later("app.induction.charts_panels:head_map")},
     every_row=Later("app.induction.rows:every_row"),
 )
@@ -44,6 +46,7 @@ ATTRIBUTION = Question(
     steps=True,
     cost=10,
     permalink=True,
+    tells=Later("app.induction.told:of_attribution"),
     charts={
         "parts": Later("app.induction.charts_panels:parts"),
         "positions": Later("app.induction.charts_panels:parts_by_position"),
@@ -59,6 +62,7 @@ HEAD_ABLATION = Question(
     steps=True,
     cost=10,
     permalink=True,
+    tells=Later("app.induction.told:of_ablation"),
     job=True,
     charts={
         "groups": Later("app.induction.charts_panels:groups"),
@@ -75,6 +79,7 @@ NATURAL_REPEATS = Question(
     steps=True,
     cost=10,
     permalink=True,
+    tells=Later("app.induction.told:of_natural"),
     charts={"aligned": Later("app.induction.charts_panels:aligned")},
 )
 QUESTIONS = (INDUCTION, HEADS, ATTRIBUTION, HEAD_ABLATION, NATURAL_REPEATS)

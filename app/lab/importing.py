@@ -23,8 +23,7 @@ from analysis.types import InputError, NullscopeError
 from app.core import limits as bounds
 from app.core.canonical import options_of
 from app.core.errors import TooLargeError, validation_message
-from app.core.later import Later
-from app.core.question import SWEEP, Question
+from app.core.question import SWEEP, Question, Unasked
 from app.core.request import PromptRequest
 from app.core.settings import Limits
 from app.lab.transfer import CanonicalRequest, ImportRequest, ResultRow
@@ -38,16 +37,16 @@ WHOLE = 2**53  # nor an integer: beyond, JSON readers differ
 
 @dataclass(frozen=True)
 class Kinds:
-    """What there is of results. others: of a kind that no question answers, what it is read as."""
+    """What there is of results. others: of kinds that no question answers."""
 
     questions: Mapping[str, Question]
-    others: Mapping[str, Later]
+    others: Mapping[str, Unasked]
 
     @property
     def views(self) -> dict[str, type[BaseModel]]:
         """What a stored answer of each kind is."""
         kept = {name: question.view for name, question in self.questions.items() if question.permalink}
-        return {**kept, **{name: view.function for name, view in self.others.items()}}
+        return {**kept, **{name: other.view.function for name, other in self.others.items()}}
 
 
 def read(kinds: Kinds, body: bytes, limits: Limits, vocabularies: Mapping[str, int]) -> ImportRequest:

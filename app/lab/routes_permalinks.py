@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Form, Query, Request, Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from analysis.corpus import RowSet
 from analysis.sweep.spots import Spots, spots
@@ -35,6 +35,7 @@ from app.lab import comparison
 from app.lab import notebook as exports
 from app.lab import stored as stored_answers
 from app.lab.request import CaptionRequest
+from app.lab.telling import with_caption, with_story
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -91,17 +92,7 @@ async def recomputed(caller: Caller, name: str) -> tuple[Result, PermalinkView]:
         notebook=result.kind in exports.NUMBERS,
         mine=may_change(result.author, caller.identity),
     )
-    return result, await offloop.draw(_telling, caller.questions, result, view.with_table(caller.questions))
-
-
-def _telling(questions: Mapping[str, Question], stored: Result, view: PermalinkView) -> PermalinkView:
-    """With what its question tells of the answer; as it is where another version stored one that this does not read."""
-    try:
-        question, asked = permalinks.request_of(questions, stored)
-        answer = question.view.model_validate(view.result)
-    except (NullscopeError, ValidationError):
-        return view
-    return view if question.tells is None else view.telling(question.tells(answer, asked))
+    return result, await with_caption(caller, result, view.with_table(caller.questions))
 
 
 async def _text_of(caller: Caller, result: Result) -> str | None:
@@ -158,7 +149,9 @@ async def page(name: str, request: Request, caller: CallerDep, plain: bool = Fal
 
     Some kinds open as the page that they were asked on; `plain`: notes and exports instead.
     """
-    _, view = await recomputed(caller, name)
+    stored, view = await recomputed(caller, name)
+    if pages.format_of(request) == "html":
+        view = await with_story(caller, stored, view)
     show = partial(_page, request, caller, view, plain)
     if view.verdict != "cached":
         return await offloop.draw(show)
@@ -279,7 +272,7 @@ def _of_sweep(caller: Caller, stored: Result) -> Spots:
 @router.get("/r/{name}/page.html", include_in_schema=False)
 async def standalone(name: str, caller: CallerDep) -> Response:
     """One file for a paper's supplement: the result, its request and its origin, no server needed."""
-    _, view = await recomputed(caller, name)
+    view = await with_story(caller, *await recomputed(caller, name))
 
     def page() -> str:
         return pages.standalone(view, drawn(caller.questions, view))

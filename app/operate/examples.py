@@ -79,8 +79,8 @@ def data_dir_for(model: str) -> Iterator[Path]:
 def write_marks(model: str) -> None:
     """Label and rho of the neurons of every page, from the atlas."""
     from app.core.shell.session import opened
+    from app.core.told import Mark
     from app.prompt import examples
-    from app.prompt.view import Mark
 
     with data_dir_for(model) as folder, opened(model, None, data_dir=folder) as door:
         for file in files_of(model):

@@ -56,7 +56,7 @@ def spelled(request: Mapping[str, Any], limits: Limits) -> dict[str, str]:
 
 def opened(request: Request, caller: Caller, saved: PermalinkView) -> Response:
     """The prompt page of a stored result, with the verdict on it."""
-    own = {"models": list(caller.host.entries), "saved": saved.model_dump()}
+    own = {"models": list(caller.host.entries), "saved": saved.model_dump(), "marks": saved.told.marks}
     view = PromptView.model_validate({**bare(PromptView.model_validate(saved.result)).model_dump(), **own})
     return pages.respond(
         request,

@@ -11,9 +11,10 @@ from app.core import answer as core
 from app.core import at_hand, offloop, pages
 from app.core.access.roles import asks
 from app.core.answering import router as routes
-from app.core.caller import Caller, CallerDep, paid_of
+from app.core.caller import CallerDep, paid_of
 from app.core.errors import RefusedFieldsError, failure_of
 from app.core.example_files import ExampleRef
+from app.core.marks import marks_of
 from app.core.request import PromptRequest
 from app.core.run import PAGE_PATIENCE, ask
 from app.core.security import safe_next
@@ -24,14 +25,14 @@ from app.prompt import charts as figures
 from app.prompt.questions import EVERYTHING, STORY, TOKENS, page_price
 from app.prompt.request import ADD, FILTER, PromptState
 from app.prompt.story_view import StoryRequest, TourView
-from app.prompt.view import Mark, PromptView
+from app.prompt.view import PromptView
 
 router = routes(include_in_schema=False)
 
 # What each fragment shows; a page without JavaScript, JSON and CSV have everything.
 PARTS = {"result": {"selected"}, "selected": {"selected"}, "neurons": {"effects"}}
 PLACES = {"form": "problem", "add": "add_problem", "filter": "filter_problem"}  # of a refusal -> the view's field
-MARKS_PATIENCE = 0.05  # seconds
+MARKS_PATIENCE = 0.05  # seconds: nobody waits for the atlas
 TYPED = ("text", *ADD, *FILTER)  # fields that somebody writes: shown as written when they are refused
 
 
@@ -182,21 +183,9 @@ async def _computed(
         asked.caller.give_back(page_price(state, parts) - page_price(state.model_copy(update={"pin": ""}), parts))
     if view.effects is not None:
         names = [row.neuron for row in view.effects.rows]
-        view = view.model_copy(update={"marks": await _marks(asked.caller, state.model or "", names)})
+        marks = await marks_of(asked.caller, state.model or "", names, patience=MARKS_PATIENCE)
+        view = view.model_copy(update={"marks": marks})
     return view, PromptState.read(view.state)
-
-
-async def _marks(caller: Caller, key: str, names: list[str]) -> dict[str, Mark]:
-    """Label and rho of these neurons, as far as the atlas is there: nobody waits for it."""
-    question = caller.questions["neurons"]
-    query = {"neurons": ",".join(names), "limit": max(len(names), 1)}
-    try:
-        found = await ask(caller, question, key, question.request.model_validate(query), patience=MARKS_PATIENCE)
-    except NullscopeError:
-        return {}
-    return {
-        row.neuron: Mark(rho=row.rho, labels=[label.name for label in row.labels if label.holds]) for row in found.rows
-    }
 
 
 def _place_of(wrong: RefusedFieldsError) -> str:

@@ -4,13 +4,14 @@ The runs and effects are the same objects that the API gives; what is added is o
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from app.core.chips import Chip
 from app.core.column import Column, columns_of, value
 from app.core.example_files import ExampleRef
+from app.core.told import Mark, Says, said
 from app.core.view import EffectRow, EffectsView, ErrorBody, Token, TraceView, View
 from app.prompt.story_view import StoryView
 
@@ -50,23 +51,6 @@ class SelectedView(View):
     clean: dict[str, float | None] = Field(description="entropy, loss, ln_scale, kl_unigram, top1_prob, rank here.")
     intervened: dict[str, float | None] | None
     pinned: dict[str, float | None] | None
-
-
-class Mark(View):
-    """What is known of a neuron beside what it does here: a row of the atlas in short."""
-
-    rho: float | None = Field(description="Length of its write direction in the null space over its whole length.")
-    labels: list[str] = Field(description="The labels that hold for it.")
-
-
-class Says(View):
-    """What holds at the selected token, made from the table's numbers: it says less where they say less."""
-
-    token: str
-    entropy: float | None
-    neuron: str | None = Field(None, description="Of those in the table, whose ablation changes the entropy most.")
-    change: float | None = Field(None, description="That change, signed, in nats: ablated minus clean.")
-    through: Literal["ln_scale", "logits"] | None = Field(None, description="Where more than half of it comes from.")
 
 
 class PinView(View):
@@ -136,19 +120,8 @@ class PromptView(View):
         here = self.effects.clean if self.effects else None
         if here is None or str(here.position) != self.state.get("pos"):
             return None
-        said = Says(token=here.token.text, entropy=here.entropy)
         assert self.effects is not None
-        rows = [row for row in self.effects.rows if row.d_entropy.total]
-        if not rows:
-            return said
-        first = max(rows, key=lambda row: abs(row.d_entropy.total or 0.0))
-        parts, total = first.d_entropy, first.d_entropy.total
-        assert total
-        shares = {"ln_scale": parts.ln_mediated, "logits": parts.direct}
-        through = next((name for name, part in shares.items() if part is not None and part / total > 0.5), None)
-        if through == "ln_scale" and (parts.direct or 0.0) / total > 0.5:
-            through = None  # both: neither is most of it
-        return said.model_copy(update={"neuron": first.neuron, "change": total, "through": through})
+        return said(self.effects)
 
     def strip(self) -> dict[str, Any]:
         """What the browser colours tokens from, without a request."""

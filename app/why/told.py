@@ -1,11 +1,47 @@
 """A prediction taken apart, as a link tells it."""
 
-from app.core.escape import visible
-from app.core.told import Told
-from app.why.view import WhyView
+from app.core import told
+from app.core.told import Told, quoted
+from app.why.request import CircuitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
+from app.why.view import CircuitView, WhyCompareView, WhyTextView, WhyView, largest
+
+PARTS = {"Component": "component", "Share": "total", "through the logits": "direct", "through the LN scale": "ln_scale"}
+FIRST = 12  # rows that a link shows; the whole table stands below
 
 
-def told(view: WhyView, _: object = None) -> Told:
-    """Its sentence, and the token that it is of."""
-    at = visible(view.clean.token.text)
-    return Told(caption=f"At token {view.clean.position} “{at}”: {view.sentence}", at=view.clean.token.text)
+def of_why(view: WhyView, _: WhyRequest) -> Told:
+    """Its sentence, the token that it is of, and its largest parts."""
+    parts = sorted(largest(view.parts, FIRST), key=lambda part: -abs(part.total))
+    return Told(
+        caption=f"At token {view.clean.position} “{quoted(view.clean.token.text)}”: {view.sentence}",
+        position=view.clean.position,
+        **told.table(PARTS, parts, "What made it so, in nats"),
+    )
+
+
+def of_text(view: WhyTextView, _: WhyTextRequest) -> Told:
+    return Told(caption=view.sentence)
+
+
+def of_compared(view: WhyCompareView, _: WhyCompareRequest) -> Told:
+    parts = sorted(largest(view.parts, FIRST), key=lambda part: -abs(part.total))
+    here, there = (quoted(where.token.text) for where in (view.here, view.there))
+    return Told(
+        caption=f"After “{here}” beside after “{there}”: {view.sentence}",
+        position=view.here.position,
+        **told.table(PARTS, parts, "What makes the difference, in nats"),
+    )
+
+
+def of_circuit(view: CircuitView, _: CircuitRequest) -> Told:
+    rows = [
+        [view.nodes[edge.source].component, view.nodes[edge.target].component, edge.share, edge.patched]
+        for edge in view.edges[:FIRST]
+    ]
+    return Told(
+        caption=view.sentence,
+        position=view.position,
+        about="The largest edges",
+        heads=["From", "into", "brings", "by a patched pass"] if rows else [],
+        rows=rows,
+    )
