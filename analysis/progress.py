@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +16,17 @@ class Progress:
     stage: str
     done: int
     total: int
+
+
+def whole(items: Iterable[Progress | T]) -> Iterator[Progress | T]:
+    """The progress as it comes, and of the results, each with more in it than the one before, the last alone."""
+    last: list[T] = []
+    for item in items:
+        if isinstance(item, Progress):
+            yield item
+        else:
+            last = [item]
+    yield from last
 
 
 Steps = Generator[Progress, None, T]

@@ -3,17 +3,20 @@
 The score of INTRYGUE (arXiv 2603.21607), which gates H by the sink rate of induction heads, on the bundled model and
 its sample: area under the ROC curve of "the most probable token is not the next one", for H, for H times the mean
 attention to the first token over all heads, and over each head.
+
+    python -m benchmarks.gated_entropy [FOLDER or key of another model, on the same sample]
 """
 
 from __future__ import annotations
 
 import json
+import sys
 
 import torch
 from torch import Tensor
 
 from analysis.model import load
-from analysis.registry import BUNDLED_FOLDER, bundled
+from analysis.registry import BUNDLED, BUNDLED_FOLDER, resolve
 
 DOCUMENTS, LENGTH, SKIP = 40, 128, 8
 
@@ -26,8 +29,8 @@ def area(score: Tensor, wrong: Tensor) -> float:
     return float((ranks[wrong].sum() - n * (n + 1) / 2) / (n * (len(wrong) - n)))
 
 
-def measured() -> dict[str, float]:
-    model = load(bundled())
+def measured(name: str) -> dict[str, float]:
+    model = load(resolve(name))
     heads = [f"{layer}.{head}" for layer in range(model.n_layers) for head in range(model.n_heads)]
     patterns = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.n_layers)]
     last = f"blocks.{model.last_layer}.hook_resid_post"
@@ -49,7 +52,9 @@ def measured() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    found = measured()
-    for name, value in found.items():
-        print(f"{name:24} {value:.3f}")
+    found = measured(*(sys.argv[1:] or [BUNDLED]))
+    best = sorted(found, key=lambda name: -found[name])[:12]
+    for name in best:
+        print(f"{name:24} {found[name]:.3f}")
+    print(f"better than H: {sum(value > found['H'] for name, value in found.items() if name.startswith('H x'))} heads")
     print(json.dumps(found))

@@ -273,6 +273,42 @@ class Questions(Wire):
             store=store,
         )
 
+    def start_why(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        target: Literal["entropy", "loss", "log_prob"] = "entropy",
+        token_id: int | None = None,
+        baseline: Literal["reference", "prompt"] = "reference",
+        position: int | None = None,
+        neurons: int = 12,
+        ablate: bool = False,
+    ) -> AnswerJob[WhyView]:
+        """As a job: `follow` it, then ask for `why_job`."""
+        return self._ask_prompt(
+            AnswerJob[WhyView],
+            "why/jobs",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "target": target,
+                "token_id": token_id,
+                "baseline": baseline,
+                "position": position,
+                "neurons": neurons,
+                "ablate": ablate,
+            },
+        )
+
+    def why_job(self, name: str) -> AnswerJob[WhyView]:
+        """How far it is, and its result once it has finished."""
+        return self._get(AnswerJob[WhyView], f"{self.path}/why/jobs/{part(name)}")
+
+    def cancel_why(self, name: str) -> AnswerJob[WhyView]:
+        """Stop it after the step that it is at."""
+        return self._post(AnswerJob[WhyView], f"{self.path}/why/jobs/{part(name)}/cancel", {})
+
     def why_text(
         self,
         prompt: str | list[int],
@@ -298,6 +334,38 @@ class Questions(Wire):
             },
             store=store,
         )
+
+    def start_why_text(
+        self,
+        prompt: str | list[int],
+        *,
+        prepend_bos: bool | None = None,
+        target: Literal["entropy", "loss", "log_prob"] = "entropy",
+        token_id: int | None = None,
+        baseline: Literal["reference", "prompt"] = "reference",
+        limit: int = 12,
+    ) -> AnswerJob[WhyTextView]:
+        """As a job: `follow` it, then ask for `why_text_job`."""
+        return self._ask_prompt(
+            AnswerJob[WhyTextView],
+            "why/text/jobs",
+            prompt,
+            {
+                "prepend_bos": prepend_bos,
+                "target": target,
+                "token_id": token_id,
+                "baseline": baseline,
+                "limit": limit,
+            },
+        )
+
+    def why_text_job(self, name: str) -> AnswerJob[WhyTextView]:
+        """How far it is, and its result once it has finished."""
+        return self._get(AnswerJob[WhyTextView], f"{self.path}/why/text/jobs/{part(name)}")
+
+    def cancel_why_text(self, name: str) -> AnswerJob[WhyTextView]:
+        """Stop it after the step that it is at."""
+        return self._post(AnswerJob[WhyTextView], f"{self.path}/why/text/jobs/{part(name)}/cancel", {})
 
     def why_compare(
         self,
@@ -367,6 +435,48 @@ class Questions(Wire):
             },
             store=store,
         )
+
+    def start_circuit(
+        self,
+        prompt: str | list[int],
+        component: str,
+        *,
+        prepend_bos: bool | None = None,
+        of: Literal["activation", "entropy", "loss"] = "activation",
+        position: int | None = None,
+        average: bool = False,
+        baseline: Literal["reference", "prompt"] = "reference",
+        hops: int = 3,
+        width: int = 200,
+        most: int = 24,
+        check: bool = False,
+    ) -> AnswerJob[CircuitView]:
+        """As a job: `follow` it, then ask for `circuit_job`."""
+        return self._ask_prompt(
+            AnswerJob[CircuitView],
+            "circuit/jobs",
+            prompt,
+            {
+                "component": component,
+                "prepend_bos": prepend_bos,
+                "of": of,
+                "position": position,
+                "average": average,
+                "baseline": baseline,
+                "hops": hops,
+                "width": width,
+                "most": most,
+                "check": check,
+            },
+        )
+
+    def circuit_job(self, name: str) -> AnswerJob[CircuitView]:
+        """How far it is, and its result once it has finished."""
+        return self._get(AnswerJob[CircuitView], f"{self.path}/circuit/jobs/{part(name)}")
+
+    def cancel_circuit(self, name: str) -> AnswerJob[CircuitView]:
+        """Stop it after the step that it is at."""
+        return self._post(AnswerJob[CircuitView], f"{self.path}/circuit/jobs/{part(name)}/cancel", {})
 
     def generate(
         self,

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from analysis.progress import Progress
 from analysis.types import NotFoundError
 from app.core.caller import Caller, while_connected
 from app.core.errors import ClientGoneError
@@ -28,7 +29,7 @@ REMEMBERED = 600.0  # seconds for which a finished one is kept that nobody has a
 
 @dataclass(eq=False)
 class Run:
-    """One answer of one person. so_far: None until its first forward pass is done.
+    """One answer of one person. so_far: None until its first forward pass is done. stage: how far it says it is.
 
     waiting: requests that are connected and wait for it. polled: whether a page shows it and comes back for more.
     asked: when anybody last did, by the loop's clock.
@@ -40,6 +41,7 @@ class Run:
     question: Question
     request: Any
     so_far: Any = None
+    stage: Progress | None = None
     error: Exception | None = None
     waiting: int = 0
     polled: bool = False
@@ -128,13 +130,16 @@ class FollowedRuns:
             for run in list(runs.values()):
                 await self._drop(person, run)
 
-    async def _work(self, run: Run, steps: AsyncGenerator[Any]) -> None:
+    async def _work(self, run: Run, steps: AsyncGenerator[object]) -> None:
         """Take the steps as long as anybody asks."""
         try:
             async with asyncio.timeout(LEASE) as run.lease, aclosing(steps):
                 run.renew(self._now())
-                async for view in steps:
-                    run.so_far = view or run.so_far
+                async for item in steps:
+                    if isinstance(item, Progress):
+                        run.stage = item
+                    elif item is not None:
+                        run.so_far = item
             run.lease = None
         except TimeoutError:
             run.error = NotFoundError("This answer was ended: nobody asked for it.", code="no_such_run")

@@ -27,12 +27,12 @@ def wants_lines(request: Request) -> str | None:
     return next((kind for kind in (NDJSON, EVENTS) if kind in accept), None)
 
 
-async def in_lines(steps: AsyncGenerator[BaseModel | None], kind: str) -> StreamingResponse:
+async def in_lines(steps: AsyncGenerator[object], kind: str) -> StreamingResponse:
     """The views that come, the last one whole. What goes wrong later is the last line (the event `error`).
 
     A step is taken when its line is asked for, so the work ends with the reader.
     """
-    views = (view async for view in steps if view is not None)
+    views = (view async for view in steps if isinstance(view, BaseModel))
     try:
         first = await anext(views)  # a request that is refused gets its status
     except BaseException:

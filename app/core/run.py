@@ -81,14 +81,12 @@ async def linked(
     return view.model_copy(update={"permalink": link})
 
 
-async def shared_lines(
-    caller: Caller, question: Question, key: str, request: BaseModel
-) -> AsyncGenerator[BaseModel | None]:
+async def shared_lines(caller: Caller, question: Question, key: str, request: BaseModel) -> AsyncGenerator[object]:
     """`lines` for a page, whose reader may share what has come whole."""
     view: BaseModel | None = None
     async with aclosing(lines(caller, question, key, request)) as coming:
         async for each in coming:
-            view = each or view
+            view = each if isinstance(each, BaseModel) else view
             yield each
     if view is not None:
         await linked(caller, question, key, request, view)
@@ -123,7 +121,7 @@ async def answered(
         asked = f"{question.name} {request.model_dump_json()} {sorted(path.items())} {_digest(context)}"
         if question.steps:
             make = partial(question.answer, request=request, **context)
-            return await _in_steps(caller, question.name, key, asked, make)
+            return await _in_steps(caller, question.name, key, asked, make, as_job=question.job)
         work = caller.host.run(
             key,
             lambda resident: question.answer(resident, request, **context),
@@ -150,13 +148,15 @@ def _on_device(function: Callable[..., Any], args: tuple[Any, ...], resident: Re
 
 def lines(
     caller: Caller, question: Question, key: str, request: BaseModel, *, paid: Charge | None = None
-) -> AsyncGenerator[BaseModel | None]:
-    """The answer as it comes: views with more and more in them, the last one whole. Close it to end it.
+) -> AsyncGenerator[object]:
+    """The answer as it comes: views with more and more in them, the last one whole, and between them how far it is
+    (`analysis.progress`). Close it to end it.
 
     It is refused at once for the role or an empty bucket. paid: what was taken for it already.
     """
-    assert question.lines is not None
-    charge, make = paid or caller.admit(question, request), partial(question.lines, request=request)
+    answer = question.lines or (question.answer if question.steps else None)
+    assert answer is not None
+    charge, make = paid or caller.admit(question, request), partial(answer, request=request)
     steps = caller.host.steps(key, lambda resident: make(resident), who=caller.person, kind=question.name)
     return _charged(charge, steps)
 
@@ -233,7 +233,13 @@ def _digest(context: dict[str, Any]) -> str:
 
 
 async def _in_steps(
-    caller: Caller, name: str, key: str, asked: str, make: Callable[[Resident], Iterator[object]]
+    caller: Caller,
+    name: str,
+    key: str,
+    asked: str,
+    make: Callable[[Resident], Iterator[object]],
+    *,
+    as_job: bool = False,
 ) -> BaseModel:
     """The last item. Stops between two steps once the client is gone."""
     host = caller.host
@@ -246,7 +252,7 @@ async def _in_steps(
             raise UnavailableError(
                 f"The request took longer than {seconds:g} s.",
                 code="timeout",
-                hint="Ask for less at once, or raise request_seconds.",
+                hint="Ask for it as a job, or for less at once." if as_job else "Ask for less at once.",
             ) from None
 
 

@@ -8,6 +8,7 @@ from analysis import effects as ablations
 from analysis import ledger as books
 from analysis import lens as lenses
 from analysis.effects import Heatmap
+from analysis.progress import Progress, whole
 from analysis.types import InputError
 from app.core import answer as core
 from app.core import to_view as core_to_view
@@ -138,21 +139,32 @@ def dose(resident: Resident, request: DoseRequest) -> DoseView:
     )
 
 
-def lens(resident: Resident, request: LensRequest) -> Iterator[LensView | int]:
-    """The prompt read out behind every block: blocks done, then the view."""
+LENS_STEP = 8  # readings between two views
+
+
+def lens(resident: Resident, request: LensRequest) -> Iterator[LensView | Progress]:
+    """The prompt read out behind every block: how far it is, then the view."""
+    return whole(lens_views(resident, request))
+
+
+def lens_views(resident: Resident, request: LensRequest) -> Iterator[LensView | Progress]:
+    """The same with more layers each time."""
     model, ids = resident.model, prompt_ids(resident, request)
     resident.admit(len(ids), rows=2)
     layers: list[LensLayerView] = []
+    total = 2 * model.n_layers + 1
     for layer in lenses.lens(model, ids, scale=request.scale, of=request.of, top_k=request.top_k):
         layers.append(to_view.lens_layer(model, layer))
-        yield len(layers)
-    yield LensView(
-        tokens=core_to_view.tokens(model, ids),
-        scale=request.scale,
-        of=request.of,
-        layers=layers,
-        provenance=provenance("lens", resident, ids, request),
-    )
+        if len(layers) % LENS_STEP == 0 or len(layers) == total:
+            view = LensView(
+                tokens=core_to_view.tokens(model, ids),
+                scale=request.scale,
+                of=request.of,
+                layers=list(layers),
+                provenance=provenance("lens", resident, ids, request),
+            )
+            yield view.model_copy(update={"sentence": to_view.lens_sentence(view) if len(layers) == total else ""})
+        yield Progress("layers", len(layers), total)
 
 
 def ledger(resident: Resident, request: LedgerRequest) -> LedgerView:

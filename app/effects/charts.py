@@ -53,32 +53,56 @@ def heatmap(view: HeatmapView) -> go.Figure:
     )
 
 
-def lens(view: LensView) -> go.Figure:
-    """Layers by tokens: the entropy of each reading, and its most probable next token on hovering."""
+LENS_TITLES = {
+    "entropy": "entropy (nats)",
+    "loss": "loss (nats)",
+    "kl_final": "KL to the end (nats)",
+    "top_prob": "probability of the top token",
+}
+
+
+def lens(view: LensView, metric: str = "entropy") -> go.Figure:
+    """Layers by tokens: a number of each reading (of `LENS_TITLES`), and its most probable next token on hovering."""
     names = [layer.name for layer in view.layers]
+    tops = [[top[0] for top in layer.top] for layer in view.layers]
+    if metric == "top_prob":
+        values = [[top.prob for top in row] for row in tops]
+    else:
+        values = [getattr(layer, metric) for layer in view.layers]
     trace = go.Heatmap(
-        z=[layer.entropy for layer in view.layers],
+        z=values,
         x=[token.position for token in view.tokens],
         y=names,
         customdata=[
             [
-                [theme.label(token.text, 24), theme.label(top[0].text, 24), top[0].prob]
-                for token, top in zip(view.tokens, layer.top, strict=True)
+                [theme.label(token.text, 24), theme.label(top.text, 24), top.prob]
+                for token, top in zip(view.tokens, row, strict=True)
             ]
-            for layer in view.layers
+            for row in tops
         ],
         colorscale=theme.SEQUENTIAL,
         zmin=0,
-        colorbar={"title": {"text": "entropy (nats)", "side": "right"}, "thickness": 12, "len": 0.9},
-        hovertemplate="%{y} at %{x} “%{customdata[0]}”: %{z:.3f} nats; next “%{customdata[1]}” %{customdata[2]:.3f}"
+        colorbar={"title": {"text": LENS_TITLES[metric], "side": "right"}, "thickness": 12, "len": 0.9},
+        hoverongaps=False,
+        hovertemplate="%{y} at %{x} “%{customdata[0]}”: %{z:.3f}; next “%{customdata[1]}” %{customdata[2]:.3f}"
         "<extra></extra>",
     )
     return theme.chart(
         trace,
         x=_token_axis(view.tokens),
-        y=theme.axis("Read out behind", type="category", tickfont={"size": 10, "family": "monospace"}),
-        height=max(260, 90 + 18 * len(names)),
+        y=theme.axis(
+            "Read out behind",
+            type="category",
+            tickmode="array",
+            tickvals=names,
+            tickfont={"size": 10, "family": "monospace"},
+        ),
+        height=max(260, 90 + LENS_ROW * len(names)),
     )
+
+
+LENS_ROW = 14
+"""Pixels of a reading: of thirty layers the sixty names stand legibly above each other."""
 
 
 def _token_axis(tokens: list[Token]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class EffectsState(AtToken):
     k: str = Field("", max_length=6)
     scale: Literal["own", "frozen"] = "own"
     of: Literal["stream", "block"] = "stream"
+    reads: Literal["entropy", "loss", "kl_final", "top_prob"] = Field("entropy", description="What the lens colours.")
     ln: str = Field("", max_length=24, description="Empty: the model's norm; 'median' or a number: a constant scale.")
 
     @classmethod

@@ -75,6 +75,7 @@ LENS = Question(
     request=requests.LensRequest,
     view=views.LensView,
     answer=Later("app.effects.answer:lens"),
+    lines=Later("app.effects.answer:lens_views"),
     steps=True,
     cost=10,
     permalink=True,

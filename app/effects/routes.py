@@ -66,7 +66,7 @@ def _respond(request: Request, view: EffectsPageView, *, status: int = 200, push
         "joint": lambda: figures.joint(_given(view.joint)),
         "dose": lambda: figures.dose(_given(view.dose)),
         "ledger": lambda: figures.ledger(_given(view.ledger)),
-        "lens": lambda: figures.lens(_given(view.lens)),
+        "lens": lambda: figures.lens(_given(view.lens), view.state.get("reads", "entropy")),
     }
     return pages.respond(
         request,

@@ -88,3 +88,4 @@ def print_lens(answer: dict[str, Any]) -> None:
     )
     scale = "each stream's own" if answer["scale"] == "own" else "the last stream's"
     click.echo(f"entropy in nats of the {answer['of']} behind each block; LN scale: {scale}")
+    click.echo(answer["sentence"])

@@ -1,6 +1,7 @@
 """Heat map, joint sets, doses and ledger as views."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from analysis.components import Component
@@ -14,7 +15,7 @@ from app.core.plain import number, series
 from app.core.to_view import next_tokens
 from app.core.view import Parts, Token
 from app.effects.request import HeatSort
-from app.effects.view import DoseRow, HeatRow, LedgerRow, LensLayerView, SetEffect, SingleRow
+from app.effects.view import DoseRow, HeatRow, LedgerRow, LensLayerView, LensView, SetEffect, SingleRow
 
 METRICS = ("d_entropy", "d_loss", "d_kl_unigram")
 PARTS = ("total", "direct", "mlp_norm", "ln_mediated", "ln_only", "frequency_mediated")
@@ -105,6 +106,31 @@ def lens_layer(model: Model, layer: LensLayer) -> LensLayerView:
         kl_final=series(layer.kl_final),
         ln_scale=series(layer.ln_scale),
         top=[next_tokens(model, ids, log_probs) for ids, log_probs in pairs],
+    )
+
+
+def lens_sentence(view: LensView) -> str:
+    """Where certainty appears and what takes it back, from the means over the tokens but the first, which is read by
+    itself or as a sink."""
+    if view.of == "block":
+        return "What each block wrote is read out alone: this says what it would predict, not how sure the stream is."
+    names = [layer.name for layer in view.layers]
+    first = 1 if len(view.tokens) > 1 else 0
+    means = [sum(value or 0.0 for value in layer.entropy[first:]) / len(view.tokens[first:]) for layer in view.layers]
+    steps = [after - before for before, after in pairwise(means)]
+    surest = min(range(len(means)), key=means.__getitem__)
+    fall = min(range(len(steps)), key=steps.__getitem__)
+    text = (
+        f"Read out behind the embedding, {means[0]:.2f} nats on average over the tokens; at the end {means[-1]:.2f}. "
+        f"The largest single fall is {steps[fall]:+.2f} at {names[fall + 1]}. It is surest behind {names[surest]}, "
+        f"{means[surest]:.2f}"
+    )
+    if surest == len(means) - 1:
+        return f"{text}: nothing takes certainty back."
+    back = max(range(surest, len(steps)), key=steps.__getitem__)
+    return (
+        f"{text}; what follows takes {means[-1] - means[surest]:.2f} of that back, most of it {names[back + 1]} "
+        f"({steps[back]:+.2f})."
     )
 
 

@@ -132,6 +132,7 @@ class LensView(View):
     scale: Literal["own", "frozen"]
     of: Literal["stream", "block"]
     layers: list[LensLayerView]
+    sentence: str = Field("", description="Where along the depth certainty appears, and what takes it back.")
     provenance: Provenance
     permalink: str | None = None
 

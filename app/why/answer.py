@@ -9,6 +9,7 @@ from analysis import components as written
 from analysis import decompose as splits
 from analysis.components import MeanWrites
 from analysis.decompose import Split, Target, Written
+from analysis.progress import Progress, whole
 from analysis.ranks import spearman
 from analysis.types import InputError
 from app.core import to_view
@@ -18,7 +19,7 @@ from app.core.residency.resident import Resident
 from app.core.sample import sample_rows
 from app.core.view import Token
 from app.why.request import BaselineText, SplitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
-from app.why.view import AlongView, BaselineView, PartView, WhyCompareView, WhyTextView, WhyView
+from app.why.view import AlongView, BaselineView, PartView, SharesView, WhyCompareView, WhyTextView, WhyView
 
 MEAN_WRITES = Kind("mean writes", "analysis.components", "app.core.sample")
 BASELINE_TOKENS = 2048
@@ -26,8 +27,13 @@ BASELINE_TOKENS = 2048
 WHAT = {"entropy": "Entropy", "loss": "Loss", "log_prob": "The log-probability"}
 
 
-def why(resident: Resident, request: WhyRequest) -> Iterator[WhyView | int]:
-    """One prediction: work done, then the view."""
+def why(resident: Resident, request: WhyRequest) -> Iterator[WhyView | Progress]:
+    """How far it is, then the view."""
+    return whole(why_views(resident, request))
+
+
+def why_views(resident: Resident, request: WhyRequest) -> Iterator[WhyView | Progress]:
+    """The shares first; where they are asked for, the whole again with the ablations beside them."""
     model, ids = resident.model, prompt_ids(resident, request)
     resident.admit(len(ids), rows=2 + 2 * (written.rows_at_once(len(ids)) if request.ablate else 0))
     target = _target(request)
@@ -36,16 +42,17 @@ def why(resident: Resident, request: WhyRequest) -> Iterator[WhyView | int]:
     run = splits.read(model, ids)
     named = yield from baselines(resident, run)
     means = chosen(named, request.baseline)
-    (split,) = splits.decompose(model, run, [position], baseline=means, target=target)
-    ablated: dict[object, float] = {}
+    split_by = {
+        name: next(splits.decompose(model, run, [position], baseline=other, target=target))
+        for name, other in named.items()
+    }
+    split = split_by[request.baseline]
     ranked = split.neuron_total.abs().argsort(descending=True)[: request.neurons].tolist()
-    if request.ablate:
-        for done, (which, value) in enumerate(
-            splits.ablations(model, run, position, means, target=target, neurons=ranked), start=1
-        ):
-            ablated[which] = value
-            yield done
-    parts = _parts(split, ranked, model.last_layer, ablated)
+    parts = _parts(split, ranked, model.last_layer)
+    for name, other in split_by.items():
+        if name != request.baseline:
+            beside = _parts(other, ranked, model.last_layer)
+            parts = [part.model_copy(update={"other": one.total}) for part, one in zip(parts, beside, strict=True)]
     clean = clean_trace(resident, ids)
     token_id = ids[position + 1] if target.kind == "loss" else target.token_id
     view = WhyView(
@@ -59,19 +66,30 @@ def why(resident: Resident, request: WhyRequest) -> Iterator[WhyView | int]:
         completeness_error=split.error,
         nodes=split.nodes,
         parts=parts,
-        baselines=[
-            _baseline(name, other, splits.value_at(model, other.stream, target, token_id))
-            for name, other in named.items()
-        ],
-        rank_correlation=_correlation(parts),
+        baselines=[_shares(name, other, split_by[name]) for name, other in named.items()],
         sentence="",
         provenance=provenance("why", resident, ids, request),
     )
-    yield view.model_copy(update={"sentence": sentence(view, request.baseline)})
+    view = view.model_copy(update={"sentence": sentence(view, request.baseline)})
+    yield view
+    if not request.ablate:
+        return
+    ablated: dict[str, float] = {}
+    total = sum(component.kind != "biases" for component in means.components) + len(ranked)
+    for which, value in splits.ablations(model, run, position, means, target=target, neurons=ranked):
+        ablated[f"{model.last_layer}.{which}" if isinstance(which, int) else which.name] = value
+        yield Progress("mean ablations", len(ablated), total)
+    parts = [part.model_copy(update={"ablation": ablated.get(part.component)}) for part in parts]
+    yield view.model_copy(update={"parts": parts, "rank_correlation": _correlation(parts)})
 
 
-def why_text(resident: Resident, request: WhyTextRequest) -> Iterator[WhyTextView | int]:
-    """Every prediction of the prompt: positions done, then the view."""
+def why_text(resident: Resident, request: WhyTextRequest) -> Iterator[WhyTextView | Progress]:
+    """How far it is, then the view."""
+    return whole(why_text_views(resident, request))
+
+
+def why_text_views(resident: Resident, request: WhyTextRequest) -> Iterator[WhyTextView | Progress]:
+    """Every prediction of the prompt, some more positions each time."""
     model, ids = resident.model, prompt_ids(resident, request)
     resident.admit(len(ids), rows=3)
     target = _target(request)
@@ -82,19 +100,31 @@ def why_text(resident: Resident, request: WhyTextRequest) -> Iterator[WhyTextVie
     rows: list[Split] = []
     for split in splits.decompose(model, run, positions, baseline=means, target=target):
         rows.append(split)
-        yield len(rows)
-    direct = np.stack([row.direct.cpu().numpy() for row in rows])
-    through = np.stack([row.through.cpu().numpy() for row in rows])
+        if len(rows) % splits.STEP == 0 or len(rows) == len(positions):
+            yield _along(resident, request, ids, rows, len(positions), means)
+            yield Progress("positions", len(rows), len(positions))
+
+
+def _along(
+    resident: Resident, request: WhyTextRequest, ids: list[int], rows: list[Split], total: int, means: MeanWrites
+) -> WhyTextView:
+    """The first positions taken apart; nothing yet at the others."""
+    direct, through = (np.stack([getattr(row, half).cpu().numpy() for row in rows]) for half in ("direct", "through"))
     order = np.abs(direct + through).mean(0).argsort()[::-1]
     listed = sorted(order[: request.limit].tolist())
     rest = sorted(order[request.limit :].tolist())
+    to_come = [None] * (total - len(rows))
+
+    def series(values: np.ndarray) -> list[float | None]:
+        return [*values.tolist(), *to_come]
+
     along = [
         AlongView(
             component=component.name,
             kind=component.kind,
             layer=component.layer,
-            direct=direct[:, i].tolist(),
-            ln_scale=through[:, i].tolist(),
+            direct=series(direct[:, i]),
+            ln_scale=series(through[:, i]),
         )
         for i, component in ((i, means.components[i]) for i in listed)
     ]
@@ -104,44 +134,59 @@ def why_text(resident: Resident, request: WhyTextRequest) -> Iterator[WhyTextVie
                 component=f"{len(rest)} others",
                 kind="rest",
                 layer=None,
-                direct=direct[:, rest].sum(1).tolist(),
-                ln_scale=through[:, rest].sum(1).tolist(),
+                direct=series(direct[:, rest].sum(1)),
+                ln_scale=series(through[:, rest].sum(1)),
             )
         )
+    of_kind = {
+        kind: [i for i, component in enumerate(means.components) if component.kind == kind]
+        for kind in dict.fromkeys(component.kind for component in means.components)
+    }
     view = WhyTextView(
-        tokens=to_view.tokens(model, ids),
+        tokens=to_view.tokens(resident.model, ids),
         target=request.target,
-        values=[row.value for row in rows],
+        values=[*(row.value for row in rows), *to_come],
         baseline_value=rows[0].baseline,
         completeness_error=max((row.error for row in rows), key=abs),
         components=along,
+        kinds=[
+            AlongView(
+                component=kind,
+                kind=kind,
+                layer=None,
+                direct=series(direct[:, which].sum(1)),
+                ln_scale=series(through[:, which].sum(1)),
+            )
+            for kind, which in of_kind.items()
+        ],
         baseline=_baseline(request.baseline, means, rows[0].baseline),
         sentence="",
         provenance=provenance("why_text", resident, ids, request),
     )
-    yield view.model_copy(update={"sentence": text_sentence(view)})
+    return view.model_copy(update={"sentence": text_sentence(view)})
 
 
 def text_sentence(view: WhyTextView) -> str:
     """Which components move the prediction most over the text, and what stands out at the largest value."""
+    done = sum(value is not None for value in view.values)
     shares = {
-        one.component: np.array(one.direct, float) + np.array(one.ln_scale, float)
+        one.component: np.array(one.direct[:done], float) + np.array(one.ln_scale[:done], float)
         for one in view.components
         if one.kind != "rest"
     }
     sizes = sorted(((float(np.abs(each).mean()), name) for name, each in shares.items()), reverse=True)[:3]
-    most = max(range(len(view.values)), key=lambda at: view.values[at] or 0.0)
+    most = max(range(done), key=lambda at: view.values[at] or 0.0)
     there = max(shares, key=lambda name: abs(float(shares[name][most])))
     return (
-        f"Over {len(view.values)} predictions the largest shares, on average in size, are "
+        f"Over {done} predictions the largest shares, on average in size, are "
         f"{', '.join(f'{name} {size:.2f}' for size, name in sizes)} nats. {WHAT[view.target]} is largest behind "
         f"“{view.tokens[most].text.strip()}” at {most}, {view.values[most] or 0.0:.2f}; the largest share "
         f"there is {there}'s, {float(shares[there][most]):+.2f}."
     )
 
 
-def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyCompareView | int]:
-    """Two predictions split against one baseline: work done, then the view."""
+def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyCompareView | Progress]:
+    """Two predictions split against one baseline: how far it is, then the view."""
     model, ids = resident.model, prompt_ids(resident, request)
     others = ids
     if request.other_text is not None:
@@ -174,7 +219,7 @@ def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyC
         other_value=other.value,
         baseline=_baseline(request.baseline, means, one.baseline),
         completeness_error=apart.error,
-        parts=_parts(apart, ranked, model.last_layer, {}),
+        parts=_parts(apart, ranked, model.last_layer),
         sentence="",
         provenance=provenance("why_compare", resident, ids, request),
     )
@@ -227,7 +272,7 @@ def _target(request: SplitRequest) -> Target:
 
 def baselines(
     resident: Resident, run: Written, *, every: bool = False
-) -> Generator[int, None, dict[BaselineText, MeanWrites]]:
+) -> Generator[Progress, None, dict[BaselineText, MeanWrites]]:
     """Both, where the model has a reference text. every: with the means of all MLPs' neurons in the prompt's, too."""
     reference = yield from _reference(resident)
     if every:
@@ -236,7 +281,7 @@ def baselines(
     return prompt if reference is None else prompt | {"reference": reference}
 
 
-def _reference(resident: Resident) -> Generator[int, None, MeanWrites | None]:
+def _reference(resident: Resident) -> Generator[Progress, None, MeanWrites | None]:
     """The means over the reference text, kept with the model; a row a step where they are not there yet."""
     rows = _rows(resident)
     key = resident.key_of(MEAN_WRITES, *(token for row in rows for token in (-1, *row)))
@@ -244,7 +289,7 @@ def _reference(resident: Resident) -> Generator[int, None, MeanWrites | None]:
     if means is not None or not rows:
         return means
     for progress in written.mean_writes(resident.model, rows, source="the reference text"):
-        yield progress.done
+        yield Progress("means of the reference text", progress.done, progress.total)
         means = progress.result
     return resident.cache.cached(key, lambda: means)
 
@@ -271,7 +316,19 @@ def _baseline(name: BaselineText, means: MeanWrites, value: float) -> BaselineVi
     return BaselineView(name=name, text=means.source, tokens=means.n_tokens, value=value)
 
 
-def _parts(split: Split, ranked: Sequence[int], layer: int, ablated: dict[object, float]) -> list[PartView]:
+def _shares(name: BaselineText, means: MeanWrites, split: Split) -> SharesView:
+    return SharesView(
+        name=name,
+        text=means.source,
+        tokens=means.n_tokens,
+        value=split.baseline,
+        direct=float(split.direct.sum()),
+        ln_scale=float(split.through.sum()),
+        completeness_error=split.error,
+    )
+
+
+def _parts(split: Split, ranked: Sequence[int], layer: int) -> list[PartView]:
     """The components in their order; the last MLP as its strongest neurons and the rest of it."""
     parts = []
     for i, component in enumerate(split.components):
@@ -283,7 +340,6 @@ def _parts(split: Split, ranked: Sequence[int], layer: int, ablated: dict[object
             total=direct + through,
             direct=direct,
             ln_scale=through,
-            ablation=ablated.get(component),
         )
         if component.kind != "mlp" or component.layer != layer or not ranked:
             parts.append(part)
@@ -296,7 +352,6 @@ def _parts(split: Split, ranked: Sequence[int], layer: int, ablated: dict[object
                 total=float(split.neuron_direct[neuron] + split.neuron_through[neuron]),
                 direct=float(split.neuron_direct[neuron]),
                 ln_scale=float(split.neuron_through[neuron]),
-                ablation=ablated.get(neuron),
             )
             for neuron in ranked
         ]

@@ -8,6 +8,7 @@ from analysis import decompose as splits
 from analysis.circuit import Circuit, Node
 from analysis.components import Component, rows_at_once
 from analysis.decompose import Target
+from analysis.progress import Progress, whole
 from analysis.types import NeuronId
 from app.core import to_view
 from app.core.answer import prompt_ids, provenance
@@ -17,8 +18,13 @@ from app.why.request import CircuitRequest
 from app.why.view import CircuitView, EdgeView, MassiveView, NodeView, SinkView
 
 
-def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView | int]:
-    """Passes done, then the view."""
+def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView | Progress]:
+    """How far it is, then the view."""
+    return whole(circuit_views(resident, request))
+
+
+def circuit_views(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView | Progress]:
+    """The circuit as it is drawn; where the check is asked for, the whole again once every edge has its pass."""
     model, ids = resident.model, prompt_ids(resident, request)
     held = 8 * model.n_layers * model.n_heads * len(ids) ** 2
     if request.average:  # what every component wrote at every token
@@ -44,10 +50,12 @@ def circuit(resident: Resident, request: CircuitRequest) -> Iterator[CircuitView
         width=request.width,
         most=request.most,
     )
-    if request.check:
-        for done, checked in enumerate(circuits.check(clean, drawn, along), start=1):
-            drawn = checked
-            yield done
+    yield _view(resident, request, ids, drawn, means.n_tokens)
+    if not request.check:
+        return
+    for checked in circuits.check(clean, drawn, along):
+        drawn = checked
+        yield Progress("patched passes", sum(edge.patched is not None for edge in drawn.edges), len(drawn.edges))
     yield _view(resident, request, ids, drawn, means.n_tokens)
 
 

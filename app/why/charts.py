@@ -1,5 +1,7 @@
 """A prediction from its baseline to its value, part by part; the same along a text."""
 
+from collections.abc import Iterable, Iterator
+
 import plotly.graph_objects as go
 
 from app.core import theme
@@ -21,9 +23,10 @@ COLOURS = {"direct": DIRECT, "ln_scale": SCALE}
 BARS = 16  # parts drawn singly; the smallest are summed
 
 
-def waterfall(view: WhyView) -> go.Figure:
-    """From the baseline to here; a bar can be followed upstream."""
-    return _falling(view.parts, view.baseline_value, view.value, view.target, ("baseline", "here"), pressed=True)
+def waterfall(view: WhyView, order: str = "depth") -> go.Figure:
+    """From the baseline to here; a bar can be followed upstream. order: of the parts, by depth or by size."""
+    ends = ("baseline", "here")
+    return _falling(view.parts, view.baseline_value, view.value, view.target, ends, pressed=True, order=order)
 
 
 def differences(view: WhyCompareView) -> go.Figure:
@@ -35,10 +38,19 @@ def differences(view: WhyCompareView) -> go.Figure:
 
 
 def _falling(
-    every: list[PartView], start: float, end: float, target: TargetName, ends: tuple[str, str], *, pressed: bool
+    every: list[PartView],
+    start: float,
+    end: float,
+    target: TargetName,
+    ends: tuple[str, str],
+    *,
+    pressed: bool,
+    order: str = "depth",
 ) -> go.Figure:
     """Each part two bars, one for either half, from where the part before it ended; depth runs downwards."""
     parts = largest(every, BARS)
+    if order == "size":
+        parts = sorted(parts, key=lambda part: -abs(part.total))
     labels = [ends[0], *(part.component for part in parts), ends[1]]
     bars: dict[str, list[tuple[float, float]]] = {"direct": [(0.0, 0.0)], "ln_scale": [(0.0, 0.0)]}
     level = start
@@ -52,7 +64,7 @@ def _falling(
             x=[size for _, size in bars[half][1:]],
             base=[start for start, _ in bars[half][1:]],
             orientation="h",
-            offset=-0.4 if half == "direct" else 0.0,
+            offset=0.0 if half == "direct" else -0.4,  # the axis runs upwards: the first half stands above
             width=0.4,
             name=NAMES[half],
             marker={"color": COLOURS[half]},
@@ -74,7 +86,7 @@ def _falling(
         showlegend=False,
         hovertemplate="%{y}: %{x:.4f} nats<extra></extra>",
     )
-    return theme.chart(
+    figure = theme.chart(
         both,
         *drawn,
         x=theme.axis("Entropy" if target == "entropy" else target.replace("_", "-"), "nats"),
@@ -82,28 +94,33 @@ def _falling(
         height=90 + 24 * len(labels),
         barmode="overlay",
     )
+    figure.update_layout(margin={"r": 64})
+    # The whole share, at the right of its row: rows by number, since a neuron's name would be read as one.
+    for row, part in zip(range(len(parts), 0, -1), parts, strict=True):
+        figure.add_annotation(
+            x=1, xref="paper", xanchor="left", xshift=8, y=row, yref="y", showarrow=False,
+            text=f"{part.total:+.2f}".replace("-", "−"), font={"size": 11},
+        )  # fmt: skip
+    return figure
 
 
-def along(view: WhyTextView) -> go.Figure:
-    """At each position the sum of all direct shares and of all through the scale, stacked on the baseline's value."""
+def along(view: WhyTextView, by: str = "halves") -> go.Figure:
+    """At each position what stands above or below the baseline's value, stacked: all direct shares and all through the
+    scale (halves), or whole shares by kind or by component."""
     labels = [f"{token.position} {theme.label(token.text, 12)}" for token in view.tokens[: len(view.values)]]
-    totals = {
-        half: [sum(getattr(one, half)[at] or 0.0 for one in view.components) for at in range(len(view.values))]
-        for half in NAMES
-    }
     bars = [
         go.Bar(
             x=labels,
-            y=totals[half],
+            y=heights,
             name=name,
-            marker={"color": COLOURS[half]},
+            marker={"color": colour},
             hovertemplate="%{x}: %{y:+.3f} nats<extra>" + name + "</extra>",
         )
-        for half, name in NAMES.items()
+        for name, heights, colour in _stacks(view, by)
     ]
     line = go.Scatter(
         x=labels,
-        y=[(value or 0.0) - view.baseline_value for value in view.values],
+        y=[None if value is None else value - view.baseline_value for value in view.values],
         mode="lines+markers",
         name="sum",
         line={"color": theme.MARK, "width": 1},
@@ -115,9 +132,34 @@ def along(view: WhyTextView) -> go.Figure:
         line,
         x=theme.axis("", type="category", tickangle=-60, tickfont={"size": 10}),
         y=theme.axis("Above the baseline", "nats"),
-        height=320,
+        height=320 if by == "halves" else 400,
         barmode="relative",
     )
+
+
+KINDS = {"embedding": "embedding", "position": "positions", "head": "heads", "mlp": "MLPs", "biases": "biases"}
+TURNS = (*theme.SERIES, "var(--quiet)")
+
+
+def _stacks(view: WhyTextView, by: str) -> Iterator[tuple[str, list[float], str]]:
+    """Name, heights and colour of each stack."""
+    if by == "halves":
+        for half, name in NAMES.items():
+            yield (
+                name,
+                [_sum(getattr(one, half)[at] for one in view.kinds) for at in range(len(view.values))],
+                COLOURS[half],
+            )
+        return
+    listed = view.kinds if by == "kind" else view.components
+    for i, one in enumerate(listed):
+        shares = [_sum(halves) for halves in zip(one.direct, one.ln_scale, strict=True)]
+        name = KINDS.get(one.component, one.component)
+        yield name, shares, theme.QUIET if one.kind == "rest" else TURNS[i % len(TURNS)]
+
+
+def _sum(values: Iterable[float | None]) -> float:
+    return sum(value or 0.0 for value in values)
 
 
 EDGES = 48  # drawn: the largest that hang together

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self
+from urllib.parse import urlencode
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from analysis.types import InputError
 from app.core.errors import RefusedFieldsError
@@ -20,10 +21,26 @@ PARTS = 10  # neurons listed singly
 FIRST_TEXT = "The old man shook his head and said that he had never seen the like of it. The old man shook his head and"
 
 
-class WhyState(AtToken):
-    """Field names are short because they stand in addresses. Numbers arrive as text and may be empty."""
+class Drawing(BaseModel):
+    """How an answer is drawn: what of the form is in no request."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+    order: Literal["depth", "size"] = Field("depth", description="How the waterfall's parts follow each other.")
+    by: Literal["halves", "kind", "component"] = Field("halves", description="What is stacked along the text.")
+    lens: Literal["", "entropy", "loss", "kl_final", "top_prob"] = Field(
+        "", description="What is drawn of the lens by layer; empty: nothing."
+    )
+
+    @property
+    def ending(self) -> str:
+        """Of an address."""
+        changed = self.model_dump(exclude_defaults=True)
+        return f"?{urlencode(changed)}" if changed else ""
+
+
+class WhyState(Drawing, AtToken):
+    """Field names are short because they stand in addresses. Numbers arrive as text and may be empty."""
 
     model: str | None = None
     text: str = FIRST_TEXT
@@ -32,9 +49,11 @@ class WhyState(AtToken):
     baseline: BaselineText = "reference"
     ablate: bool = False
     along: bool = Field(False, description="Whether the split of every token is shown.")
-    vs: str = Field("", max_length=8, description="Another token of the text to compare it with.")
+    scale: Literal["own", "frozen"] = Field("own", description="The LN scale that the lens reads with.")
+    vs: str = Field("", max_length=8, description="Another token of the text to compare it with, or pinned.")
     follow: str = Field("", max_length=16, description="The component that is followed upstream.")
     patch: bool = Field(False, description="Whether its edges are checked by patched passes.")
+    job: Literal["", "why", "why_text", "circuit"] = Field("", description="Which answer is asked for as a job.")
     table: Literal["parts", "along", "circuit", "compared"] = Field("parts", description="Which one is given as CSV.")
 
     @classmethod
@@ -44,13 +63,16 @@ class WhyState(AtToken):
         state, refused = holding(cls, given)
         return state.placed(state.model, state.text, "vs"), refused
 
+    def drawing(self) -> Drawing:
+        return Drawing(order=self.order, by=self.by, lens=self.lens)
+
     def plain(self) -> Self:
         """The same text, as it is first shown."""
         return type(self)(model=self.model, text=self.text)
 
     def query(self) -> dict[str, str]:
         """What stands in the address: everything but the text that is not at its default."""
-        changed = self.model_dump(exclude={"text", "chosen_in"}, exclude_defaults=True)
+        changed = self.model_dump(exclude={"text", "chosen_in", "job"}, exclude_defaults=True)
         return {name: str(value).lower() if value is True else value for name, value in changed.items()}
 
     def why(self) -> WhyRequest:
@@ -64,6 +86,11 @@ class WhyState(AtToken):
     def compared(self) -> WhyCompareRequest:
         """With the token of `vs`."""
         more = {"position": self.pos or None, "other_position": self.vs, "neurons": PARTS}
+        return requested(WhyCompareRequest, **self._split(), **more)
+
+    def beside(self, text: str, position: int) -> WhyCompareRequest:
+        """With a token of another text."""
+        more = {"position": self.pos or None, "other_text": text, "other_position": position, "neurons": PARTS}
         return requested(WhyCompareRequest, **self._split(), **more)
 
     def circuit(self) -> CircuitRequest:

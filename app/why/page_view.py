@@ -2,8 +2,21 @@
 
 from typing import Any
 
+from pydantic import Field, SerializeAsAny
+
 from app.core.view import ErrorBody, TraceView, View
 from app.why.view import CircuitView, WhyCompareView, WhyTextView, WhyView
+
+
+class Making(View):
+    """An answer in the making: a run that the page follows, or a job."""
+
+    at: str = Field(description="Where to ask again, below the root; empty: it has ended.")
+    job: str | None = Field(None, description="Its name, where it goes on when the page is closed.")
+    stage: str = ""
+    done: int | None = None
+    total: int | None = None
+    message: str | None = Field(None, description="Why it failed.")
 
 
 class WhyPageView(View):
@@ -14,14 +27,19 @@ class WhyPageView(View):
     along: WhyTextView | None = None
     circuit: CircuitView | None = None
     compared: WhyCompareView | None = None
+    lens: SerializeAsAny[View] | None = Field(None, description="The answer of the question lens.")
+    runs: dict[str, str] = Field({}, description="The run behind each answer, by its question.")
+    making: dict[str, Making] = Field({}, description="What is not whole yet, by its question.")
     python: str = ""
     python_along: str = ""
     python_circuit: str = ""
     python_compared: str = ""
+    python_lens: str = ""
     problem: ErrorBody | None = None
 
     def csv_rows(self) -> list[dict[str, Any]]:
         """The parts of the prediction, the split along the text, the circuit, or the comparison."""
         tables = {"along": self.along, "circuit": self.circuit, "compared": self.compared}
-        shown = tables.get(str(self.state.get("table")), self.why)
+        chosen = tables.get(str(self.state.get("table")), self.why)
+        shown = chosen or next((each for each in (self.why, self.along, self.circuit, self.compared) if each), None)
         return [] if shown is None else shown.csv_rows()

@@ -7,12 +7,16 @@ from app.why.view import CircuitView, WhyCompareView, WhyTextView, WhyView
 
 WHY = Question(
     name="why",
-    says="A prediction's entropy, loss or log-probability split exactly over all that wrote to the stream.",
+    says="""A prediction's entropy, loss or log-probability split exactly over all that wrote to the stream.
+
+    With `Accept: application/x-ndjson` the shares come first, then the whole with the ablations beside them.""",
     path="why",
     request=WhyRequest,
     view=WhyView,
     answer=Later("app.why.answer:why"),
+    lines=Later("app.why.answer:why_views"),
     steps=True,
+    job=True,
     cost=10,
     permalink=True,
     charts={"why": Later("app.why.charts:waterfall")},
@@ -22,12 +26,16 @@ WHY = Question(
 )
 WHY_TEXT = Question(
     name="why_text",
-    says="The same split at every position of the prompt.",
+    says="""The same split at every position of the prompt.
+
+    With `Accept: application/x-ndjson` it comes as it is computed, with more positions in each line.""",
     path="why/text",
     request=WhyTextRequest,
     view=WhyTextView,
     answer=Later("app.why.answer:why_text"),
+    lines=Later("app.why.answer:why_text_views"),
     steps=True,
+    job=True,
     cost=10,
     permalink=True,
     tells=Later("app.why.told:of_text"),
@@ -52,12 +60,16 @@ WHY_COMPARE = Question(
 )
 CIRCUIT = Question(
     name="circuit",
-    says="What drives a neuron, or a component's share of the entropy: back over hops, edges checked on demand.",
+    says="""What drives a neuron, or a component's share of the entropy: back over hops, edges checked on demand.
+
+    With `Accept: application/x-ndjson` the circuit comes first, then the whole with every edge checked.""",
     path="circuit",
     request=CircuitRequest,
     view=CircuitView,
     answer=Later("app.why.answer_circuit:circuit"),
+    lines=Later("app.why.answer_circuit:circuit_views"),
     steps=True,
+    job=True,
     cost=10,
     permalink=True,
     tells=Later("app.why.told:of_circuit"),

@@ -1,6 +1,6 @@
 """A prediction taken apart, as every door shows it."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,8 @@ class PartView(View):
     ablation: float | None = Field(
         None, description="Clean less mean-ablated at this token, by a real pass in which all that follows runs anew."
     )
+
+    other: float | None = Field(None, description="The whole share against the other baseline of `baselines`.")
 
     def followed(self, target: TargetName) -> bool:
         """Whether there is an upstream to go to: of a token's log-probability a neuron's alone."""
@@ -45,6 +47,15 @@ def largest(parts: list[PartView], most: int) -> list[PartView]:
     return [summed, *(parts[i] for i in sorted(kept))]
 
 
+class UpstreamBar(NamedTuple):
+    """A part's two halves as left edge and width, in percent of the widest; zero: where nothing is."""
+
+    part: PartView
+    direct: tuple[float, float]
+    ln_scale: tuple[float, float]
+    zero: float
+
+
 class BaselineView(View):
     """What the prediction is compared with."""
 
@@ -52,6 +63,14 @@ class BaselineView(View):
     text: str = Field(description="The text that the means were taken over.")
     tokens: int
     value: float = Field(description="The target at the mean stream.")
+
+
+class SharesView(BaselineView):
+    """What the whole split comes to against it."""
+
+    direct: float = Field(description="Sum of all direct shares.")
+    ln_scale: float = Field(description="Sum of all shares through the LN scale.")
+    completeness_error: float = Field(description="Both sums less the difference of the two values.")
 
 
 class WhyView(View):
@@ -67,7 +86,7 @@ class WhyView(View):
     )
     nodes: int = Field(description="Gauss-Legendre nodes of the path integral.")
     parts: list[PartView] = Field(description="In the order of the forward pass; they sum to the difference.")
-    baselines: list[BaselineView] = Field(description="Both baselines: the shares change with it, the value never.")
+    baselines: list[SharesView] = Field(description="Both baselines: the shares change with it, the value never.")
     rank_correlation: float | None = Field(
         None, description="Spearman's, between the shares and the ablations; null unless they were asked for."
     )
@@ -77,6 +96,24 @@ class WhyView(View):
 
     def largest(self, most: int) -> list[PartView]:
         return largest(self.parts, most)
+
+    @property
+    def halves(self) -> tuple[float, float]:
+        """The sums of all direct shares and of all through the scale."""
+        return sum(part.direct for part in self.parts), sum(part.ln_scale for part in self.parts)
+
+    def upstream(self, most: int) -> list[UpstreamBar]:
+        """The largest parts that can be followed, as two bars one behind the other, all on one scale."""
+        followed = [part for part in self.parts if part.followed(self.target)]
+        listed = sorted(followed, key=lambda part: -abs(part.total))[:most]
+        ends = [0.0, *(end for part in listed for end in (part.direct, part.total))]
+        low, span = min(ends), (max(ends) - min(ends)) or 1.0
+
+        def bar(start: float, end: float) -> tuple[float, float]:
+            return 100 * (min(start, end) - low) / span, 100 * abs(end - start) / span
+
+        zero = bar(0.0, 0.0)[0]
+        return [UpstreamBar(part, bar(0.0, part.direct), bar(part.direct, part.total), zero) for part in listed]
 
     def csv_rows(self) -> list[dict[str, Any]]:
         """One line a part."""
@@ -100,7 +137,7 @@ class WhyCompareView(View):
 
     def csv_rows(self) -> list[dict[str, Any]]:
         """One line a part."""
-        return [part.model_dump(exclude={"ablation"}) for part in self.parts]
+        return [part.model_dump(exclude={"ablation", "other"}) for part in self.parts]
 
 
 class NodeView(View):
@@ -209,7 +246,7 @@ class AlongView(View):
 
 
 class WhyTextView(View):
-    """The split at every position: `components` and, summed, all others."""
+    """The split at every position: `components` and, summed, all others. null where it is still to come."""
 
     tokens: list[Token]
     target: TargetName
@@ -217,6 +254,7 @@ class WhyTextView(View):
     baseline_value: float
     completeness_error: float = Field(description="The largest over the positions.")
     components: list[AlongView]
+    kinds: list[AlongView] = Field(description="The same summed by kind: embedding, heads, MLPs, biases.")
     baseline: BaselineView
     sentence: str
     provenance: Provenance
@@ -226,7 +264,7 @@ class WhyTextView(View):
     def _a_value_a_prediction(self) -> Self:
         n = in_order(self.tokens) - (self.target == "loss")  # the last token has none
         along(n, values=self.values)
-        for component in self.components:
+        for component in (*self.components, *self.kinds):
             along(n, direct=component.direct, ln_scale=component.ln_scale)
         return self
 

@@ -19,6 +19,11 @@ TEXT = "The secret cat sat."
 M = f"/api/v1/models/{MODEL}"
 ABLATION = {"heads": ["0.1"], "neurons": ["1.3"], "kind": "random", "rows": 2, "length": 8}
 PANEL = {"kind": "random", "rows": 2, "length": 8, "who": "1.3", "heads": "0.1", "neurons": "1.3", "text": TEXT}
+TAKEN_APART = {
+    "why": ("why", {"text": TEXT}),
+    "why_text": ("why/text", {"text": TEXT}),
+    "circuit": ("circuit", {"text": TEXT, "component": "1.3"}),
+}
 DATA = ("html", "json", "csv", "parquet")
 
 
@@ -81,6 +86,9 @@ def pages() -> Iterator[Call]:
             yield post("/induction/{panel}", f"/induction/{panel}?format={form}", data=PANEL)
         yield get("/induction/jobs/{job_id}", "/induction/jobs/{ablation}", **asked)
         yield get("/write/jobs/{job_id}", "/write/jobs/{dial}", **asked)
+        for kind in TAKEN_APART:
+            yield get("/why/jobs/{kind}/{job_id}", f"/why/jobs/{kind}/{{{kind}}}", **asked)
+        yield get("/why/runs/{name}", "/why/runs/{taking_apart}", **asked)
         for panel in ("heatmap", "joint", "dose", "ledger", "lens"):
             yield post("/effects", f"/effects?format={form}", data={"text": TEXT, "panel": panel})
         yield post("/why", f"/why?format={form}", data={"text": TEXT, "along": "true"})
@@ -132,6 +140,8 @@ def reads() -> Iterator[Call]:
     job = "/induction/ablation/jobs/{job_id}"
     yield get(key + job, M + "/induction/ablation/jobs/{ablation}")
     yield get(key + "/dial/jobs/{job_id}", M + "/dial/jobs/{dial}")
+    for kind, (path, _) in TAKEN_APART.items():
+        yield get(f"{key}/{path}/jobs/{{job_id}}", f"{M}/{path}/jobs/{{{kind}}}")
 
 
 def computes() -> Iterator[Call]:
@@ -197,6 +207,8 @@ def changes() -> Iterator[Call]:
     yield post("/sweeps", data={"rows": "2", "length": "24"})
     yield post("/api/v1/models/{key}/dial/jobs", f"{M}/dial/jobs", json={"text": TEXT, "dials": ["1.3:scale=2"]})
     yield post("/api/v1/models/{key}/induction/ablation/jobs", f"{M}/induction/ablation/jobs", json=ABLATION)
+    for path, body in TAKEN_APART.values():
+        yield post(f"/api/v1/models/{{key}}/{path}/jobs", f"{M}/{path}/jobs", json=body)
     yield post("/induction/ablation/start", data=PANEL)
     for template, name in (
         ("/api/v1/jobs/{job_id}/cancel", "sweep"), ("/jobs/{job_id}/cancel", "sweep"),
@@ -213,6 +225,9 @@ def changes() -> Iterator[Call]:
     yield post("/api/v1/models/{key}" + cancel, M + cancel.replace("job_id", "ablation"))
     cancel = "/dial/jobs/{job_id}/cancel"
     yield post("/api/v1/models/{key}" + cancel, M + cancel.replace("job_id", "dial"))
+    for kind, (path, _) in TAKEN_APART.items():
+        cancel = f"/{path}/jobs/{{job_id}}/cancel"
+        yield post("/api/v1/models/{key}" + cancel, M + cancel.replace("job_id", kind))
     for template, name in (
         ("/api/v1/results/{name}", "page"), ("/api/v1/notes/{name}", "other_note"),
         ("/api/v1/lists/{name}", "other_list"), ("/api/v1/sweeps/{sweep_id}", "sweep"),
@@ -228,6 +243,12 @@ def changes() -> Iterator[Call]:
     yield refused(post("/models/load", data={"key": "nowhere"}), 422)
 
 
+def taking_apart(client: TestClient) -> str:
+    """The name of a run that the page Why follows; None is left in the making for long."""
+    page = client.post("/why?format=json", data={"text": TEXT}).json()
+    return page["runs"]["why"]
+
+
 def prepared(client: TestClient) -> dict[str, str]:
     """Things that the calls name: results, notes, a finished sweep and ablation, a heat map."""
     from app.core.theme import plotly_js
@@ -240,6 +261,10 @@ def prepared(client: TestClient) -> dict[str, str]:
     dial = client.post(f"{M}/dial/jobs", json=turned).json()["id"]
     until(lambda: client.get(f"{M}/dial/jobs/{dial}").json()["state"] == "finished")
     target = {"target": f"neuron:{MODEL}/1.3", "text": "x"}
+    apart = {}
+    for kind, (path, body) in TAKEN_APART.items():
+        name = apart[kind] = client.post(f"{M}/{path}/jobs", json=body).json()["id"]
+        until(lambda path=path, name=name: client.get(f"{M}/{path}/jobs/{name}").json()["state"] == "finished")
     notes = [client.post("/api/v1/notes", json=target).json()["id"] for _ in range(2)]
     made = {"model": MODEL, "neurons": ["1.3"]}
     lists = [client.post("/api/v1/lists", json={"name": str(i), **made}).json()["id"] for i in range(2)]
@@ -258,6 +283,8 @@ def prepared(client: TestClient) -> dict[str, str]:
         "repeats": repeats, "kept_sweep": kept["hash"], "model": MODEL, "plotly": plotly_js()[1],
         "exported": json.dumps(client.get("/api/v1/export").json()),
         "run": heat_map(client),
+        **apart,
+        "taking_apart": taking_apart(client),
     }  # fmt: skip
 
 

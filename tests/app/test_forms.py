@@ -354,6 +354,8 @@ WITHOUT_FORMS = {
     "/sweeps/{sweep_id}/neurons/{neuron}",  # no form
     "/sweeps/{sweep_id}/figures",  # the form of one figure, many times
     "/atlas/{neuron}",  # the neuron's page by a shorter name
+    "/why/runs/{name}",  # the form of the page Why, beside an answer in the making
+    "/why/jobs/{kind}/{job_id}",
     "/write/jobs/{job_id}",  # the form of the page Write, beside what a job has written
     "/effects/heatmap/{name}",  # a part of a page that asks for itself
     "/m/{model}/atlas-progress",

@@ -5,14 +5,22 @@ from __future__ import annotations
 import csv
 import html
 import io
+import json
 
 import pytest
+from click.testing import CliRunner
 from starlette.testclient import TestClient
 
+from app.cli import main
+from app.core.doors.command import _followed
 from app.core.place import named_text
+from app.core.shell.session import ApiSession
 from app.why.answer import sentence
-from app.why.view import WhyView
+from app.why.charts import along
+from app.why.questions import CIRCUIT
+from app.why.view import WhyTextView, WhyView
 from tests import tiny
+from tests.app.test_jobs import until
 
 URL = "/api/v1/models/tiny-gpt2"
 TEXT = tiny.tokenizer().decode(tiny.token_ids(9, bos=False))
@@ -44,6 +52,22 @@ def test_two_baselines_stand_beside_each_other_and_explain_one_value(client: Tes
     )
     assert one["baseline_value"] != other["baseline_value"]
     assert [part["total"] for part in one["parts"]] != [part["total"] for part in other["parts"]]
+
+
+def test_swapping_the_baselines_changes_shares_and_never_the_sum(client: TestClient) -> None:
+    """Each stands beside the other with its two sums; both sets of shares end at the one value."""
+    one, other = asked(client, baseline="reference", neurons=0), asked(client, baseline="prompt", neurons=0)
+    assert [part["other"] for part in one["parts"]] == pytest.approx(
+        [part["total"] for part in other["parts"]], abs=1e-9
+    )
+    assert [part["total"] for part in one["parts"]] == pytest.approx(
+        [part["other"] for part in other["parts"]], abs=1e-9
+    )
+    for told in (one, other):
+        for row in told["baselines"]:
+            reached = row["value"] + row["direct"] + row["ln_scale"]
+            assert reached == pytest.approx(told["value"], abs=1.1e-4)
+            assert reached - told["value"] == pytest.approx(row["completeness_error"], abs=1e-9)
 
 
 def test_neurons_are_listed_singly_and_the_rest_of_their_mlp_is_summed(client: TestClient) -> None:
@@ -240,3 +264,111 @@ def test_what_has_no_circuit_is_refused(client: TestClient, fields: dict, words:
     answer = client.post(f"{URL}/circuit", json={"text": TEXT, **fields})
     assert answer.status_code in (404, 422)
     assert words in answer.text
+
+
+JOBS = {
+    "why": {"ablate": "true"},
+    "why_text": {"along": "true"},
+    "circuit": {"follow": "1.3", "patch": "true"},
+}
+
+
+@pytest.mark.parametrize("question", JOBS)
+def test_the_page_hands_long_work_to_a_job_and_shows_it_there(client: TestClient, question: str) -> None:
+    form = {"text": TEXT, "pos": "6", **JOBS[question]}
+    queued = client.post("/why?format=json", data={**form, "job": question}).json()["making"][question]
+    until(lambda: client.get(f"/api/v1/jobs/{queued['job']}").json()["state"] == "finished")
+    shown = client.get(f"/why/jobs/{question}/{queued['job']}", headers={"accept": "application/json"}).json()
+    field = {"why_text": "along"}.get(question, question)
+    now = client.post("/why?format=json", data=form).json()[field]
+    assert {**shown[field], "permalink": None} == {**now, "permalink": None}
+    assert shown["state"]["pos"] == "6"
+    assert shown[field]["sentence"] in html.unescape(client.get(f"/why/jobs/{question}/{queued['job']}").text)
+    assert f'href="/why/jobs/{question}/{queued["job"]}"' in client.get("/jobs").text
+
+
+def test_a_command_follows_a_job_of_the_server(client: TestClient) -> None:
+    door = ApiSession(lambda method, path, body: client.request(method, f"/api/v1{path}", json=body), ["tiny-gpt2"])
+    body = {"text": TEXT, "component": "1.3", "check": True}
+    followed = _followed(door, CIRCUIT, "/models/tiny-gpt2/circuit", body)
+    assert {**followed, "permalink": None} == {**circuit(client, component="1.3", check=True), "permalink": None}
+    alone = CliRunner().invoke(main, ["circuit", TEXT, "--component", "1.3", "--as-job"])
+    assert alone.exit_code == 2
+    assert "--url" in alone.output
+
+
+def test_the_lines_of_an_answer_end_with_the_whole(client: TestClient) -> None:
+    """The shares come before the ablations, the circuit before its passes."""
+    for path, body, early in (
+        ("why", {"ablate": True}, "rank_correlation"),
+        ("circuit", {"component": "1.3", "check": True}, "rank_correlation"),
+        ("why/text", {}, None),
+    ):
+        sent = {"json": {"text": TEXT, **body}, "headers": {"accept": "application/x-ndjson"}}
+        *before, last = map(json.loads, client.post(f"{URL}/{path}", **sent).text.splitlines())
+        whole = client.post(f"{URL}/{path}", json={"text": TEXT, **body}).json()
+        assert {**last, "permalink": None} == {**whole, "permalink": None}
+        if early is not None:
+            assert before[0][early] is None
+            assert before[0]["value"] == last["value"]
+
+
+def test_the_pinned_run_stands_beside_the_chosen_token(client: TestClient) -> None:
+    """Its text is what was pinned on the page Prompt; the token is the one at the same place, or its last."""
+    other = tiny.tokenizer().decode(tiny.token_ids(5, bos=False, seed=3))
+    page = {"accept": "text/html"}
+    assert client.post("/why", data={"text": TEXT, "vs": "pinned"}, headers=page).status_code == 422
+    client.post("/", data={"text": other, "act": "pin"}, headers=page)
+    client.post("/", data={"text": TEXT, "pin": json.dumps({"text": other})}, headers=page)
+    shown = html.unescape(client.post("/why", data={"text": TEXT, "pos": "3", "vs": "pinned"}, headers=page).text)
+    told = client.post(
+        f"{URL}/why/compare", json={"text": TEXT, "position": 3, "other_text": other, "other_position": 3}
+    )
+    assert told.json()["sentence"] in shown
+    client.post("/state", data={"act": "clear"})
+
+
+@pytest.mark.parametrize("by", ["halves", "kind", "component"])
+def test_what_is_stacked_along_a_text_adds_up_to_its_line(client: TestClient, by: str) -> None:
+    view = WhyTextView.model_validate(client.post(f"{URL}/why/text", json={"text": TEXT, "limit": 3}).json())
+    *bars, line = along(view, by).data
+    for at, value in enumerate(line.y):
+        assert sum(bar.y[at] for bar in bars) == pytest.approx(value, abs=1.1e-4)
+    names = [bar.name for bar in bars]
+    assert (
+        names
+        == {
+            "halves": ["logits", "LN scale"],
+            "kind": ["embedding", "positions", "heads", "MLPs", "biases"],
+            "component": [one.component for one in view.components],
+        }[by]
+    )
+
+
+FOLLOWED = {
+    "why": ("split", {}, "why-title"),
+    "why_text": ("alongside", {"along": "true"}, "The same split at every token"),
+    "why_compare": ("compared", {"vs": "3"}, "that behind"),
+    "circuit": ("drives", {"follow": "1.3", "patch": "true"}, "What drives 1.3"),
+    "lens": ("depth", {"lens": "kl_final"}, "Where along the depth certainty appears"),
+}
+
+
+@pytest.mark.parametrize("question", FOLLOWED)
+def test_an_answer_in_the_making_is_followed_in_its_own_block(client: TestClient, question: str) -> None:
+    """A browser's page begins the answer and asks for it again; the block that comes is the page's own."""
+    block, more, words = FOLLOWED[question]
+    form = {"text": TEXT, "pos": "6", **more}
+    page = client.post("/why?format=json", data=form).json()
+    run = page["runs"][question]
+    headers = {"HX-Request": "true", "HX-Target": f"section#{block}", "accept": "text/html"}
+    shown = client.get(f"/why/runs/{run}?order=size&by=kind&lens=kl_final", headers=headers)
+    assert shown.status_code == 200
+    assert f'id="{block}"' in shown.text
+    assert words in shown.text
+    assert "hx-get" not in shown.text, "it is whole: nothing is asked for again"
+    assert "<html" not in shown.text
+    whole = client.get(f"/why/runs/{run}?format=json").json()
+    field = {"why_text": "along", "why_compare": "compared"}.get(question, question)
+    assert whole[field] == page[field]
+    assert client.get("/why/runs/nothing").status_code == 404

@@ -240,12 +240,11 @@ LEFT_OUT_PATHS = {
     "DELETE /api/v1/models/{key}": CHANGES,
     "POST /api/v1/models/{key}/reference": CHANGES,
     "DELETE /api/v1/models/{key}/reference": CHANGES,
-    "POST /api/v1/models/{key}/dial/jobs": CHANGES,
-    "GET /api/v1/models/{key}/dial/jobs/{job_id}": CHANGES,
-    "POST /api/v1/models/{key}/dial/jobs/{job_id}/cancel": CHANGES,
-    "POST /api/v1/models/{key}/induction/ablation/jobs": CHANGES,
-    "GET /api/v1/models/{key}/induction/ablation/jobs/{job_id}": CHANGES,
-    "POST /api/v1/models/{key}/induction/ablation/jobs/{job_id}/cancel": CHANGES,
+    **{
+        f"{method} /api/v1/models/{{key}}/{path}/jobs{end}": CHANGES
+        for path in ("dial", "induction/ablation", "why", "why/text", "circuit")
+        for method, end in (("POST", ""), ("GET", "/{job_id}"), ("POST", "/{job_id}/cancel"))
+    },
 }
 # Whole families whose calls write: notes, lists, pins, jobs, results, uploads, exports.
 WRITING = ("/notes", "/lists", "/pins", "/jobs", "/results", "/corpora", "/export", "/import")

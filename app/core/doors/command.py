@@ -6,6 +6,7 @@ A field `top_k` is `--top-k`; a list is an option that is repeated; a switch tha
 `Typed` on the field says where the shell is another: a short name, another default, another word.
 """
 
+import time
 import types
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,6 +28,9 @@ from app.core.shell.session import ApiSession, Refused, as_part, opened, refusin
 from app.core.shell.tables import query_string, write_rows
 from app.core.typed import Typed
 
+POLL = 0.3
+"""Seconds between two looks at a job."""
+
 
 def command_of(question: Question) -> click.Command:
     """The command. What it prints is `question.prints`'s, else the table by the columns of the view's rows."""
@@ -40,6 +44,9 @@ def command_of(question: Question) -> click.Command:
         click.Option(["--url"], help="Ask a running server instead of loading the model here."),
         click.Option(["--json", "as_json"], is_flag=True, help="The API's JSON instead of a table."),
     ]
+    if question.job:
+        follow = "As a durable job of the server (--url), and followed: for what takes longer than a request may."
+        parameters.append(click.Option(["--as-job"], is_flag=True, help=follow))
     if _has_table(question):
         rows = "Write all rows to this .csv or .parquet file."
         parameters.append(click.Option(["--out"], type=click.Path(dir_okay=False), help=rows))
@@ -67,6 +74,7 @@ def _asked(
     as_json: bool,
     out: str | None = None,
     store: bool = False,
+    as_job: bool = False,
     **given: Any,
 ) -> None:
     """Ask and print. A bad request is refused before a model is loaded for it."""
@@ -83,8 +91,14 @@ def _asked(
         question.request.model_validate(body)
     if store and out:
         raise Refused("--store keeps one answer, --out every row of a table: give one of them.")
+    if as_job and (store or not url):
+        raise Refused(
+            "--as-job asks a running server, which keeps what a job found: give --url, and no --store."
+            " Without a server the answer is waited for here."
+        )
     with opened(model, url, before_weights=question.before_weights is not None) as door:
-        ask = partial(_answer, door, question, f"/models/{door.quoted}/{path}" + ("?store=true" if store else ""))
+        asking = _followed if as_job else _answer
+        ask = partial(asking, door, question, f"/models/{door.quoted}/{path}" + ("?store=true" if store else ""))
         if out:
             rows = _every_row(question, ask, body)
             write_rows(out, rows)
@@ -110,6 +124,23 @@ def _stored(url: str | None, link: str | None) -> str:
 
 def _answer(door: ApiSession, question: Question, path: str, body: dict[str, Any]) -> Any:
     return door.post(path, body) if question.method == "POST" else door.get(path + query_string(body))
+
+
+def _followed(door: ApiSession, question: Question, path: str, body: dict[str, Any]) -> Any:
+    """The answer of a durable job; how far it is goes to standard error. Interrupted, it goes on without us."""
+    job = door.post(f"{path}/jobs", body)
+    click.echo(f"job {job['id']}", err=True)
+    told = ""
+    while job["state"] not in ("finished", "failed", "cancelled"):
+        time.sleep(POLL)
+        job = door.get(f"{path}/jobs/{job['id']}")
+        share = "" if job["progress"] is None else f" {job['progress']:.0%}"
+        if (now := f"{job['stage'] or job['state']}{share}") != told:
+            click.echo(now, err=True)
+            told = now
+    if job["state"] != "finished":
+        raise Refused(job["message"] or f"The job {job['id']} was {job['state']}.")
+    return job["result"]
 
 
 def _every_row(question: Question, ask: Callable[[dict[str, Any]], Any], body: dict[str, Any]) -> list[dict[str, Any]]:

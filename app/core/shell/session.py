@@ -15,6 +15,7 @@ from urllib.parse import quote
 import click
 
 API = "/api/v1"
+DAY = 24 * 3600.0
 
 
 class Refused(click.ClickException):
@@ -165,6 +166,8 @@ def _in_process(models: tuple[str, ...], data_dir: Path | None, before_weights: 
     settings = Settings(models=models, run_jobs=False) if models else Settings(run_jobs=False)
     if settings.effects_backend == "auto":  # one answer is sooner there than a compiler is done
         settings = settings.model_copy(update={"effects_backend": "eager"})
+    # Nobody else waits for this process: an answer takes what it takes.
+    settings = settings.model_copy(update={"request_seconds": max(settings.request_seconds, DAY)})
     if data_dir:
         settings = settings.model_copy(update={"data_dir": data_dir})
     if before_weights and models and all(shipped.file_of(key) is not None for key in models):
