@@ -111,7 +111,7 @@ def _pattern(resident: Resident, repeat: Repeated, name: str) -> views.PatternVi
 
 
 def attribution(resident: Resident, request: AttributionRequest) -> Answer:
-    """Who tells the neuron."""
+    """What drives the neuron."""
     repeat, view = built(resident, request)
     (neuron,) = neuron_ids([request.neuron])
     found = yield from attribute(resident.model, repeat.tokens, neuron)

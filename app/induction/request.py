@@ -70,7 +70,7 @@ class HeadsRequest(Strict):
 
 
 class AttributionRequest(RepeatRequest):
-    """Who tells the neuron: its pre-activation split over heads, MLPs and the embedding."""
+    """What drives a neuron: its pre-activation split over heads, MLPs and the embedding."""
 
     neuron: NeuronName
 

@@ -77,7 +77,7 @@ PANELS = {
     ),
     "who": Panel(
         "induction/induction_who.html",
-        "Who tells the neuron",
+        "What drives this neuron",
         InductionState.attribution,
         ATTRIBUTION,
         {"parts": panels.parts, "positions": panels.parts_by_position},

@@ -1,4 +1,4 @@
-"""nullscope induction: confidence on repeated text, the heads that copy, and who tells a neuron."""
+"""nullscope induction: confidence on repeated text, the heads that copy, and what drives a neuron."""
 
 import sys
 from collections.abc import Callable

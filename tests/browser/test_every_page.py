@@ -1,4 +1,5 @@
-"""What holds of every page: axe-core finds no serious fault, nothing is wider than the screen.
+"""What holds of every page: axe-core finds no serious fault, nothing is wider than the screen, and every explanation
+opens inside it, a sentence first, a formula second, with its section of the methods.
 
 Each page is loaded once, and looked at on a desk in the light and on a phone in the dark. Charts are not drawn here
 (they have tests of their own): of a chart, people who cannot see it have its name, its table and its CSV.
@@ -45,6 +46,26 @@ PAGES = (
     "/docs/methods",
     "/docs/glossary",
 )
+POPS = """async () => {
+  const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const wrong = [];
+  for (const mark of document.querySelectorAll("details.define")) {
+    if (!mark.checkVisibility()) continue;
+    mark.scrollIntoView({ block: "nearest" });
+    await frame();
+    mark.open = true;
+    await frame();
+    const pop = mark.querySelector(".pop"), { left, top, right, bottom, height } = pop.getBoundingClientRect();
+    const named = `${mark.parentElement.textContent.trim().slice(0, 60)} ${[left, top, right, bottom].map(Math.round)}`;
+    const { clientWidth, clientHeight } = document.documentElement;
+    if (!height || left < 0 || top < 0 || right > clientWidth || bottom > clientHeight) wrong.push(`outside: ${named}`);
+    const formula = pop.querySelector(".formula"), said = pop.querySelector("p");
+    if (!said.textContent.trim() || said === formula) wrong.push(`no sentence first: ${named}`);
+    if (formula && !pop.querySelector('a[href*="/docs/methods#"]')) wrong.push(`no section of the methods: ${named}`);
+    mark.open = false;
+  }
+  return wrong;
+}"""
 UNDRAWN = "window.Plotly = { react: async (element) => { element.on = () => {}; }, relayout() {}, restyle() {} };"
 
 
@@ -62,7 +83,9 @@ def test_a_page_can_be_read_by_everybody(open_page: Open, path: str) -> None:
     settled(page)
     page.evaluate(AXE.read_text("utf-8"))
     assert page.evaluate(FAULTS) == []
+    assert page.evaluate(POPS) == []
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate(FAULTS) == []
+    assert page.evaluate(POPS) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -47,7 +47,7 @@ def test_repeat_clip_and_take_a_head_out(open_page: Open, tmp_path: Path) -> Non
     ratio = next(trace["y"] for trace in drawn(page, "clip") if trace["name"] == "clipped")
     assert any(abs(value - 1) > 1e-6 for value in ratio if value is not None)
 
-    page.locator("#ranking tbody tr").first.get_by_role("button", name="Who?").click()
+    page.locator("#ranking tbody tr").first.get_by_role("button", name="Drivers").click()
     expect(page.locator("#who")).to_contain_text("changes by")
     drawn(page, "parts")
 
@@ -96,8 +96,8 @@ def test_a_phone_shows_it_without_sideways_scrolling(open_page: Open, scheme: st
 
 def test_without_javascript_the_panels_are_pages(open_page: Open) -> None:
     page = open_page("/induction?rows=2", java_script_enabled=False)
-    page.locator("#ranking tbody tr").first.get_by_role("button", name="Who?").click()
-    expect(page.locator("h1")).to_have_text("Who tells the neuron?")
+    page.locator("#ranking tbody tr").first.get_by_role("button", name="Drivers").click()
+    expect(page.locator("h1")).to_have_text("What drives this neuron?")
     expect(page.locator("#who")).to_contain_text("changes by")
 
 

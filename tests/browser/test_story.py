@@ -81,20 +81,3 @@ def test_where_no_token_follows_no_column_is_empty(open_page: Open) -> None:
     expect(page.locator("#neurons")).to_contain_text("No next token here: loss is not defined.")
     assert "loss" not in page.locator("#neurons thead").inner_text().lower()
     assert "–" not in page.locator("#neurons tbody").inner_text()
-
-
-@pytest.mark.parametrize("width", [1400, 390])
-def test_no_definition_leaves_the_window(open_page: Open, width: int) -> None:
-    page = open_page("/nullspace", viewport={"width": width, "height": 844})
-    marks = page.locator("details.define > summary")
-    assert marks.count() >= 3
-    for i in range(marks.count()):
-        marks.nth(i).scroll_into_view_if_needed()
-        marks.nth(i).click()
-        box = page.locator("details.define[open] .pop").bounding_box()
-        assert box is not None
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= width
-        assert box["y"] >= 0
-        assert box["y"] + box["height"] <= 844
-        page.keyboard.press("Escape")
