@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from analysis.chat import Chat, Role
 from analysis.registry import ModelSpec
 from analysis.types import InputError
 from analysis.vocab import known_ids, token_texts
@@ -56,6 +57,21 @@ class Tokenized:
             special |= set(newline) if len(newline) == 1 else set()
         return frozenset(index for index in special if index is not None)
 
+    @cached_property
+    def chat(self) -> Chat:
+        """The tokenizer's chat template, `known` where there is one."""
+        return Chat(self.tokenizer, self.key)
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Tokens that stand for no text: BOS, the ends of turns and their like."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        return frozenset([*self.tokenizer.all_special_ids, *(index for index, token in added if token.special)])
+
+    def roles(self, ids: Sequence[int]) -> list[Role | None]:
+        """Whose turn every token belongs to, where the chat template wrote the text."""
+        return self.chat.roles(self.token_texts(ids)) if self.chat.known else [None] * len(ids)
+
     def prepends_bos(self) -> bool:
         """Whether text gets a BOS when a request does not say: the registry's word, else the tokenizer's habit."""
         if self.bos_id is None:
@@ -66,10 +82,13 @@ class Tokenized:
         return bool(ids) and ids[0] == self.bos_id
 
     def encode(self, text: str, *, prepend_bos: bool | None = None) -> list[int]:
-        """Token ids of ``text``, with at most one BOS in front. ``prepend_bos`` None: see `prepends_bos`."""
+        """Token ids of ``text``, with at most one BOS in front. ``prepend_bos`` None: see `prepends_bos`; a text that
+        the chat template wrote has the BOS that it writes, and no other."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         self._require_in_vocabulary(ids)
-        return self.with_bos(ids, self.prepends_bos() if prepend_bos is None else prepend_bos)
+        if prepend_bos is None:
+            prepend_bos = self.prepends_bos() and not self.chat.begins(text)
+        return self.with_bos(ids, prepend_bos)
 
     def fitting(self, text: str, n_tokens: int, *, prepend_bos: bool | None = None) -> str:
         """A beginning of ``text`` that has at most ``n_tokens`` tokens, about as long as there is one."""

@@ -29,7 +29,7 @@ from app.lab import view as note_views
 from app.sweep import view as sweep_views
 from nullscope.questions import Questions
 from nullscope.wire import ApiError as ApiError
-from nullscope.wire import part
+from nullscope.wire import Prompt, of_prompt, part
 
 FINAL = frozenset({"finished", "failed", "cancelled"})
 
@@ -52,13 +52,12 @@ class Client(Questions):
 
     # as it is written
 
-    def writing(self, prompt: str | Sequence[int], **options: Any) -> Iterator[GenerateView]:
+    def writing(self, prompt: Prompt, **options: Any) -> Iterator[GenerateView]:
         """`generate` as it is written: a view a token, the last one the whole. Leaving the loop ends the writing.
 
         for one in client.writing("Once upon", max_new_tokens=20): print(one.text, end="")   # the last repeats it all
         """
-        given = {"text": prompt} if isinstance(prompt, str) else {"token_ids": list(prompt)}
-        return self._events(GenerateView, "generate", {**given, **options})
+        return self._events(GenerateView, "generate", {**of_prompt(prompt), **options})
 
     # the server
 

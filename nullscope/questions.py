@@ -21,13 +21,13 @@ from app.neuron.view import Live, NeuronView, Sample
 from app.prompt.story_view import StoryView
 from app.server.view import CheckView
 from app.why.view import CircuitView, WhyCompareView, WhyTextView, WhyView
-from nullscope.wire import Wire, part
+from nullscope.wire import Prompt, Wire, part
 
 
 class Questions(Wire):
     """What can be asked of a model; the fields are described at /api/v1/openapi.json."""
 
-    def tokens(self, prompt: str | list[int], *, prepend_bos: bool | None = None) -> TokensView:
+    def tokens(self, prompt: Prompt, *, prepend_bos: bool | None = None) -> TokensView:
         """The prompt cut into tokens, beside the limit."""
         return self._ask_prompt(
             TokensView,
@@ -40,7 +40,7 @@ class Questions(Wire):
 
     def trace(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         ln_scale: Literal["median"] | float | None = None,
@@ -71,7 +71,7 @@ class Questions(Wire):
 
     def effects(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         sort: str = "d_entropy.total",
         order: Literal["abs_desc", "desc", "asc"] = "abs_desc",
@@ -107,7 +107,7 @@ class Questions(Wire):
 
     def heatmap(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         ln_scale: Literal["median"] | float | None = None,
@@ -139,7 +139,7 @@ class Questions(Wire):
 
     def joint(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         neurons: list[str],
         *,
         prepend_bos: bool | None = None,
@@ -165,7 +165,7 @@ class Questions(Wire):
 
     def dose(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         neurons: list[str],
         *,
         prepend_bos: bool | None = None,
@@ -196,7 +196,7 @@ class Questions(Wire):
 
     def ledger(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         position: int | None = None,
@@ -221,7 +221,7 @@ class Questions(Wire):
 
     def lens(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         scale: Literal["own", "frozen"] = "own",
@@ -245,7 +245,7 @@ class Questions(Wire):
 
     def why(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         target: Literal["entropy", "loss", "log_prob"] = "entropy",
@@ -311,7 +311,7 @@ class Questions(Wire):
 
     def why_text(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         target: Literal["entropy", "loss", "log_prob"] = "entropy",
@@ -369,7 +369,7 @@ class Questions(Wire):
 
     def why_compare(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         target: Literal["entropy", "loss", "log_prob"] = "entropy",
@@ -402,7 +402,7 @@ class Questions(Wire):
 
     def circuit(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         component: str,
         *,
         prepend_bos: bool | None = None,
@@ -480,7 +480,7 @@ class Questions(Wire):
 
     def generate(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         max_new_tokens: int = 64,
@@ -522,7 +522,7 @@ class Questions(Wire):
 
     def dial(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         dials: list[dict[str, Any]],
         *,
         prepend_bos: bool | None = None,
@@ -559,7 +559,7 @@ class Questions(Wire):
 
     def start_dial(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         dials: list[dict[str, Any]],
         *,
         prepend_bos: bool | None = None,
@@ -658,7 +658,7 @@ class Questions(Wire):
 
     def walk(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         position: int | None = None,
@@ -686,12 +686,7 @@ class Questions(Wire):
         return self._ask_get(FrequencyView, "frequency", {})
 
     def frequency_on(
-        self,
-        prompt: str | list[int],
-        *,
-        prepend_bos: bool | None = None,
-        neuron: str | None = None,
-        position: int | None = None,
+        self, prompt: Prompt, *, prepend_bos: bool | None = None, neuron: str | None = None, position: int | None = None
     ) -> FrequencyOnPrompt:
         """KL(P_freq ‖ P) over a prompt, and the distribution with one neuron ablated at a token."""
         return self._ask_prompt(
@@ -720,7 +715,7 @@ class Questions(Wire):
             },
         )
 
-    def neuron_on(self, neuron: str, prompt: str | list[int], *, prepend_bos: bool | None = None) -> Live:
+    def neuron_on(self, neuron: str, prompt: Prompt, *, prepend_bos: bool | None = None) -> Live:
         """One neuron on a prompt: its activation, its effect on entropy token by token, and its activation held
         fixed."""
         return self._ask_prompt(

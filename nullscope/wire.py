@@ -12,6 +12,9 @@ from pydantic import BaseModel
 
 V = TypeVar("V", bound=BaseModel)
 
+Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
+"""A text, token ids, or the turns of a conversation: {"role": "user", "content": "Hello"}."""
+
 
 class ApiError(Exception):
     """What the server refused, and why."""
@@ -66,14 +69,13 @@ class Wire:
         self,
         view: type[V],
         question: str,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         options: Mapping[str, Any],
         *,
         store: bool = False,
     ) -> V:
-        """A question about a prompt, as text or as token ids. store: so that the answer has a permalink."""
-        given = {"text": prompt} if isinstance(prompt, str) else {"token_ids": list(map(_id, prompt))}
-        return self._ask_post(view, question, {**given, **options}, store=store)
+        """A question about a prompt. store: so that the answer has a permalink."""
+        return self._ask_post(view, question, {**of_prompt(prompt), **options}, store=store)
 
     def _ask_post(self, view: type[V], question: str, body: Mapping[str, Any], *, store: bool = False) -> V:
         path, given = f"{self.path}/{question}", {name: _plain(value) for name, value in body.items()}
@@ -134,6 +136,16 @@ class Wire:
         if response.status_code >= 400 and response.status_code not in fine:
             raise _error(response)
         return response
+
+
+def of_prompt(prompt: Prompt) -> dict[str, Any]:
+    """The prompt's part of a request."""
+    if isinstance(prompt, str):
+        return {"text": prompt}
+    turns = [dict(turn) for turn in prompt if isinstance(turn, Mapping)]
+    return (
+        {"turns": turns} if turns else {"token_ids": [_id(token) for token in prompt if not isinstance(token, Mapping)]}
+    )
 
 
 def _id(token: int) -> int:

@@ -33,11 +33,16 @@
     element.setAttribute("aria-label", `${step.text}, entropy ${fmt(step.entropy, 2)} nats`);
     return element;
   };
+  const given = (token) => {
+    const element = make("span", { className: `write-given${token.special ? " special" : ""}`, textContent: visible(token.text) });
+    if (token.role) element.dataset.role = token.role;
+    return element;
+  };
   const draw = () => {
     const strip = $("write-strip");
     document.querySelector(".write-empty").hidden = true;
     strip.replaceChildren(
-      ...current.prompt.map((token) => make("span", { className: "write-given", textContent: visible(token.text) })),
+      ...current.prompt.map((token) => given(token)),
       ...current.steps.map(cell),
     );
     shade();
@@ -54,8 +59,11 @@
   const ENDED = { length: "the length asked for", eos: "its end of text", stop: "the stop text", context: "a full context", stopped: "you" };
   const say = () => {
     const steps = current.steps;
-    const mean = steps.length ? steps.reduce((sum, step) => sum + step.entropy, 0) / steps.length : 0;
-    $("write-said").textContent = `${steps.length} tokens · mean entropy ${fmt(mean, 2)} nats${current.finish ? ` · ended by ${ENDED[current.finish]}` : ""}`;
+    // Of the whole answer, what other branches share with it included: the API tells it of what it wrote.
+    const sum = (of) => steps.reduce((total, step) => total + of(step), 0);
+    const whole = sum((step) => Math.log(step.prob)), n = Math.max(1, steps.length);
+    const sure = steps.length ? ` · log-probability ${fmt(whole, 2)} nats (${fmt(whole / n, 2)} a token) · first choice ${fmt(100 * sum((step) => step.rank === 0) / n, 0)} %` : "";
+    $("write-said").textContent = `${steps.length} tokens · mean entropy ${fmt(sum((step) => step.entropy) / n, 2)} nats${sure}${current.finish ? ` · ended by ${ENDED[current.finish]}` : ""}`;
     const share = $("write-share");
     share.hidden = !current.hash;
     share.formAction = `${share.dataset.at}${current.hash}`;

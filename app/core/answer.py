@@ -12,22 +12,23 @@ from pydantic import BaseModel
 from analysis import effects as ablations
 from analysis import sinks
 from analysis import trace as tracing
+from analysis.chat import Confidence, Turn
 from analysis.effects import Baselines, Engine
 from analysis.effects.temperature import temperature_share
 from analysis.readout import Readout
 from analysis.trace import TopTokens, Trace
 from analysis.types import Baseline, InputError, Intervention, NeuronId
 from app.core import effects_table as rows
-from app.core import to_view
+from app.core import to_view, turns
 from app.core.canonical import canonical_request, content_hash
 from app.core.limits import check_known, check_prompt, check_tokens, check_trace
 from app.core.plain import series
 from app.core.question import priced
-from app.core.request import EffectsRequest, PromptRequest, SwitchedRequest, TraceRequest
+from app.core.request import EffectsRequest, PromptRequest, SwitchedRequest, TraceRequest, TurnRequest
 from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 from app.core.table import Columns, select
-from app.core.view import EffectsView, Provenance, TokensView, TraceView
+from app.core.view import ConfidenceView, EffectsView, Provenance, TokensView, TraceView, TurnView
 
 TRACE = Kind("trace", "analysis.trace")
 TOP = Kind("top tokens", "analysis.trace")
@@ -75,11 +76,27 @@ def fitting(resident: Resident, text: str, prepend_bos: bool | None) -> str:
 
 def all_ids(resident: Resident, request: PromptRequest) -> list[int]:
     model = resident.model
+    if request.turns is not None:
+        return model.encode(written_as_chat(resident, request.turns), prepend_bos=request.prepend_bos)
     if request.text is not None:
         return model.encode(request.text, prepend_bos=request.prepend_bos)
     assert request.token_ids is not None
     check_known(request.token_ids, model.d_vocab)
     return model.with_bos(request.token_ids, bool(request.prepend_bos))
+
+
+@priced()
+def written_as_chat(resident: Resident, turns: Sequence[TurnRequest]) -> str:
+    """Turns as the model's chat template writes them."""
+    return resident.model.chat.rendered([Turn(turn.role, turn.content) for turn in turns])
+
+
+@priced()
+def conversation(resident: Resident, text: str) -> list[TurnView] | None:
+    """The turns of a text as a form offers them; None where the tokenizer has no chat template."""
+    chat = resident.model.chat
+    said = [TurnView(role=turn.role, content=turn.content) for turn in chat.turns(text)]
+    return turns.offered(said) if chat.known else None
 
 
 def count(resident: Resident, request: PromptRequest) -> TokensView:
@@ -139,6 +156,7 @@ def trace(resident: Resident, request: TraceRequest) -> TraceView:
         )
     return TraceView(
         tokens=to_view.tokens(resident.model, clean.ids),
+        answer=_answer(resident, clean),
         clean=to_view.run(resident.model, clean.trace, _top(resident, clean, request.top_k)),
         intervened=None
         if changed is None
@@ -146,6 +164,18 @@ def trace(resident: Resident, request: TraceRequest) -> TraceView:
         ln_scale=clean.ln_scale,
         provenance=provenance("trace", resident, clean.ids, request, "mean" if needs_mean else None),
     )
+
+
+def _answer(resident: Resident, clean: Run) -> ConfidenceView | None:
+    """Of the assistant's turns, where the chat template wrote the text."""
+    roles, metrics = resident.model.roles(clean.ids), clean.trace.metrics
+    at = [t - 1 for t, role in enumerate(roles) if role == "assistant" and t]
+    found = Confidence.of(
+        [float(metrics.entropy[t]) for t in at],
+        [-float(metrics.loss[t]) for t in at],
+        [int(metrics.rank[t]) for t in at],
+    )
+    return to_view.confidence(found, [t + 1 for t in at])
 
 
 def _top(resident: Resident, clean: Run, k: int) -> TopTokens:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from app.core.request import PromptRequest
 
-PROMPT_KEYS = {"text", "token_ids", "prepend_bos"}
+PROMPT_KEYS = {"text", "token_ids", "turns", "prepend_bos"}
 
 
 def canonical_request(

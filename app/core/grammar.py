@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 from analysis.grammar import read_number, read_positions
 from analysis.types import HeadId, InputError, NeuronId, Span
 
+ROLES = ("system", "user", "assistant")
 BASELINES = ("mean", "prompt_mean", "zero")
 
 
@@ -118,6 +119,16 @@ def read_dial(text: str) -> dict[str, Any]:
             code="invalid_dial",
             hint="For example 3.17:scale=2, 3.17,3.20:scale=-1, entropy:scale=0, 3.17:value=1.5.",
         ) from None
+
+
+def read_turn(text: str) -> dict[str, str]:
+    """`user: Hello`; what follows the colon and a space is said as it stands."""
+    role, colon, content = text.partition(":")
+    if role.strip() not in ROLES or not colon:
+        raise InputError(
+            f"{text[:40]!r} is not a turn.", code="invalid_turn", hint=f"Begin it with {', '.join(ROLES)} and a colon."
+        )
+    return {"role": role.strip(), "content": content.removeprefix(" ")}
 
 
 def without_paused(items: Any) -> Any:

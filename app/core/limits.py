@@ -12,6 +12,8 @@ from app.core.settings import Limits
 def check_prompt(request: PromptRequest, limits: Limits) -> None:
     if request.text is not None:
         check_text(request.text, limits)
+    if request.turns is not None:
+        check_text("".join(turn.content for turn in request.turns), limits)
     if request.token_ids is not None:
         check_tokens(len(request.token_ids), limits.max_tokens)
     neurons = getattr(request, "neurons", None)

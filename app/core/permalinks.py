@@ -35,6 +35,8 @@ def _preview(request: BaseModel, token_ids: list[int]) -> str:
     """The beginning of what was asked about: its text, its seed, else its first token ids."""
     if text := getattr(request, "text", None):
         return str(text)
+    if turns := getattr(request, "turns", None):
+        return " · ".join(f"{turn.role}: {turn.content}" for turn in turns)
     if (seed := getattr(request, "seed", None)) is not None:
         return f"seed {seed}, {getattr(request, 'kind', 'random ids').replace('_', ' ')}"
     return _first_ids(token_ids) if token_ids else "the sample text"

@@ -29,6 +29,7 @@ from app.core.grammar import (
     read_intervention,
     read_neuron,
     read_scale,
+    read_turn,
     read_where,
     reads,
     without_paused,
@@ -75,6 +76,9 @@ Activation = Annotated[float, reads(read_number), Field(ge=-MAX_ACTIVATION, le=M
 
 
 BaselineValue = Annotated[BaselineName | Activation, reads(read_baseline)]
+
+
+MOST_TURNS = 64
 
 
 class Strict(BaseModel):
@@ -167,19 +171,35 @@ AnyIntervention = Annotated[
 Interventions = Annotated[list[AnyIntervention], BeforeValidator(without_paused)]
 
 
+class TurnRequest(Strict):
+    """A turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Annotated[Text, Field(min_length=1)]
+
+
 class PromptRequest(Strict):
-    """A prompt, as text or as token ids."""
+    """A prompt, as text, as token ids, or as the turns of a conversation."""
 
     text: Text | None = Field(None, description="The prompt as text; or give token_ids.")
     token_ids: list[Index] | None = Field(None, description="The prompt as ids; or give text.")
+    turns: (
+        Annotated[list[Annotated[TurnRequest, reads(read_turn)]], Field(min_length=1, max_length=MOST_TURNS)] | None
+    ) = Field(
+        None,
+        description="The prompt as turns, which the tokenizer's chat template writes as text; the assistant begins "
+        "where the last turn is not its own. Also as texts, such as `user: Hello`.",
+    )
     prepend_bos: bool | None = Field(
-        None, description="null: for text what the model was trained with, for token ids false. Never two."
+        None,
+        description="null: for text what the model was trained with, for token ids false, for turns what the template "
+        "writes. Never two.",
     )
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
-        if (self.text is None) == (self.token_ids is None):
-            raise ValueError("give either text or token_ids")
+        if sum(given is not None for given in (self.text, self.token_ids, self.turns)) != 1:
+            raise ValueError("give one of text, token_ids and turns")
         if self.text == "" or self.token_ids == []:
             raise ValueError("the prompt is empty")
         return self

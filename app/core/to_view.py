@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from analysis import sinks
+from analysis.chat import Confidence
 from analysis.folder import check, dequantized
 from analysis.model import Model
 from analysis.registry import ModelSpec
@@ -23,7 +24,7 @@ from app.core.residency.published import PUBLISHED
 from app.core.residency.replica import Replica
 from app.core.residency.resident import Resident
 from app.core.settings import Settings
-from app.core.view import ModelRow, ModelsView, NextToken, PositionView, Provenance, RunView, Token
+from app.core.view import ConfidenceView, ModelRow, ModelsView, NextToken, PositionView, Provenance, RunView, Token
 
 PACKAGES = ("nullscope", "torch", "transformers", "transformer_lens")
 
@@ -42,8 +43,17 @@ def intervention(request: InterventionRequest | HeadInterventionRequest) -> Inte
 
 
 def tokens(model: Model, ids: Sequence[int]) -> list[Token]:
-    texts = model.token_texts(ids)
-    return [Token(position=t, id=ids[t], text=texts[t]) for t in range(len(ids))]
+    told = zip(ids, model.token_texts(ids), model.roles(ids), strict=True)
+    special = model.special_ids
+    return [
+        Token(position=t, id=index, text=text, special=index in special, role=role)
+        for t, (index, text, role) in enumerate(told)
+    ]
+
+
+def confidence(found: Confidence | None, positions: Sequence[int]) -> ConfidenceView | None:
+    """positions: of the answer's tokens."""
+    return None if found is None else ConfidenceView(**asdict(found) | {"least": positions[found.least]})
 
 
 def run(model: Model, trace: Trace, top: TopTokens) -> RunView:

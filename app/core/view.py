@@ -120,6 +120,29 @@ class Token(View):
     position: int
     id: int
     text: str
+    special: bool = Field(False, description="It stands for no text: BOS, the end of a turn.")
+    role: Literal["system", "user", "assistant"] | None = Field(
+        None, description="Whose turn it belongs to, where the tokenizer's chat template wrote the text."
+    )
+
+
+class TurnView(View):
+    """A turn of a conversation; an empty one is a field to fill."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = ""
+
+
+class ConfidenceView(View):
+    """How sure the model was over the tokens of an answer."""
+
+    n: int
+    mean_entropy: float = Field(description="Of the predictions that its tokens were chosen from, nats.")
+    log_prob: float = Field(description="Of the whole answer, nats.")
+    perplexity: float = Field(description="exp(-log_prob / n).")
+    first_choices: float = Field(description="Share of its tokens that were the most probable.")
+    least: int = Field(description="Position of its least probable token.")
+    least_prob: float
 
 
 def in_order(tokens: list[Token]) -> int:
@@ -187,6 +210,9 @@ class Provenance(View):
 
 class TraceView(View):
     tokens: list[Token]
+    answer: ConfidenceView | None = Field(
+        None, description="Over the assistant's turns, clean; null where the chat template wrote none."
+    )
     clean: RunView
     intervened: RunView | None
     ln_scale: float | None = Field(None, description="The constant final LN scale; null: the model's own norm.")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from analysis import generate as writing
+from analysis.chat import Confidence
 from analysis.effects import Effects
 from analysis.generate import Neurons, Sampling, Step
 from analysis.model import Model
@@ -37,7 +38,7 @@ def lines(resident: Resident, request: GenerateRequest) -> Iterator[GenerateView
     interventions = [to_view.intervention(item) for item in request.interventions]
     needs_mean = any(item.mode == "mean" for item in interventions if isinstance(item, Intervention))
     means = resident.require_means() if needs_mean or request.top_neurons else None
-    steps, text = list[StepView](), Written(model, ids, request.stop)
+    steps, log_probs, text = list[StepView](), list[float](), Written(model, ids, request.stop)
     finish = "length" if wanted == request.max_new_tokens else "context"
     for step in writing.generate(
         model,
@@ -59,6 +60,7 @@ def lines(resident: Resident, request: GenerateRequest) -> Iterator[GenerateView
         else:
             piece = text.add(step.token_id)
             finish = "stop" if text.stopped else finish
+        log_probs.append(step.log_prob)
         steps.append(_step(model, step, request).model_copy(update={"piece": piece}))
         before = to_view.tokens(model, ids) if len(steps) == 1 else []
         yield GenerateView(prompt=before, tokens=steps[-1:], text=text.new(), finish_reason=None)
@@ -71,6 +73,10 @@ def lines(resident: Resident, request: GenerateRequest) -> Iterator[GenerateView
         tokens=steps,
         text=text.whole,
         finish_reason=finish,
+        confidence=to_view.confidence(
+            Confidence.of([step.entropy for step in steps], log_probs, [step.rank for step in steps]),
+            [step.position for step in steps],
+        ),
         provenance=provenance("generate", resident, ids, request, "mean" if means is not None else None),
     )
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from analysis.types import InputError
+from app.core import turns
 from app.core.errors import RefusedFieldsError
 from app.core.fields import holding
 from app.core.interventions import requested
@@ -18,6 +19,7 @@ Mode = Literal["scale", "value"]
 # What somebody writes: shown again as it was written, however wrong.
 DIALS = tuple(f"d{number}" for number in range(1, MOST_DIALS + 1))
 TYPED = (
+    *turns.TYPED,
     *("text", "n", "temperature", "top_k", "top_p", "seed", "stop", "turned", "seeds"),
     *(name for dial in DIALS for name in (dial, f"{dial}_mode", f"{dial}_value")),
 )
@@ -43,7 +45,9 @@ class WriteState(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63)
     stop: str = Field("", max_length=200, description="A text before which it ends.")
     turned: str = Field("", max_length=2000, description="Interventions, with spaces between.")
-    panel: Literal["", "dial", "job"] = Field("", description="dial: the dials instead of one text; job: later.")
+    panel: Literal["", "dial", "job", "chat"] = Field(
+        "", description="dial: the dials instead of one text; job: later; chat: the form, its text as the template's."
+    )
     seeds: int = Field(1, ge=1, le=50, description="Texts of each kind beside the dials.")
     d1: str = Field("", max_length=600, description="Neurons of the first dial, with spaces between, or: entropy.")
     d1_mode: Mode = "scale"

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from app.core.jobs_view import AnswerJob
-from app.core.view import ErrorBody, View
+from app.core.view import ErrorBody, TurnView, View
 from app.generate.dial_view import DialView
 from app.generate.view import GenerateView
 
@@ -13,6 +13,7 @@ from app.generate.view import GenerateView
 class WritePageView(View):
     state: dict[str, Any]
     models: list[str]
+    turns: list[TurnView] | None = Field(None, description="As on the prompt page; null where no model says so yet.")
     answer: GenerateView | None = None
     python: str = ""
     dial: DialView | None = None

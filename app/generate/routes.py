@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from app.core import offloop, pages
+from app.core import answer as core
+from app.core import offloop, pages, turns
 from app.core.access.roles import asks
 from app.core.answer_jobs import AnswerJobsDep, answer_jobs_of
 from app.core.answering import router as routes
@@ -67,21 +68,31 @@ async def _answer(request: Request, caller: Caller, state: WriteState) -> dict[s
     """What the page shows, as fields of the view."""
     key = state.model or caller.host.default_key
     server = pages.server(request)
-    if request.method != "POST" or not state.panel:
+    if request.method == "POST" and state.panel == "chat":
+        text = await caller.run(key, core.written_as_chat, turns.written(await request.form()))
+        state = state.model_copy(update={"text": text, "ids": ""})
+    shown = await _conversation(caller, key, state.text)
+    if request.method != "POST" or state.panel in ("", "chat"):
         wanted = _text(caller, key, state)
-        shown: dict[str, Any] = {"python": server.call(key, "generate", wanted, 'answer["text"]')}
-        if request.method == "POST":
+        shown |= {"state": state.model_dump(), "python": server.call(key, "generate", wanted, 'answer["text"]')}
+        if request.method == "POST" and not state.panel:
             shown["answer"] = await ask(caller, GENERATE, key, wanted)
         return shown
     turned = state.dialled()
     if state.panel == "job":
         submit = partial(answer_jobs_of(request).submit, DIAL, person=caller.person, state=state.model_dump())
         async with settled(caller, DIAL, key, turned) as known:
-            return {"job": await offloop.write(submit, key, known)}
-    return {
+            return shown | {"job": await offloop.write(submit, key, known)}
+    return shown | {
         "python_dial": server.call(key, "dial", turned, 'answer["arms"]'),
         "dial": await ask(caller, DIAL, key, turned),
     }
+
+
+async def _conversation(caller: Caller, key: str, text: str) -> dict[str, Any]:
+    """The turns of a text, where the model is there to say which they are: for a form nobody loads one."""
+    there = caller.host.entry(key).replicas
+    return {"turns": await caller.run(key, core.conversation, text)} if there else {}
 
 
 def _respond(request: Request, view: WritePageView, *, status: int = 200, push: str | None = None) -> Response:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from app.core.view import NextToken, Parts, Provenance, Token, View
+from app.core.view import ConfidenceView, NextToken, Parts, Provenance, Token, View
 
 
 class StepNeuronView(View):
@@ -43,6 +43,9 @@ class GenerateView(View):
     text: str = Field(description="What was written, in whole characters.")
     finish_reason: Literal["length", "eos", "stop", "context"] | None = Field(
         description="context: what the model or this server reads is full. null: it still writes."
+    )
+    confidence: ConfidenceView | None = Field(
+        None, description="Over what was written, its end of text included; null in a part, and where nothing was."
     )
     provenance: Provenance | None = None
     permalink: str | None = None

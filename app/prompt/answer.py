@@ -65,6 +65,7 @@ def page(
         chips=to_view.chips(state, {name: _sentence(error) for name, error in held.items.items()}),
         unwatched={name: _sentence(error) for name, error in held.watched.items()},
         trace=trace,
+        turns=core.conversation(resident, state.text),
         selected=to_view.selected(trace, within.pos, beside) if "selected" in parts else None,
         pinned=pinned,
         pin_problem=pin_problem,

@@ -230,7 +230,7 @@ class PromptState(BaseModel):
                 changes = {"watch": " ".join(dict.fromkeys([*self.watched, read_neuron(argument)])), "metric": argument}
             case "unwatch":
                 changes = {"watch": " ".join(name for name in self.watched if name != argument), "metric": "entropy"}
-            case "run":
+            case "run" | "chat":
                 changes = {"pos": None, "to": None}
             case "clear":
                 changes = {"do": "", "show": "clean"}

@@ -8,7 +8,7 @@ from fastapi import Form, Request, Response
 
 from analysis.types import InputError, NotFoundError, NullscopeError
 from app.core import answer as core
-from app.core import at_hand, offloop, pages
+from app.core import at_hand, offloop, pages, turns
 from app.core.access.roles import asks
 from app.core.answering import router as routes
 from app.core.caller import CallerDep, paid_of
@@ -33,7 +33,7 @@ router = routes(include_in_schema=False)
 PARTS = {"result": {"selected"}, "selected": {"selected"}, "neurons": {"effects"}}
 PLACES = {"form": "problem", "add": "add_problem", "filter": "filter_problem"}  # of a refusal -> the view's field
 MARKS_PATIENCE = 0.05  # seconds: nobody waits for the atlas
-TYPED = ("text", *ADD, *FILTER)  # fields that somebody writes: shown as written when they are refused
+TYPED = ("text", *turns.TYPED, *ADD, *FILTER)  # fields that somebody writes: shown as written when they are refused
 
 
 @dataclass
@@ -132,6 +132,9 @@ async def _view(asked: Asked) -> tuple[PromptView, PromptState]:
     try:
         if state.act == "fit":
             text = await asked.caller.run(key, core.fitting, state.text, state.prepend_bos)
+            state = before = state.model_copy(update={"text": text})
+        if state.act == "chat":
+            text = await asked.caller.run(key, core.written_as_chat, turns.written(asked.fields))
             state = before = state.model_copy(update={"text": text})
         state = state.acted()
         known = asked.first and home is not None

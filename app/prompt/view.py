@@ -12,7 +12,7 @@ from app.core.chips import Chip
 from app.core.column import Column, columns_of, value
 from app.core.example_files import ExampleRef
 from app.core.told import Mark, Says, said
-from app.core.view import EffectRow, EffectsView, ErrorBody, Token, TraceView, View
+from app.core.view import EffectRow, EffectsView, ErrorBody, Token, TraceView, TurnView, View
 from app.prompt.story_view import StoryView
 
 
@@ -65,6 +65,9 @@ class PromptView(View):
     examples: list[ExampleRef]
     example: ExampleRef | None = None
     facts: ModelFacts | None = None
+    turns: list[TurnView] | None = Field(
+        None, description="The text's turns, and empty ones that may follow; null without a chat template."
+    )
     chips: list[Chip] = Field([], description="The interventions, paused ones and those that do not hold here too.")
     unwatched: dict[str, str] = Field({}, description="Names in `watch` that are not drawn, and why.")
     trace: TraceView | None = None

@@ -190,7 +190,9 @@ def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyC
     model, ids = resident.model, prompt_ids(resident, request)
     others = ids
     if request.other_text is not None:
-        others = prompt_ids(resident, request.model_copy(update={"text": request.other_text, "token_ids": None}))
+        others = prompt_ids(
+            resident, request.model_copy(update={"text": request.other_text, "token_ids": None, "turns": None})
+        )
     resident.admit(max(len(ids), len(others)), rows=4)
     target = _target(request)
     at = _position(request.position, ids, target)

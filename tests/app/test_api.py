@@ -178,7 +178,7 @@ def test_refusals_name_their_cause(client: TestClient) -> None:
     two = [{"neuron": "1.3", "mode": "zero"}, {"neuron": "1.3", "mode": "zero", "positions": [2]}]
     assert "1.3" in refused(client, 422, "overlapping_interventions", token_ids=IDS, interventions=two)
     assert "empty" in refused(client, 422, "invalid_request", text="")
-    assert "either" in refused(client, 422, "invalid_request", text="a", token_ids=[1])
+    assert "one of text" in refused(client, 422, "invalid_request", text="a", token_ids=[1])
     assert "264" in refused(client, 422, "unknown_token", token_ids=[264])
     refused(client, 422, "unknown_token", url=f"{URL}/tokens", token_ids=[264])
     refused(client, 422, "unknown_token", token_ids=[10**30])

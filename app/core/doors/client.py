@@ -17,14 +17,14 @@ from app.core.question import Question
 from app.core.request import PromptRequest, TableRequest
 
 FILE = Path(__file__).resolve().parents[3] / "nullscope" / "questions.py"
-PROMPT = ("text", "token_ids")
+PROMPT = ("text", "token_ids", "turns")
 PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 HEAD = '''"""A method for every question, made from app.registry by `make client`. Do not edit."""
 
 from typing import Any, Literal
 
 {imports}
-from nullscope.wire import Wire, part
+from nullscope.wire import Prompt, Wire, part
 
 
 class Questions(Wire):
@@ -53,7 +53,7 @@ def _method(question: Question, *, job: bool = False) -> str:
     fields = {name: spec for name, spec in schema["properties"].items() if not (on_prompt and name in PROMPT)}
     required = set(schema.get("required", ()))
     first = ["self", *(f"{name}: str" for name in question.path_names)]
-    first += ["prompt: str | list[int]"] if on_prompt else []
+    first += ["prompt: Prompt"] if on_prompt else []
     ordered = sorted(fields, key=lambda name: name not in required)
     needed = [_parameter(name, fields[name], schema, True) for name in ordered if name in required]
     options = [_parameter(name, fields[name], schema, False) for name in ordered if name not in required]

@@ -84,7 +84,7 @@ def _asked(
     with refusing():
         body = {name: _value(field, given[name]) for name, field in fields.items() if _is_given(given[name])}
     if issubclass(question.request, PromptRequest):
-        body |= prompt_body(given["text"], given["token_ids"], given["prepend_bos"])
+        body |= prompt_body(given["text"], given["token_ids"], given["turns"], given["prepend_bos"])
     if issubclass(question.request, TableRequest):
         body |= bounds("min", given["minima"]) | bounds("max", given["maxima"])
     with refusing():

@@ -3,7 +3,7 @@
 import functools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class Prompt:
     @property
     def given(self) -> bool:
         """Whether there is one: `frequency` also answers without."""
-        return self.body["text"] is not None or "token_ids" in self.body
+        return self.body["text"] is not None or not {"token_ids", "turns"}.isdisjoint(self.body)
 
     def ask(self, question: Question, show: Callable[[dict[str, Any]], None], *, path: str = "", **fields: Any) -> None:
         """Show the answer. A bad request is refused before a model is loaded. path: in place of the question's."""
@@ -39,7 +39,8 @@ class Prompt:
         (print_json if self.as_json else show)(answer)
 
 
-OF_PROMPT = frozenset({"text", "token_ids", "prepend_bos"})
+OF_PROMPT = frozenset({"text", "token_ids", "turns", "prepend_bos"})
+_TURN = "A turn of a conversation, as the model's chat template writes it, instead of TEXT; repeatable."
 
 
 def prompt_parameters() -> list[click.Parameter]:
@@ -47,6 +48,7 @@ def prompt_parameters() -> list[click.Parameter]:
     return [
         click.Argument(["text"], required=False),
         click.Option(["--token-ids"], help="The prompt as token ids, comma-separated, instead of TEXT."),
+        click.Option(["--turn", "turns"], multiple=True, metavar="ROLE:TEXT", help=_TURN),
         click.Option(["--bos/--no-bos", "prepend_bos"], default=None, help="BOS in front; else the model's habit."),
     ]
 
@@ -57,25 +59,31 @@ def prompt_options(function: Callable[..., None]) -> Callable[..., None]:
     @model_options
     @click.argument("text", required=False)
     @click.option("--token-ids", help="The prompt as token ids, comma-separated, instead of TEXT.")
+    @click.option("--turn", "turns", multiple=True, metavar="ROLE:TEXT", help=_TURN)
     @click.option("--bos/--no-bos", "prepend_bos", default=None, help="BOS in front; by default the model's habit.")
     @functools.wraps(function)
     def command(
         text: str | None,
         token_ids: str | None,
+        turns: tuple[str, ...],
         prepend_bos: bool | None,
         model: str | None,
         url: str | None,
         as_json: bool,
         **rest: Any,
     ) -> None:
-        function(Prompt(prompt_body(text, token_ids, prepend_bos), model, url, as_json), **rest)
+        function(Prompt(prompt_body(text, token_ids, turns, prepend_bos), model, url, as_json), **rest)
 
     return command
 
 
-def prompt_body(text: str | None, token_ids: str | None, prepend_bos: bool | None) -> dict[str, Any]:
+def prompt_body(
+    text: str | None, token_ids: str | None, turns: Sequence[str], prepend_bos: bool | None
+) -> dict[str, Any]:
     """The prompt's part of a request body. TEXT `-` reads standard input."""
     body: dict[str, Any] = {"text": sys.stdin.read() if text == "-" else text, "prepend_bos": prepend_bos}
+    if turns:
+        body["turns"] = list(turns)
     if token_ids is not None:
         ids = [part.strip() for part in token_ids.split(",")]
         if not all(re.fullmatch("[0-9]{1,9}", part) for part in ids):

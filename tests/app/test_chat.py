@@ -1,0 +1,187 @@
+"""A conversation at every door: the same tokens, the answer told apart and its confidence; without a template, none."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from starlette.testclient import TestClient
+
+from app.cli import main
+from app.core import turns as fields
+from app.core.settings import Settings
+from app.main import create_app
+from nullscope.client import Client
+from tests import chats, tiny
+from tests.app.test_client import Through
+
+URL = "/api/v1/models/tiny-chat"
+ASKED = [{"role": "system", "content": "Speak."}, {"role": "user", "content": "Cold?"}]
+TURNS = [*ASKED, {"role": "assistant", "content": "Yes."}]
+WRITTEN = "<<system>>Speak.<<end>>\n<<user>>Cold?<<end>>\n<<assistant>>"
+HTML = {"accept": "text/html"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("chat") / "tiny-chat"
+    tiny.hf_model("gpt2", dtype=torch.float32, n_positions=160).save_pretrained(made)
+    chats.tokenizer(chats.CHATML).save_pretrained(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def chat(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("data"),
+        models=(str(folder),),
+        device="cpu",
+        effects_backend="eager",
+        reference_tokens=500,
+    )
+    with TestClient(create_app(settings)) as opened:
+        for entry in opened.app.state.host.entries.values():  # type: ignore[attr-defined]
+            entry.means_settled.wait()
+        yield opened
+
+
+def form(**more: str) -> dict[str, str]:
+    rows = {f"{name}{number}": turn[key] for number, turn in enumerate(ASKED) for name, key in NAMES}
+    return {"text": "It was", "model": "tiny-chat", **rows, **more}
+
+
+NAMES = (("role", "role"), ("turn", "content"))
+
+
+def box(html: str, name: str = "text") -> str:
+    found = re.search(rf'<textarea[^>]* name="{name}"[^>]*>\n?(.*?)</textarea>', html, re.DOTALL)
+    assert found is not None
+    return unescape(found[1])
+
+
+def test_turns_are_the_templates_text_for_every_question(chat: TestClient) -> None:
+    of_turns = chat.post(f"{URL}/trace", json={"turns": TURNS}).json()
+    text = WRITTEN + "Yes.<<end>>\n"
+    of_text = chat.post(f"{URL}/trace", json={"text": text, "prepend_bos": False}).json()
+    assert of_turns["tokens"] == of_text["tokens"]
+    assert of_turns["clean"] == of_text["clean"]
+    assert [token["text"] for token in of_turns["tokens"] if token["role"] == "assistant"] == list("Yes.")
+    compact = chat.post(f"{URL}/effects", json={"turns": ["system: Speak.", "user: Cold?"], "limit": 1}).json()
+    whole = chat.post(f"{URL}/effects", json={"turns": ASKED, "limit": 1}).json()
+    assert compact["rows"] == whole["rows"]
+    assert (
+        "".join(token["text"] for token in chat.post(f"{URL}/tokens", json={"turns": ASKED}).json()["tokens"])
+        == WRITTEN
+    )
+
+
+def test_the_confidence_of_an_answer_is_that_of_its_tokens(chat: TestClient) -> None:
+    run = chat.post(f"{URL}/trace", json={"turns": TURNS}).json()
+    at = [token["position"] - 1 for token in run["tokens"] if token["role"] == "assistant"]
+    answer, clean = run["answer"], run["clean"]
+    assert answer["n"] == 4
+    assert answer["mean_entropy"] == pytest.approx(sum(clean["entropy"][t] for t in at) / 4)
+    assert answer["log_prob"] == pytest.approx(-sum(clean["loss"][t] for t in at))
+    assert answer["perplexity"] == pytest.approx(math.exp(-answer["log_prob"] / 4))
+    assert answer["least"] == max(at, key=lambda t: clean["loss"][t]) + 1
+    assert chat.post(f"{URL}/trace", json={"text": "It was"}).json()["answer"] is None
+
+
+def test_what_is_written_is_the_answer_and_its_numbers_those_of_a_trace(chat: TestClient) -> None:
+    told = chat.post(f"{URL}/generate", json={"turns": ASKED, "max_new_tokens": 5, "stop_at_eos": False}).json()
+    sure = told["confidence"]
+    assert sure["n"] == 5
+    assert sure["mean_entropy"] == pytest.approx(sum(step["entropy"] for step in told["tokens"]) / 5)
+    assert sure["log_prob"] == pytest.approx(sum(math.log(step["prob"]) for step in told["tokens"]))
+    ids = [token["id"] for token in (*told["prompt"], *told["tokens"])]
+    again = chat.post(f"{URL}/trace", json={"token_ids": ids}).json()
+    assert [token["role"] for token in again["tokens"]][-5:] == ["assistant"] * 5
+    assert again["answer"]["log_prob"] == pytest.approx(sure["log_prob"], abs=1e-4)
+    name = told["permalink"].rpartition("/")[2]
+    assert chat.get(f"/api/v1/results/{name}").json()["verdict"] == "recomputed"
+
+
+def test_the_client_and_the_shell_take_turns(chat: TestClient, folder: Path) -> None:
+    with Client("http://testserver", model="tiny-chat", transport=Through(chat)) as speaker:
+        run = speaker.trace(TURNS)
+        *_, whole = speaker.writing(ASKED, max_new_tokens=2, stop_at_eos=False)
+    assert run.answer is not None
+    assert len(whole.tokens) == 2
+    words = ["trace", "--turn", "system: Speak.", "--turn", "user: Cold?", "--turn", "assistant: Yes.", "--json"]
+    said = CliRunner().invoke(main, [*words, "--model", str(folder)])
+    assert said.exit_code == 0, said.output
+    printed = json.loads(said.stdout)
+    assert printed["tokens"] == [token.model_dump() for token in run.tokens]
+    refused = CliRunner().invoke(main, ["trace", "--turn", "nobody: Hello"])
+    assert refused.exit_code != 0
+    assert "is not a turn" in refused.output
+
+
+def test_the_prompt_page_writes_the_turns_and_shows_them_again(chat: TestClient) -> None:
+    html = chat.post("/", data=form(act="chat"), headers=HTML).text
+    assert box(html) == WRITTEN
+    assert [box(html, f"turn{number}") for number in range(3)] == ["Speak.", "Cold?", ""]
+    again = chat.post("/", data=form(act="chat", role2="assistant", turn2="Yes."), headers=HTML).text
+    assert again.count('data-role="assistant"') == 4
+    assert "log-probability" in again
+    plain = chat.post("/", data={"text": "It was", "model": "tiny-chat"}, headers=HTML).text
+    assert "data-role" not in plain
+    given = chat.post("/", data={"text": "Cold?", "model": "tiny-chat", "act": "chat", "role1": "user", "turn1": ""})
+    assert "<<user>>Cold?<<end>>" in box(given.text), "without turns the prompt is the user's"
+
+
+def test_a_base_and_an_instruct_prompt_stand_beside_each_other(chat: TestClient) -> None:
+    data = {"text": "It was", "model": "tiny-chat", "act": "pin"}
+    pinned = chat.post("/", data=data, headers={"accept": "application/json"}).json()["state"]["pin"]
+    both = chat.post("/", data=form(act="chat", pin=pinned), headers={"accept": "application/json"}).json()
+    assert [token["text"] for token in both["pinned"]["trace"]["tokens"]][-6:] == list("It was")
+    assert both["state"]["text"] == WRITTEN
+
+
+def test_the_page_that_writes_takes_the_turns_and_tells_the_answers_confidence(chat: TestClient) -> None:
+    html = chat.post("/write", data=form(panel="chat"), headers=HTML).text
+    assert box(html) == WRITTEN
+    assert "Nothing is written yet" in html
+    data = {"text": WRITTEN, "model": "tiny-chat", "n": "3"}
+    told = chat.post("/write", data=data, headers=HTML).text
+    assert "log-probability" in told
+    assert 'data-role="user"' in told
+    assert box(chat.get("/write", headers=HTML).text, "turn1") == "Cold?", "what is at hand is taken apart"
+
+
+def test_without_a_template_it_is_said_what_to_do_and_what_was_typed_stays(client: TestClient) -> None:
+    answer = client.post("/api/v1/models/tiny-gpt2/trace", json={"turns": ASKED})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "no_chat_template"
+    assert answer.json()["error"]["hint"]
+    for path, button in (("/", {"act": "chat"}), ("/write", {"panel": "chat"})):
+        page = client.post(path, data=form(**button) | {"model": "tiny-gpt2"}, headers=HTML)
+        assert page.status_code == 422
+        assert "has no chat template" in page.text
+        assert box(page.text) == "It was"
+    assert 'class="chat"' not in client.post("/", data={"text": "It was", "model": "tiny-gpt2"}, headers=HTML).text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"turns": []},
+        {"turns": [{"role": "nobody", "content": "a"}]},
+        {"turns": ["user"]},
+        {"turns": ASKED, "text": "a"},
+    ],
+)
+def test_what_is_no_conversation_is_refused(client: TestClient, wrong: dict) -> None:
+    assert client.post("/api/v1/models/tiny-gpt2/trace", json=wrong).status_code == 422
+
+
+def test_fields_for_turns_end_where_the_form_does() -> None:
+    many = {f"role{number}": "user" for number in range(99)} | {f"turn{number}": "a\r\nb" for number in range(99)}
+    assert [turn.content for turn in fields.written(many)] == ["a\nb"] * fields.FIELDS
