@@ -95,7 +95,9 @@ def test_the_confidence_of_an_answer_is_that_of_its_tokens(chat: TestClient) -> 
 
 
 def test_what_is_written_is_the_answer_and_its_numbers_those_of_a_trace(chat: TestClient) -> None:
-    told = chat.post(f"{URL}/generate", json={"turns": ASKED, "max_new_tokens": 5, "stop_at_eos": False}).json()
+    told = chat.post(
+        f"{URL}/generate", json={"turns": ASKED, "max_new_tokens": 5, "stop_at_eos": False}, params={"store": True}
+    ).json()
     sure = told["confidence"]
     assert sure["n"] == 5
     assert sure["mean_entropy"] == pytest.approx(sum(step["entropy"] for step in told["tokens"]) / 5)
