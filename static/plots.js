@@ -3,15 +3,18 @@
 (() => {
   const source = document.currentScript.dataset.plotlySrc;
   let loading = null;
-  // A page in one file brings a reduced build along, packed.
-  const unpacked = async (text) => {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  // A page in one file brings its data and a reduced build along, packed (app.core.packed).
+  const unpacked = async (element) => {
+    const bytes = Uint8Array.from(atob(element.textContent.trim()), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  };
+  const reduced = async () => {
     const script = document.createElement("script");
-    script.textContent = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    script.textContent = await unpacked(document.getElementById("plotly-packed"));
     document.head.append(script);
     return window.Plotly;
   };
-  const plotly = () => loading ??= document.getElementById("plotly-packed") ? unpacked(document.getElementById("plotly-packed").textContent.trim())
+  const plotly = () => loading ??= document.getElementById("plotly-packed") ? reduced()
     : window.Plotly ? Promise.resolve(window.Plotly) : new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = source;
@@ -63,12 +66,13 @@
     modeBarButtonsToRemove: ["lasso2d", "select2d", "toImage", "autoScale2d"] };
 
   const figureOf = (element) => {
-    const script = element.parentElement.querySelector('script[type="application/json"]');
-    return script && JSON.parse(script.textContent);
+    const script = element.parentElement.querySelector("script");
+    return script?.type === "text/plain" ? unpacked(script).then(JSON.parse) : script && JSON.parse(script.textContent);
   };
 
   const draw = async (element) => {
-    const figure = element._figure ??= figureOf(element);
+    const figure = await (element._figure ??= figureOf(element));
+    element._figure = figure;
     if (!figure) return;
     const Plotly = await plotly();
     if (!element.isConnected) return;
@@ -123,6 +127,18 @@
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     document.querySelector(".chart.maximised [data-plot=maximise]")?.click();
+  });
+
+  // A file's own numbers, as a file of their own.
+  document.addEventListener("DOMContentLoaded", () => { for (const button of document.querySelectorAll("[data-save]")) button.hidden = false; });
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-save]");
+    if (!button) return;
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([await unpacked(document.getElementById(button.dataset.save))], { type: "application/json" }));
+    link.download = button.dataset.as;
+    link.click();
+    URL.revokeObjectURL(link.href);
   });
 
   // For the scripts of single pages: draw a changed figure again with the same look.

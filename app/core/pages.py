@@ -34,6 +34,8 @@ from app.core.drawn import Drawn
 from app.core.errors import API_HINT, FORM_HINT, Failure, failure_of
 from app.core.escape import visible
 from app.core.navigation import PAPER, SECTIONS, Section
+from app.core.packed import packed, rounded
+from app.core.permalink_view import PermalinkView
 from app.core.place import named_text
 from app.core.request import PageFormat
 from app.core.theme import plotly_js, plotly_packed
@@ -237,9 +239,9 @@ def redirect(request: Request, path: str) -> Response:
     return at_hand.hand_over(request, Response(status_code=303, headers={"Location": address}))
 
 
-def standalone(view: BaseModel, figures: Mapping[str, Callable[[], Figure]]) -> str:
+def standalone(view: PermalinkView, figures: Mapping[str, Callable[[], Figure]]) -> str:
     """A page of one file, for a paper's supplement: what was found in words, rounded for reading, with charts and the
-    plotly.js that draws them; the full numbers stand in it as JSON.
+    plotly.js that draws them; the full numbers stand in it as JSON, packed.
 
     Nothing in it is loaded from anywhere, which its own content security policy makes sure of.
     """
@@ -250,8 +252,9 @@ def standalone(view: BaseModel, figures: Mapping[str, Callable[[], Figure]]) -> 
         view=view,
         page=page,
         style=Markup((STATIC / "app.css").read_text("utf-8")),
-        packed=plotly_packed() if figures else None,
-        scripts=[_inline((STATIC / "plots.js").read_text("utf-8"))] if figures else [],
+        plotly=plotly_packed() if figures else None,
+        numbers=Markup(packed(json.dumps(view.result).encode())),
+        scripts=[_inline((STATIC / "plots.js").read_text("utf-8"))],
     )
 
 
@@ -350,9 +353,12 @@ def _macros(root: str) -> Any:
 
 
 def _figure_json(page: Page, name: str) -> Markup:
+    """A chart as data; in a file packed and rounded, for the reduced build, which has no WebGL."""
     drawn = page.figures[name]().to_json()
-    # The reduced build of a page in a file has no WebGL.
-    return _script_safe(drawn if page.nav else drawn.replace('"type":"scattergl"', '"type":"scatter"'))
+    if page.nav:
+        return _script_safe(drawn)
+    plain = json.dumps(rounded(json.loads(drawn)), separators=(",", ":"))
+    return Markup(packed(plain.replace('"type":"scattergl"', '"type":"scatter"').encode()))
 
 
 def _data_json(value: Any) -> Markup:

@@ -1,5 +1,7 @@
 """A permalink shows what was asked, computed again, and says truthfully whether that is still what it was."""
 
+import base64
+import gzip
 import json
 import shutil
 import time
@@ -99,7 +101,7 @@ def test_a_shared_page_tells_what_holds_in_its_authors_words_or_its_own(make_cli
     file = client.get(f"{link}/page.html").text
     for said in (saved["caption"], "neuron 1.5: activation set to 0", "What each last-layer neuron does", "Next token"):
         assert said in file, said
-    numbers = file.partition('id="numbers">')[2].partition("</script>")[0]
+    numbers = gzip.decompress(base64.b64decode(file.partition('id="numbers">')[2].partition("</script>")[0]))
     assert json.loads(numbers)["effects"]["rows"] == saved["result"]["effects"]["rows"]  # unrounded
     words = {"title": "Two <i>words</i>", "caption": "What <script>I</script> saw"}
     assert client.post(f"{link}/caption", data=words, follow_redirects=False).status_code == 303
