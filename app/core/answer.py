@@ -206,6 +206,7 @@ def effects(resident: Resident, request: EffectsRequest) -> EffectsView:
         rows=[rows.row(columns, index, resident.model.last_layer) for index in picked],
         clean=to_view.position(resident.model, clean.trace, position),
         ln_scale=clean.ln_scale,
+        rows_kept=clean.engine.rows is not None,
         provenance=provenance("effects", resident, clean.ids, request, request.baseline),
     )
 

@@ -109,8 +109,11 @@ class Settings(Limits, BaseSettings):
         "auto",
         description="Kernels of the effects: auto takes triton on cuda, compiled where a C++ compiler is, else eager.",
     )
-    effects_bytes: int = Field(
-        2 << 30, ge=1 << 20, description="Memory that the effects of one model may use beside the model, in bytes."
+    effects_bytes: int | None = Field(
+        None,
+        ge=1 << 20,
+        description="Memory that the effects of one model may use beside the model, in bytes; by default a quarter of "
+        "what the device has free, 2 GiB at least and 8 GiB at most, and never more than half of what is free.",
     )
     cache_bytes: int = Field(
         1 << 30,

@@ -170,7 +170,9 @@ class Resident:
 
     def _build_engine(self) -> Engine:
         settings = self.settings
-        budget = min(settings.effects_bytes, max(self.memory.free() // 2, 1 << 20))
+        free = self.memory.free()
+        wished = settings.effects_bytes or min(max(free // 4, 2 << 30), 8 << 30)
+        budget = min(wished, max(free // 2, 1 << 20))
         engine = Engine.build(
             self.model.readout, unigram=self.unigram, memory_bytes=budget, backend=settings.effects_backend
         )
