@@ -339,7 +339,7 @@ class EffectsView(View):
     ln_scale: float | None = Field(None, description="The constant final LN scale; null: the model's own norm.")
     rows_kept: bool = Field(
         True,
-        description="Whether what every neuron writes into the logits is kept in memory; where there is no room for it, "
+        description="Whether what every neuron writes into the logits is kept in memory; where there is no room, "
         "each table makes it anew.",
     )
     provenance: Provenance
