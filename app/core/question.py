@@ -61,7 +61,8 @@ class Question(Priced):
     stored, where those are not the request's fields. tells: `(view, request)`, what a shared link and file say of it
     (`app.core.told`). before_weights: `(shipped, request)`, the answer for a listed model that is not loaded, from what
     ships of it (`app.core.residency.shipped`). notebook: the cell that computes the stored numbers
-    again. prints: prints the answer's JSON in a shell. command: its name there; None: it has no command of its own.
+    again. prints: prints the answer's JSON in a shell; prints_coming: the views of `lines` as they come. command: its
+    name there; None: it has no command of its own.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Question(Priced):
     before_weights: Later | None = None
     notebook: Later | None = None
     prints: Later | None = None
+    prints_coming: Later | None = None
     command: str | None = None
 
     def atlas_for(self, request: Any) -> Atlas:

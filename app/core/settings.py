@@ -5,7 +5,7 @@ Each field can be set by a variable `NULLSCOPE_<NAME>` or by the flag of `nullsc
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -198,6 +198,11 @@ class Settings(Limits, BaseSettings):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names a request may be addressed to; empty: any, or loopback for a loopback server."
     )
+
+
+def no_colour(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether programs are asked not to colour what they print (no-color.org)."""
+    return bool(environment.get("NO_COLOR"))
 
 
 def unknown_variables(environment: Iterable[str] = os.environ) -> Iterator[str]:

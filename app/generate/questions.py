@@ -23,6 +23,7 @@ GENERATE = Question(
     permalink=True,
     tells=Later("app.generate.told:of_text"),
     prints=Later("app.generate.shell:print_generate"),
+    prints_coming=Later("app.generate.shell:print_as_written"),
     command="generate",
 )
 DIAL = Question(

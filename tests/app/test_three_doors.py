@@ -176,6 +176,9 @@ def through(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             def request(self, method: str, path: str, **body: Any) -> Any:
                 return client.request(method, self.base + path, **body)
 
+            def stream(self, method: str, path: str, **body: Any) -> Any:
+                return client.stream(method, self.base + path, **body)
+
         monkeypatch.setattr(httpx, "Client", Door)
         said = CliRunner().invoke(main, [*command, "--url", "http://server"], catch_exceptions=False)
         assert said.exit_code == 0, said.output

@@ -104,6 +104,9 @@ def _asked(
             write_rows(out, rows)
             click.echo(f"{len(rows)} rows written to {out}")
             return
+        if question.prints_coming and door.comes and not (as_json or store or as_job):
+            question.prints_coming(door.coming(f"/models/{door.quoted}/{path}", body))
+            return
         answer = ask(body)
     if as_json:
         print_json(answer)

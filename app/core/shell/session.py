@@ -4,6 +4,7 @@ Either way the answer is the API's own JSON, so a command cannot show another nu
 """
 
 import asyncio
+import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 import click
+
+from app.core.shell import streams
 
 API = "/api/v1"
 DAY = 24 * 3600.0
@@ -27,6 +30,9 @@ class Refused(click.ClickException):
 Ask = Callable[[str, str, Any], Any]  # (method, path below the API, body) -> httpx.Response
 
 
+Lines = Callable[[str, Any], Iterator[str]]  # (path below the API, body) -> the answer's lines as they come
+
+
 def as_part(name: str) -> str:
     """A name as one part of a path: no character of it parts paths, starts a query or steps up."""
     return quote(name, safe="").replace(".", "%2E") if set(name) == {"."} else quote(name, safe="")
@@ -35,10 +41,15 @@ def as_part(name: str) -> str:
 class ApiSession:
     """The API with errors as `Refused`. `keys` are the models' names there, in the order asked for; `key` the first."""
 
-    def __init__(self, ask: Ask, keys: Sequence[str]) -> None:
-        self._ask = ask
+    def __init__(self, ask: Ask, keys: Sequence[str], lines: Lines | None = None) -> None:
+        self._ask, self._lines = ask, lines
         self.keys = keys
         self.key = keys[0]
+
+    @property
+    def comes(self) -> bool:
+        """Whether answers can be read as they come."""
+        return self._lines is not None
 
     @property
     def quoted(self) -> str:
@@ -50,6 +61,11 @@ class ApiSession:
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return _checked(self._ask("POST", path, body))
+
+    def coming(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """POST, the views of its answer as they come; leaving the iteration ends the work. Only with `lines`."""
+        assert self._lines is not None
+        return streams.views(self._lines(path, body), _told)
 
     def send(self, path: str, content: bytes) -> Any:
         """POST of a file's content."""
@@ -70,12 +86,16 @@ def _body(body: Any) -> dict[str, Any]:
 def _checked(response: Any) -> Any:
     if response.status_code < 400:
         return response.json() if response.content else None
+    raise _told(response.status_code, response.content)
+
+
+def _told(status: int, body: bytes) -> Refused:
+    """What a refusal says."""
     try:
-        error = response.json()["error"]
-        text = " ".join(filter(None, (error["message"], error["hint"])))
+        error = json.loads(body)["error"]
+        return Refused(" ".join(filter(None, (error["message"], error["hint"]))))
     except (ValueError, KeyError, TypeError):
-        text = f"The server answered {response.status_code}."
-    raise Refused(text)
+        return Refused(f"The server answered {status}.")
 
 
 @contextmanager
@@ -146,12 +166,18 @@ def _remote(url: str | None, models: tuple[str, ...]) -> Iterator[ApiSession]:
             except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 raise Refused(f"No answer from {url}: {error}") from None
 
+        def lines(path: str, body: Any) -> Iterator[str]:
+            try:
+                yield from streams.remote(client, path, body, _told)
+            except httpx.TransportError as error:
+                raise Refused(f"No answer from {url}: {error}") from None
+
         if not models:
             served = _checked(ask("GET", "/models", None))["models"]
             if not served:
                 raise Refused(f"{url} serves no model.")
             models = (served[0]["key"],)
-        yield ApiSession(ask, models)
+        yield ApiSession(ask, models, lines)
 
 
 @contextmanager
@@ -193,7 +219,11 @@ def _in_process(models: tuple[str, ...], data_dir: Path | None, before_weights: 
                 entry.means_settled.wait()  # a shell has nothing better to do than to wait for its baseline
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             client = httpx.AsyncClient(transport=transport, base_url="http://in-process" + API, timeout=None)
-            yield ApiSession(lambda method, path, body: runner.run(client.request(method, path, **_body(body))), keys)
+            yield ApiSession(
+                lambda method, path, body: runner.run(client.request(method, path, **_body(body))),
+                keys,
+                lambda path, body: streams.inside(app, runner, API + path, body, _told),
+            )
             runner.run(client.aclose())
         finally:
             runner.run(lifespan.__aexit__(None, None, None))
