@@ -12,7 +12,7 @@ the same holds with g w_i / s(u') in place of w_i, and W_Uᵀ (g u) (1 / s(u') -
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -75,26 +75,29 @@ class Predictions:
         kept = torch.from_numpy(kept_positions(list(row), token_filter, model.excluded_ids)).to(model.device)
         resid, activations, *out = (wide(captured[name][0])[kept] for name in self._names)
         targets = ids[0][kept + 1]
-        parts: list[list[tuple[Tensor, ...]]] = [[] for _ in self.sets]
+        # Made beforehand: small results kept one by one between large blocks that come and go leave the heap in pieces
+        # of which none is large enough for the next block (gigabytes, with 30 sets and a vocabulary of 49,152).
+        found = resid.new_empty(len(self.sets), len(fields(Tokens)), len(kept))
         for at in torch.split(torch.arange(len(kept)), positions_per_chunk(model.readout.d_vocab)):
             clean = _Clean.of(model.readout, resid[at], out[0][at] if out else None)
             for place in range(len(self.sets)):
-                parts[place] += self._measured(clean, activations[at], targets[at], place)
-        return [
-            Tokens(*(torch.cat(values).double().cpu().numpy() for values in zip(*part, strict=True))) for part in parts
-        ]
+                self._measure(clean, activations[at], targets[at], place, found[place, :, int(at[0]) : int(at[-1]) + 1])
+        return [Tokens(*part) for part in found.double().cpu().numpy()]
 
-    def _measured(
-        self, clean: _Clean, activations: Float[Tensor, "pos d_mlp"], targets: Int[Tensor, " pos"], place: int
-    ) -> list[tuple[Tensor, ...]]:
-        """Confidence, right or not, Brier score, loss, entropy: one pass over the logits, a few rows in cache at a
-        time."""
+    def _measure(
+        self,
+        clean: _Clean,
+        activations: Float[Tensor, "pos d_mlp"],
+        targets: Int[Tensor, " pos"],
+        place: int,
+        into: Float[Tensor, "field pos"],
+    ) -> None:
+        """The fields of `Tokens`: one pass over the logits, a few rows in cache at a time."""
         each, rows, through = self.sets[place], self._rows[place], self._through[place]
         readout = self.model.readout
         delta = activations.new_tensor(each.values) - activations[:, list(each.indices)]
         moved = readout.write(clean.resid, clean.out, delta, rows) if each.indices else clean.resid
         scale, inner = readout.scale(moved)[:, None], clean.inner(readout, delta, rows)
-        found = []
         for at in torch.split(torch.arange(len(targets)), max(1, CACHE_ELEMENTS // readout.d_vocab)):
             here = slice(int(at[0]), int(at[-1]) + 1)
             if through is None:
@@ -105,8 +108,8 @@ class Predictions:
                     z.addcmul_(clean.normed[here], (1 / inner[here] - 1 / clean.scale[here]) / scale[here])
                 by = delta[here] / (scale[here] if inner is None else scale[here] * inner[here])
                 z = readout.cap(z.addmm_(by, through).add_(readout.b_U))
-            found.append(_reduced(z, targets[here]))
-        return found
+            for field, values in zip(into, _reduced(z, targets[here]), strict=True):
+                field[here] = values
 
 
 @dataclass(frozen=True, slots=True)
