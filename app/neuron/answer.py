@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+
 from analysis import neuron_on_text, sinks
 from analysis import trace as tracing
 from analysis.model import Model
@@ -17,12 +19,13 @@ from app.core.residency import means
 from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 from app.core.sample import sample_rows
-from app.neuron.view import ClampPoint, GateCase, Live, Moment, Sample
+from app.neuron.view import ClampPoint, GateCase, Histogram, Live, Moment, Sample
 
 CLAMPS = (None, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 SAMPLE_TOKENS = 4096
 ROW_TOKENS = 128
 SHOWN, CONTEXT = 5, 14
+BINS = 48
 
 
 def live(resident: Resident, request: PromptRequest, *, neuron: str) -> Iterator[int | Live]:
@@ -129,10 +132,12 @@ def sample(resident: Resident, request: NothingAsked, *, neuron: str) -> Iterato
 
 
 def sample_view(resident: Resident, rows: Sequence[RowResult]) -> Sample:
-    """The extremes over all rows, BOS left out."""
-    text = means.text_file(resident.settings, resident.model)
-    bos = resident.model.bos_id
-    places = [(r, t) for r, row in enumerate(rows) for t in range(len(row.ids)) if not (t == 0 and row.ids[0] == bos)]
+    """The extremes and the distribution over all rows, BOS and sinks left out."""
+    model, keep = resident.model, resident.settings.keep_sinks
+    text = means.text_file(resident.settings, model)
+    skips = [sinks.skipped(model, row.ids, keep=keep) for row in rows]
+    places = [(r, t) for r, row in enumerate(rows) for t in range(skips[r], len(row.ids))]
+    values = np.array([rows[r].activation[t] for r, t in places])
     by_activation = sorted(places, key=lambda at: rows[at[0]].activation[at[1]])
     ablated = bool(rows) and rows[0].d_entropy is not None
     by_change = sorted(places, key=lambda at: (rows[at[0]].d_entropy or [0.0])[at[1]]) if ablated else []
@@ -144,12 +149,21 @@ def sample_view(resident: Resident, rows: Sequence[RowResult]) -> Sample:
         source=text.name if text else "none",
         n_tokens=sum(len(row.ids) for row in rows),
         baseline=rows[0].baseline if rows else None,
+        activations=_histogram(values),
+        mean=float(values.mean()) if values.size else None,
         most_active=moments(by_activation[::-1]),
         least_active=moments(by_activation),
         raises_entropy=moments(by_change[::-1]),
         lowers_entropy=moments(by_change),
         provenance=weights_rows.source(resident),
     )
+
+
+def _histogram(values: np.ndarray) -> Histogram | None:
+    if not values.size:
+        return None
+    counts, edges = np.histogram(values, bins=BINS)
+    return Histogram(edges=edges.tolist(), counts=counts.tolist())
 
 
 def _moment(model: Model, row: RowResult, at: int) -> Moment:

@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.core import theme
-from app.neuron.view import Live, NeuronView
+from app.neuron.view import Live, NeuronView, Sample
 
 LN, ENTROPY, LOSS, RANK = theme.SERIES[4], theme.SERIES[0], theme.SERIES[1], theme.SERIES[3]
 
@@ -136,6 +136,24 @@ def activations(live: Live) -> go.Figure:
         hovertemplate="%{customdata[0]:.3f} to %{customdata[1]:.3f}: %{y} tokens<extra></extra>",
     )
     return theme.chart(bars, x=theme.axis("Activation"), y=theme.axis("Tokens", None), height=240, bargap=0)
+
+
+def sample_activations(sample: Sample) -> go.Figure:
+    """How often the neuron takes which activation over the sample, and where its mean lies."""
+    found = sample.activations
+    edges = np.array(found.edges if found else [0.0, 0.0])
+    bars = go.Bar(
+        x=(edges[1:] + edges[:-1]) / 2,
+        y=found.counts if found else [],
+        customdata=np.column_stack([edges[:-1], edges[1:]]),
+        width=np.diff(edges),
+        marker={"color": theme.SERIES[0], "line": {"width": 0}},
+        hovertemplate="%{customdata[0]:.3f} to %{customdata[1]:.3f}: %{y} tokens<extra></extra>",
+    )
+    figure = theme.chart(bars, x=theme.axis("Activation"), y=theme.axis("Tokens", None), height=250, bargap=0)
+    if sample.mean is not None:
+        figure.add_vline(x=sample.mean, line={"color": theme.MARK, "dash": "dot"}, annotation_text="mean")
+    return figure
 
 
 def clamp(live: Live) -> go.Figure:

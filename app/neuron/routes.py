@@ -108,6 +108,8 @@ def charts(request: Request, view: NeuronPage, live: Live | None) -> dict[str, A
     if live is not None:
         found["clamp"] = lambda: figures.clamp(live)
         found["activations"] = lambda: figures.activations(live)
+    if (sample := view.sample) is not None:
+        found["sample_activations"] = lambda: figures.sample_activations(sample)
     if view.circuit is not None:
         found["circuit"] = lambda: request.app.state.questions["circuit"].charts["circuit"](view.circuit)
     return found

@@ -80,6 +80,7 @@ def print_sample(answer: dict[str, Any]) -> None:
 
 
 def print_neuron(answer: dict[str, Any]) -> None:
+    click.echo(f"{answer['sentence']}\n")
     weights = answer["weights"]
     shares = answer["percentiles"]
     rows = [

@@ -24,6 +24,7 @@ class Histogram(View):
 class NeuronView(View):
     """One neuron, by its weights."""
 
+    sentence: str = Field("", description="In one sentence, from the evidence that there is (`app.neuron.summary`).")
     neuron: str
     layer: int
     index: int
@@ -107,6 +108,8 @@ class Sample(View):
     source: str
     n_tokens: int
     baseline: str | None
+    activations: Histogram | None = Field(None, description="Over all its tokens but BOS and attention sinks.")
+    mean: float | None = Field(None, description="Activation, over the same tokens.")
     most_active: list[Moment]
     least_active: list[Moment]
     raises_entropy: list[Moment] = Field(description="Ablating it here raises the entropy most.")

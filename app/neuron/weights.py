@@ -11,6 +11,7 @@ from app.core.residency.resident import Resident
 from app.core.sample import SCATTERED_TOKENS
 from app.neuron import view as views
 from app.neuron.request import NeuronQuery
+from app.neuron.summary import summary
 
 NEAREST = 10
 
@@ -36,7 +37,7 @@ def neuron(resident: Resident, query: NeuronQuery, *, neuron: str, on: AtlasSour
     highest, lowest = order[:EFFECTS_SHOWN], order.flip(0)[:EFFECTS_SHOWN]
     around = [which.index - 1, which.index + 1]
     previous, following = (f"{which.layer}.{i}" if 0 <= i < model.d_mlp else None for i in around)
-    return views.NeuronView(
+    view = views.NeuronView(
         neuron=str(which),
         layer=which.layer,
         index=which.index,
@@ -62,6 +63,7 @@ def neuron(resident: Resident, query: NeuronQuery, *, neuron: str, on: AtlasSour
         evidence=weights_rows.evidence_source(here.findings),
         provenance=weights_rows.source(resident, k=k),
     )
+    return view.model_copy(update={"sentence": summary(view)})
 
 
 def _by_frequency(resident: Resident, effect: list[float]) -> list[tuple[float, float]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -20,8 +21,10 @@ from starlette.testclient import TestClient
 from analysis import published
 from analysis.weights import Vocabulary
 from app.cli import main
+from app.core.weights_view import LabelView, SpeakingSweep, SweepEvidence
 from app.neuron import charts
-from app.neuron.view import Live
+from app.neuron.summary import summary
+from app.neuron.view import Live, NeuronView
 from tests import tiny
 from tests.app.conftest import copied_python
 from tests.tolerance import EFFECT, near, of_metrics, of_pass
@@ -157,7 +160,7 @@ def test_every_token_stands_in_one_bar_of_the_activations(client: TestClient) ->
     assert "Histogram of the neuron" in drawn
 
 
-def test_a_neuron_at_work_agrees_with_the_effects(client: TestClient) -> None:
+def test_a_neuron_at_work_agrees_with_the_effects(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The change of entropy on the neuron's page is that of the effects table."""
     page = client.get("/m/tiny-gpt2/n/1.7", params={"format": "json", "text": "The cat sat"}).json()
     live = page["live"]
@@ -171,6 +174,38 @@ def test_a_neuron_at_work_agrees_with_the_effects(client: TestClient) -> None:
     most = [moment["activation"] for moment in sample["most_active"]]
     assert most == sorted(most, reverse=True)
     assert sample["raises_entropy"][0]["d_entropy"] >= sample["lowers_entropy"][0]["d_entropy"]
+    counts, edges = sample["activations"]["counts"], sample["activations"]["edges"]
+    assert sum(counts) == sample["n_tokens"]  # this model has neither BOS nor a sink
+    assert edges[0] < sample["mean"] < edges[-1]
+    assert edges[-1] == pytest.approx(most[0])
+    monkeypatch.setattr("analysis.sinks.leads_with_sink", lambda model: True)
+    without = client.get("/api/v1/models/tiny-gpt2/neurons/1.7/sample").json()["activations"]["counts"]
+    assert sum(without) < sum(counts)
+
+
+def test_a_neuron_is_told_in_one_sentence_from_the_evidence_that_there_is(client: TestClient) -> None:
+    told = client.get("/api/v1/models/tiny-gpt2/neurons/1.7").json()
+    assert told["sentence"] in html.unescape(client.get("/m/tiny-gpt2/n/1.7").text)
+    known = NeuronView.model_validate(told)
+    by_weights = summary(known.model_copy(update={"weights": known.weights.model_copy(update={"labels": []})}))
+    assert by_weights.startswith("1.7 carries no label: ")
+    assert by_weights.endswith("; no sweep has measured what it does in texts.")
+    label = LabelView(name="entropy", holds=True, suggested=True, basis="weights and sweep", conditions=[])
+    found = SweepEvidence(
+        te=0.2, de=0.1, ln_mediated_fraction=0.5, frequency_mediated_fraction=None, mean_abs_d_entropy=0.25,
+        mean_abs_d_kl=None,
+    )  # fmt: skip
+    sweep = SpeakingSweep(
+        id="a", source="b", rows=2, tokens=1234, baseline="mean", baseline_text="mean", dtype="float32", fits=True
+    )
+    weights = known.weights.model_copy(update={"labels": [label], "sweep": found})
+    evidence = known.evidence.model_copy(update={"sweep": sweep})
+    whole = summary(known.model_copy(update={"weights": weights, "evidence": evidence}))
+    assert whole.startswith("1.7 is an entropy neuron by its weights and a sweep: ")
+    assert whole.endswith(
+        "and set to its mean it moves the entropy by 0.250 nats on average over 1,234 tokens, "
+        "50 % of its effect on the loss through the LN scale."
+    )
 
 
 def test_holding_an_earlier_neuron_is_a_real_forward_pass(client: TestClient) -> None:
