@@ -26,7 +26,7 @@
     for (const element of $("write-strip").querySelectorAll("[data-step]")) element.style.setProperty("--w", `${(100 * current.steps[Number(element.dataset.step)].entropy / most).toFixed(1)}%`);
   };
   const cell = (step, i) => {
-    const element = make("button", { type: "button", className: "why-token", textContent: visible(step.piece) || "·" });
+    const element = make("button", { type: "button", className: "write-token", textContent: visible(step.piece) || "·" });
     element.dataset.step = i;
     if (step.instead) element.classList.add("write-branch");
     element.setAttribute("aria-pressed", String(locked === i));

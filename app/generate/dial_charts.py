@@ -10,6 +10,8 @@ COLOURS = {"dial": theme.INTERVENED, "temperature": theme.PINNED, "neurons": the
 GAP = 0.03
 
 
+TITLES = {"entropy": "Δ mean entropy<br>(nats)", "loss": "Δ loss, undisturbed<br>(nats)"}
+"""Short enough for a telephone."""
 LABELS = {"dial": "", "temperature": ": temperature", "neurons": ": random neurons"}
 
 
@@ -44,7 +46,7 @@ def means(view: DialView) -> go.Figure:
     axes = {
         "xaxis" if place == 0 else f"xaxis{place + 1}": {
             "domain": [place * (width + GAP), min(1.0, place * (width + GAP) + width)],
-            "title": {"text": f"Δ {NUMBERS[name]}".replace(" under", "<br>under"), "font": {"size": 11}},
+            "title": {"text": TITLES[name], "font": {"size": 11}},
             "zeroline": True,
             "nticks": 4,
         }

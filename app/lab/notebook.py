@@ -21,7 +21,7 @@ from app.core.interventions import parse_intervention
 from app.core.question import PROMPT_PAGE, SWEEP
 from app.core.store.results import answer_of
 from app.core.store.tables import Result
-from app.lab import cells
+from app.lab import cells, notebook_written
 
 MOST_RUNS = 50  # each is two forward passes in the notebook
 Parts = Mapping[str, float | None]
@@ -138,6 +138,9 @@ def _load(given: Given, folder: Path | None) -> str:
     stored, answer = given.stored, given.answer
     scale = (answer.get("trace") or answer).get("ln_scale")
     tokens = stored.request["token_ids"] or [*given.rows[0]]
+    if stored.kind in notebook_written.KINDS:
+        start = notebook_written.start(stored.request["options"])
+        return f"{_model(stored, answer, folder)}\nTOKENS = {tokens!r}\n{start}"
     return (
         f"{_model(stored, answer, folder)}\nTOKENS = {tokens!r}\n"
         f"SCALE = {scale!r}  # a constant final LN scale, or None: the model's own\n\n{cells.START}"
@@ -167,13 +170,27 @@ def _source(stored: Result, answer: Mapping[str, Any]) -> str | None:
 
 def _trace(given: Given) -> str:
     trace = given.answer.get("trace") or given.answer
-    interventions = _interventions(given.stored)
-    for item in interventions:
-        if _to_reference_mean(item):
-            item |= {"mode": "value", "value": given.means[item["neuron"]]}
+    interventions = _without_means(given)
     checks = {"entropy": trace["clean"]["entropy"], "loss": trace["clean"]["loss"][:-1]}
     after = trace["intervened"] and trace["intervened"]["entropy"]
     return f"EXPECTED = {checks!r}\nINTERVENTIONS = {interventions!r}\nAFTER = {after!r}\n\n{cells.TRACE}"
+
+
+def _without_means(given: Given) -> list[dict[str, Any]]:
+    """The interventions, a reference mean as the value that it is."""
+    items = _interventions(given.stored)
+    return [
+        item | {"mode": "value", "value": given.means[item["neuron"]]} if _to_reference_mean(item) else item
+        for item in items
+    ]
+
+
+def _generate(given: Given) -> str:
+    return notebook_written.generated(given.stored.request["options"], given.answer, _without_means(given))
+
+
+def _dial(given: Given) -> str:
+    return notebook_written.dialled(given.stored.request["options"], given.answer)
 
 
 def _ledger(given: Given) -> str:
@@ -318,6 +335,8 @@ NUMBERS: dict[str, Callable[[Given], str]] = {
     "joint": _in_runs(_joint),
     "dose": _in_runs(_dose),
     "heatmap": _in_runs(_heatmap),
+    "generate": _generate,
+    "dial": _dial,
     "ledger": _ledger,
     "induction": _induction,
     "heads": _heads,
