@@ -27,8 +27,17 @@
     }
   };
 
+  // The neurons at hand (of the bar) in every table.
+  const markRows = () => {
+    const names = new Set((document.querySelector("#state [data-at-hand]")?.dataset.atHand ?? "").split(" "));
+    for (const link of document.querySelectorAll("main tr :is(a.neuron, th)")) {
+      if (/^\d+\.\d+$/.test(link.textContent.trim())) link.closest("tr").classList.toggle("at-hand", names.has(link.textContent.trim()));
+    }
+  };
+
   document.addEventListener("DOMContentLoaded", () => {
     reveal(document);
+    markRows();
     // The address names the prompt that the page shows (never its text), so that going back brings the same one.
     const bar = document.getElementById("state"), here = new URL(window.location.href);
     if (bar?.dataset.prompt && document.querySelector("main textarea[name=text]") && !document.getElementById("run") && !here.searchParams.has("prompt")) {
@@ -40,7 +49,7 @@
     const current = nav.querySelector("[aria-current]");
     if (current) nav.scrollLeft = current.offsetLeft - nav.offsetLeft - (nav.clientWidth - current.offsetWidth) / 2;
   });
-  document.addEventListener("htmx:after:process", (event) => reveal(event.target));
+  document.addEventListener("htmx:after:process", (event) => { reveal(event.target); markRows(); });
 
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-open]");
@@ -171,6 +180,18 @@
       document.getElementById(part.dataset.replaces)?.replaceChildren(part.content);
       part.remove();
     }
+  });
+
+  // What somebody asked for comes into sight, if none of it is: what a page asks for by itself leaves the page where it is.
+  let asked = null;
+  document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => { if (["submit", "click"].includes(ctx.sourceEvent?.type)) asked = ctx; });
+  document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
+    if (!asked || ctx !== asked) return;
+    asked = null;
+    const id = ctx.target?.id, answer = id ? document.getElementById(id) : null;
+    if (!answer || !answer.offsetParent) return;
+    const { top, bottom } = answer.getBoundingClientRect();
+    if (top > window.innerHeight - 120 || bottom < 60) answer.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   });
 
   document.addEventListener("htmx:error", (event) => announce(`Request failed: ${event.detail.error?.message ?? "no answer"}`));

@@ -11,11 +11,3 @@ document.addEventListener("plot:click", (event) => {
   document.body.append(form);
   form.submit();
 });
-
-// Token labels need about 11 px each; on a narrow screen numbers stand there instead.
-document.addEventListener("plot:drawn", (event) => {
-  const labels = event.target.closest("#heatmap") && event.target._figure.layout.xaxis.tickvals;
-  if (labels && event.target.clientWidth - 170 < 11 * labels.length) {
-    window.Plotly.relayout(event.target, { "xaxis.tickmode": "auto", "xaxis.tickangle": 0, "xaxis.title.text": "Position (token)" });
-  }
-});

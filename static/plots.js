@@ -58,7 +58,10 @@
       legend: { font: { color: css("--ink") } }, modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: css("--ink") },
     }, layout);
     for (const key of Object.keys({ xaxis: 0, yaxis: 0, ...layout })) {
-      if (/^[xy]axis\d*$/.test(key)) out[key] = merge(axisLook(), out[key]);
+      if (!/^[xy]axis\d*$/.test(key)) continue;
+      out[key] = merge(axisLook(), out[key]);
+      // One kind of tick: within few decades plain numbers, over many powers of ten; never small digits between large ones.
+      if (out[key].type === "log") Object.assign(out[key], { minorloglabels: "complete" }, out[key].dtick === 1 ? {} : { exponentformat: "none" });
     }
     return out;
   };
@@ -70,6 +73,48 @@
     return script?.type === "text/plain" ? unpacked(script).then(JSON.parse) : script && JSON.parse(script.textContent);
   };
 
+  // Labels of an axis need about 13 px each; where there is less, every second or third stands.
+  const thin = (element) => {
+    const axes = Object.entries(element._figure.layout).filter(([name, axis]) => /^xaxis/.test(name) && axis.ticktext);
+    const changes = {};
+    for (const [name, axis] of Object.entries(element._fullLayout)) {
+      if (/^xaxis/.test(name) && axis.type === "log" && axis.dtick === "D1" && axis._length < 360) changes[`${name}.dtick`] = "D2";
+    }
+    for (const [name, { tickvals, ticktext }] of axes) {
+      const step = Math.ceil((13 * ticktext.length) / Math.max(60, element._fullLayout[name]._length));
+      if (step > 1) Object.assign(changes, { [`${name}.tickvals`]: tickvals.filter((_, i) => i % step === 0), [`${name}.ticktext`]: ticktext.filter((_, i) => i % step === 0) });
+    }
+    if (Object.keys(changes).length) window.Plotly.relayout(element, changes);
+  };
+
+  // The neurons at hand (of the bar) in every chart: a ring with the name around a point, a band over a row or bar.
+  const chosen = () => (document.querySelector("#state [data-at-hand]")?.dataset.atHand ?? "").split(" ").filter(Boolean);
+  const named = (said) => [said].flat().map((part) => (typeof part === "string" ? /(?:^|[/:])(\d+\.\d+)$/.exec(part)?.[1] : null)).find(Boolean);
+  const mark = async (element) => {
+    const names = new Set(chosen());
+    const rings = new Map(), bands = [];
+    for (const { type, mode, customdata, x, y, xaxis, yaxis } of names.size ? element._fullData : []) {
+      if (/^scatter/.test(type) && customdata && /markers/.test(mode)) {
+        [...customdata].forEach((said, i) => { if (names.has(named(said))) rings.set(named(said), { x: [x[i]], y: [y[i]], xaxis, yaxis }); });
+      }
+      for (const [axis, values] of type === "heatmap" || type === "bar" ? [["y", y], ["x", x]] : []) {
+        [...(values ?? [])].forEach((value, i) => { if (names.has(value)) bands.push({ axis, i }); });
+      }
+    }
+    if (bands.length) {
+      const shape = ({ axis, i }) => ({ type: "rect", xref: axis === "x" ? "x" : "paper", yref: axis === "y" ? "y" : "paper", line: { color: css("--mark"), width: 1.5 },
+        ...(axis === "y" ? { y0: i - 0.5, y1: i + 0.5, x0: 0, x1: 1 } : { x0: i - 0.5, x1: i + 0.5, y0: 0, y1: 1 }) });
+      const seen = new Set(), once = bands.filter(({ axis, i }) => !seen.has(axis + i) && seen.add(axis + i));
+      await window.Plotly.relayout(element, { shapes: [...(element.layout.shapes ?? []), ...once.map(shape)] });
+    }
+    const look = { type: "scatter", mode: "markers+text", showlegend: false, hoverinfo: "skip", textposition: "bottom center",
+      textfont: { size: 11, color: css("--mark") }, marker: { size: 16, symbol: "circle-open", color: css("--mark"), line: { width: 2, color: css("--mark") } } };
+    if (!rings.size) return;
+    const written = new Set(element._fullData.flatMap(({ mode, text }) => (/text/.test(mode ?? "") && Array.isArray(text) ? text : [])));
+    if (element.data.length === 1) await window.Plotly.relayout(element, { showlegend: false });  // a second trace would bring one
+    await window.Plotly.addTraces(element, [...rings].map(([name, where]) => ({ ...look, ...where, text: [written.has(name) ? "" : name], name })));
+  };
+
   const draw = async (element) => {
     const figure = await (element._figure ??= figureOf(element));
     element._figure = figure;
@@ -78,6 +123,8 @@
     if (!element.isConnected) return;
     await Plotly.react(element, resolve(figure.data), look(resolve(figure.layout)), config);
     element.dataset.drawn = "true";
+    thin(element);
+    await mark(element);
     if (element._bound) return;
     element._bound = true;
     // What a click does is said by the trace (app.core.theme.OPENS): customdata may hold a model's tokens, and a token may look

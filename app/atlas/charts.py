@@ -40,6 +40,8 @@ LABEL_COLOURS = dict(
 )
 WEBGL_FROM = 5_000
 BINS = 48
+NAMED = 12
+"""Rings of a label that bear their neurons' names; of more the names would cover each other."""
 
 
 def neuron_map(view: AtlasView) -> theme.PlainFigure:
@@ -125,6 +127,7 @@ def _neurons(points: Points, state: dict[str, Any], x: np.ndarray, y: np.ndarray
         x=x,
         y=y,
         customdata=points.neuron,
+        text=_told(points),
         mode="markers",
         marker=marker,
         name="neurons",
@@ -132,8 +135,22 @@ def _neurons(points: Points, state: dict[str, Any], x: np.ndarray, y: np.ndarray
         hovertemplate="<b>%{customdata}</b><br>"
         + shown
         + ("10^" if log_colour else "")
-        + "%{marker.color:.4g}<extra></extra>",
+        + "%{marker.color:.4g}%{text}<extra></extra>",
     )
+
+
+def _told(points: Points) -> list[str] | str:
+    """What the axes do not say of a neuron: norm, LogitVar, ρ, labels. Of very many neurons the labels alone."""
+    few = points.facts if len(points.neuron) <= WEBGL_FROM else {}
+    found = [points.labels.get(name, "").replace(",", ", ") for name in points.neuron]
+    for key, values in reversed(few.items()):
+        title = TITLES[key].partition(",")[0]
+        numbers = ("–" if value is None else f"{value:.4g}" for value in values)
+        found = [
+            f"{title} {number}<br>{told}" if told else f"{title} {number}"
+            for number, told in zip(numbers, found, strict=True)
+        ]
+    return ["<br>" + told if told else "" for told in found] if any(found) else ""
 
 
 def _sizes(values: np.ndarray) -> np.ndarray:
@@ -175,7 +192,10 @@ def _labelled(points: Points, x: np.ndarray, y: np.ndarray, kind: str) -> list[d
                 x=x[where],
                 y=y[where],
                 customdata=names,
-                mode="markers",
+                mode="markers+text" if len(names) <= NAMED else "markers",
+                text=names,
+                textposition="top center",
+                textfont={"size": 10, "color": theme.INK},
                 marker={
                     "size": 10 + 2 * step,
                     "symbol": "circle-open",
@@ -184,7 +204,7 @@ def _labelled(points: Points, x: np.ndarray, y: np.ndarray, kind: str) -> list[d
                 },
                 name=f"{label} ({len(names)})",
                 visible=True if len(names) <= 40 else "legendonly",
-                hovertemplate=f"<b>%{{customdata}}</b> {label}<extra></extra>",
+                hoverinfo="skip",  # the point within tells all
             )
         )
     return traces

@@ -19,7 +19,9 @@ from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 from app.core.residency.shipped import ShippedContext
 
-POINTS = Kind("points", "analysis.atlas")
+POINTS = Kind("points", "analysis.atlas", "app.atlas.page")
+FACTS = ("norm", "logit_var", "rho")
+"""What is told of every neuron of the map, whatever its axes are."""
 
 
 @priced(lambda on, state, *more: of_k(state))
@@ -92,6 +94,7 @@ def points(here: Neurons, found: NeuronColumns, state: AtlasState, k: int) -> vi
         color=series(found.columns[state.color]),
         size=series(found.columns[state.size]) if state.size else None,
         labels={names[index]: ",".join(carries) for index, carries in carried.items()},
+        facts={name: series(found.columns[name]) for name in FACTS if name not in (state.x, state.y, state.color)},
         known={name: what for name, what in known.items() if int(name.partition(".")[0]) in found.layers},
         control_x=list(controls.get(state.x, [])) if state.y in controls else [],
         control_y=list(controls.get(state.y, [])) if state.x in controls else [],

@@ -29,6 +29,7 @@ class Points(View):
     size: Series | None
     labels: dict[str, str] = Field(description="Neuron -> the labels that it carries, joined by commas.")
     known: dict[str, str] = Field(description="Neurons that the literature names, and as what.")
+    facts: dict[str, Series] = Field({}, description="norm, logit_var and rho where no axis shows them.")
     control_x: Series
     control_y: Series
     x_chance: float | None = None

@@ -133,7 +133,7 @@ def training(found: Training, column: str, title: str, *, line: float | None = N
     return theme.chart(
         *lines,
         x=theme.axis("Training tokens", None, type="category"),
-        y=theme.axis(title, None, type="log" if log else "linear"),
+        y=theme.log_axis(title, (y for line in lines for y in line.y)) if log else theme.axis(title),
         height=300,
         shapes=shapes,
     )

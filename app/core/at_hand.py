@@ -60,6 +60,11 @@ class AtHand:
         return list(dict.fromkeys(self.get("watch").replace(",", " ").split()))
 
     @property
+    def neurons(self) -> list[str]:
+        """Every neuron that is at hand: what charts and tables mark."""
+        return list(dict.fromkeys([*self.watched, *(chip.neuron for chip in self.chips if not chip.head)]))
+
+    @property
     def preview(self) -> str:
         text = " ".join(self.get("text").split())
         return text if len(text) <= 28 else text[:27] + "…"

@@ -6,7 +6,7 @@ their values for where there is no page (a test keeps the two equal).
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -171,6 +171,12 @@ def resolved(figure: go.Figure, colours: dict[str, str] | None = None) -> go.Fig
     import plotly.io
 
     return plotly.io.from_json(text)
+
+
+def log_axis(title: str, values: Iterable[Any], unit: str | None = None, **more: Any) -> dict[str, Any]:
+    """A logarithmic axis over these values (what is no positive number has no place on it)."""
+    known = np.array([value for value in values if isinstance(value, int | float)], dtype=float)
+    return axis(title, unit, type="log", dtick=log_ticks(known), exponentformat="power", **more)
 
 
 def log_ticks(values: np.ndarray) -> str | int:

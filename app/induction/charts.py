@@ -97,7 +97,9 @@ def ranking(view: InductionView) -> go.Figure:
         text=[row.neuron if i < MOST_LABELLED or row.neuron in chosen else "" for i, row in enumerate(rows)],
         textposition="top center",
         textfont={"size": 10, "color": theme.INK},
-        customdata=[[f"neurons:{row.neuron}", row.neuron, row.norm, row.rho] for row in rows],
+        customdata=[
+            [f"neurons:{row.neuron}", row.neuron, row.norm, row.rho, ", ".join(row.labels or ())] for row in rows
+        ],
         meta=theme.PRESSES,
         marker={
             "size": [11 if row.neuron in chosen else 7 for row in rows],
@@ -109,7 +111,7 @@ def ranking(view: InductionView) -> go.Figure:
             "line": {"width": [2 if row.neuron in chosen else 0 for row in rows], "color": theme.MARK},
         },
         hovertemplate="%{customdata[1]}<br>x %{x:.4f}, y %{y:.4f}<br>"
-        "norm %{customdata[2]:.3f}, ρ %{customdata[3]:.3f}<extra></extra>",
+        "norm %{customdata[2]:.3f}, ρ %{customdata[3]:.3f}<br>%{customdata[4]}<extra></extra>",
     )
     label = "On natural repeats" if by_natural else "ρ"
     return theme.chart(

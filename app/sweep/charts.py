@@ -14,8 +14,12 @@ WEBGL_FROM = 5000  # marks
 def draw(view: FigureView, root: str = "") -> go.Figure:
     traces = {"scatter": _scatter, "box": _boxes, "lines": _lines, "bars": _bars}[view.kind](view, root)
     numeric = view.kind in ("scatter", "lines")
-    x = theme.axis(view.x, **({"type": "log"} if view.x_log else {} if numeric else {"type": "category"}))
-    y = theme.axis(view.y, **({"type": "log"} if view.y_log else {}))
+    x = theme.axis(view.x, **({} if numeric else {"type": "category"}))
+    y = theme.axis(view.y)
+    if view.x_log:
+        x = theme.log_axis(view.x, (point.x for point in view.rows))
+    if view.y_log:
+        y = theme.log_axis(view.y, (point.y for point in view.rows))
     layout: dict[str, Any] = {"boxmode": "group"} if view.kind == "box" else {}
     if view.kind == "bars":
         layout = {"barmode": "group"}
@@ -162,7 +166,9 @@ def histogram(view: SweepNeuronView) -> go.Figure:
         marker_color=theme.SERIES[0],
         hovertemplate="about %{x:.3f}: %{y} tokens<extra></extra>",
     )
-    figure = theme.chart(bars, x=theme.axis("activation"), y=theme.axis("tokens", type="log"), height=260, bargap=0)
+    figure = theme.chart(
+        bars, x=theme.axis("activation"), y=theme.log_axis("tokens", view.histogram), height=260, bargap=0
+    )
     if view.row.baseline is not None:
         figure.add_vline(
             x=view.row.baseline, line={"color": theme.INTERVENED, "dash": "dot"}, annotation_text="baseline"
