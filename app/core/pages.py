@@ -269,7 +269,8 @@ def render_failure(request: Request, failure: Failure, *, place: str = "form") -
     headers = {**failure.headers, "Vary": VARY}
     if format_of(request) != "html":
         return JSONResponse(failure.body(), failure.status, headers)
-    failure = dataclasses.replace(failure, hint=FORM_HINT) if failure.hint == API_HINT else failure
+    if failure.hint == API_HINT:  # an address that was typed has no form to be sent again
+        failure = dataclasses.replace(failure, hint=FORM_HINT if request.method == "POST" else None)
     block = fragment_of(request) and "message"
 
     def make() -> str:

@@ -216,6 +216,13 @@ def available_row(spec: ModelSpec, hub: HubModels, settings: Settings) -> ModelR
     )
 
 
+def _download(spec: ModelSpec, facts: Facts | None) -> int | None:
+    """Bytes of the package, or of the weights in the number format in which the hub has them."""
+    if spec.package is not None:
+        return spec.package.bytes
+    return facts.n_parameters * spec.item_bytes if facts is not None and spec.item_bytes is not None else None
+
+
 def describe_model(
     *,
     spec: ModelSpec,
@@ -227,12 +234,15 @@ def describe_model(
 ) -> ModelRow:
     model = resident.model if resident else None
     shape = model or facts
+    absent = state == "absent" and spec.folder is None
     limit = settings.max_tokens
     return ModelRow(
         key=spec.key,
         loaded=model is not None,
         state=state,
         source=spec.hub or (spec.package.name if spec.package else "local folder"),
+        licence=spec.licence,
+        bytes_to_download=_download(spec, facts) if absent else None,
         dequantized=spec.dequantized,
         architecture=shape.architecture if shape else None,
         d_model=shape.d_model if shape else None,

@@ -79,6 +79,8 @@ class ModelRow(View):
     )
     error: str | None = Field(None, description="Why loading failed.")
     source: str = Field(description="Hub name, package, or 'local folder'.")
+    licence: str | None = Field(None, description="Of the weights, as published; null where it is not known here.")
+    bytes_to_download: int | None = Field(None, description="About; null where it is on this machine already.")
     dequantized: str | None = Field(None, description="As in a provenance.")
     architecture: str | None
     d_model: int | None
@@ -114,6 +116,8 @@ class ModelsPageView(ModelsView):
 
     may_load: bool
     loadable: list[str]
+    offers: dict[str, str] = Field({}, description="Of those, what they would take and under which licence.")
+    asked: ModelRow | None = Field(None, description="A model that would have to be downloaded: whether to do that.")
 
 
 class Token(View):

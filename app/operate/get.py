@@ -17,8 +17,10 @@ def command(key: str, data_dir: Path | None) -> None:
     """
     with refusing():
         from analysis.registry import resolve
+        from app.core.format import size
         from app.core.residency.hub import HubModels
         from app.core.settings import Settings
+        from app.core.to_view import available_row
 
         spec = resolve(key)
         settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
@@ -28,6 +30,8 @@ def command(key: str, data_dir: Path | None) -> None:
         make_data_dir(settings.data_dir)
         hub = HubModels(settings.data_dir, allow_download=settings.allow_download)
         if (snapshot := hub.local(spec)) is None:
-            click.echo(f"Getting {spec.key} ...")
+            row = available_row(spec, hub, settings)
+            about = f", about {size(row.bytes_to_download)}" if row.bytes_to_download else ""
+            click.echo(f"Getting {spec.key} from {row.source}{about}; licence: {row.licence or 'not known here'} ...")
             snapshot = hub.fetch(spec)
         click.echo(f"{spec.key} is here: {snapshot.folder}\nServe it: nullscope serve --model {key}")

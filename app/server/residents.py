@@ -2,6 +2,7 @@
 
 from pathlib import PurePath
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import Form, Query, Request, Response
 from pydantic import Field
@@ -14,8 +15,10 @@ from app.core.access.roles import door
 from app.core.answering import router as routes
 from app.core.caller import Caller, CallerDep, HostDep, SettingsDep
 from app.core.errors import ConflictError
+from app.core.format import size
 from app.core.request import Strict
 from app.core.residency import means
+from app.core.residency.host import ModelHost
 from app.core.settings import Settings
 from app.core.view import ModelRow, ModelsPageView, ModelsView
 
@@ -124,24 +127,50 @@ async def take_reference_page(request: Request, key: str, caller: CallerDep) -> 
 
 
 @router.get("/models", include_in_schema=False)
-async def page(request: Request, caller: CallerDep, settings: SettingsDep) -> Response:
+async def page(
+    request: Request,
+    caller: CallerDep,
+    settings: SettingsDep,
+    fetch: Annotated[str, Query(max_length=100, description="A model to be downloaded: whether to do that.")] = "",
+) -> Response:
     """What is loaded here."""
     here = to_view.models(caller.host, settings)
     known = [BUNDLED, *LISTED, *await offloop.read(_at_start, settings)]
+    loadable = [key for key in dict.fromkeys(known) if key not in caller.host.entries]
+    rows = await offloop.read(_listed, caller.host, settings, loadable)
     view = ModelsPageView(
         models=here.models,
         may_load=caller.identity.is_admin,
-        loadable=[key for key in dict.fromkeys(known) if key not in caller.host.entries],
+        loadable=loadable,
+        offers={key: _offer(row) for key, row in rows.items()},
+        asked=rows.get(fetch),
     )
     return pages.respond(request, view, template="server/models.html", title="Models")
+
+
+def _listed(host: ModelHost, settings: Settings, keys: list[str]) -> dict[str, ModelRow]:
+    """Those of the list that would have to be downloaded."""
+    rows = (to_view.available_row(LISTED[key], host.hub, settings) for key in keys if key in LISTED)
+    return {row.key: row for row in rows if row.state == "absent"}
+
+
+def _offer(row: ModelRow) -> str:
+    return f"about {size(row.bytes_to_download)} to download, {row.licence}"
 
 
 @router.post("/models/load", include_in_schema=False)
 @door("admin")
 async def load_page(
-    request: Request, host: HostDep, settings: SettingsDep, key: Annotated[str, Form(max_length=100)]
+    request: Request,
+    host: HostDep,
+    settings: SettingsDep,
+    key: Annotated[str, Form(max_length=100)],
+    agreed: Annotated[bool, Form()] = False,
 ) -> Response:
-    """The page's form."""
+    """The page's form. What would have to be downloaded is asked about first, with its size and licence."""
+    new = () if agreed or key in host.entries else await offloop.read(_listed, host, settings, [key])
+    if new:
+        return pages.redirect(request, f"/models?{urlencode({'fetch': key})}#fetch")
     await load(LoadRequest(key=key), host, settings)
     return pages.redirect(request, "/models")
 

@@ -83,12 +83,13 @@ def print_models(answer: dict[str, Any]) -> None:
     from app.core.format import size
 
     shape_columns = ["layers", "d_model", "d_mlp", "d_vocab", "context", "norm"]
-    columns = ["key", "state", *shape_columns, "on disk", "to load", "source"]
+    columns = ["key", "state", *shape_columns, "on disk", "to load", "download", "licence", "source"]
     rows = []
     for row in answer["models"]:
-        sizes = [None if row[name] is None else size(row[name]) for name in ("bytes_on_disk", "bytes_needed")]
+        bytes_of = ("bytes_on_disk", "bytes_needed", "bytes_to_download")
+        sizes = [None if row[name] is None else size(row[name]) for name in bytes_of]
         shape = [row[name] for name in ("n_layers", "d_model", "d_mlp", "d_vocab", "n_ctx", "norm")]
-        rows.append([row["key"], row["state"], *shape, *sizes, row["source"]])
+        rows.append([row["key"], row["state"], *shape, *sizes, row["licence"], row["source"]])
     print_table(columns, rows)
     for row in answer["models"]:
         if row["error"]:

@@ -31,9 +31,22 @@ def test_an_administrator_does_both_on_the_page(client: TestClient) -> None:
     assert 'action="/models/other/unload"' in client.get("/models").text
     page = client.post("/models/other/unload").text
     assert 'action="/models/other/unload"' not in page
-    assert "<option>other</option>" in page
+    assert '<option value="other">on this machine</option>' in page
     assert client.post("/models/load", data={"key": "other"}).status_code == 200
     assert client.app.state.host.wait("other").state == "loaded"  # type: ignore[attr-defined]
+
+
+def test_what_would_be_downloaded_is_asked_about_with_size_and_licence(client: TestClient) -> None:
+    listed = client.get("/models").text
+    assert '<option value="gemma-2b">about 5.0 GB to download, Gemma Terms of Use</option>' in listed
+    asked = client.post("/models/load", data={"key": "gpt2"}, follow_redirects=False)
+    assert asked.headers["location"] == "/models?fetch=gpt2#fetch"
+    assert "gpt2" not in client.app.state.host.entries  # type: ignore[attr-defined]
+    page = client.get("/models?fetch=gpt2").text
+    assert "About <strong>497.8 MB</strong> would be fetched" in page
+    assert "under the licence <strong>MIT</strong>" in page
+    assert 'name="agreed" value="true"' in page
+    assert "Download" not in client.get("/models?fetch=other").text.partition("Load a model")[0]
 
 
 def test_only_known_keys_are_loaded(make_client: Callable[..., TestClient], model_folder: Path) -> None:
