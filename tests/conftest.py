@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from analysis.model import Model
-from tests import real, tiny
+from tests import durations, real, tiny
 
 # How long an example takes is no property of the program: on a busy machine any of them is slow.
 hypothesis.settings.register_profile("no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -28,33 +28,30 @@ hypothesis.settings.load_profile("no clock")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-LONG = (
-    "tests/app/test_ray_engine.py",
-    "tests/app/test_forms.py",
-    "tests/app/test_sweep_turns.py",
-    "tests/app/test_reloaded.py",
-    "tests/net/test_net.py",
-    "tests/browser/",
-    "tests/app/test_exports.py",
-    "tests/training/test_card.py",
-    "tests/analysis/test_distributed.py",
-    "tests/app/test_sweep_killed.py",
-    "tests/app/test_faults.py",
-    "tests/contracts/test_openapi.py",
-    "tests/app/test_event_loop.py",
-    "tests/app/test_isolation.py",
-    "tests/soak/",
-)
-"""Files that take longest, first: whoever begins one last keeps everybody waiting (a file stays with one process)."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--within", type=float, help="leave out files of tests beyond so many seconds of processor time")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if to := os.environ.get(durations.TO):
+        config.pluginmanager.register(durations.Recorder(Path(to)))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files that `--within` leaves out are not even imported."""
+    budget = config.getoption("--within")
+    if budget is None or not collection_path.is_relative_to(durations.ROOT):
+        return None
+    name = collection_path.relative_to(durations.ROOT).as_posix()
+    return True if name in durations.within(budget, durations.recorded()) else None
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Longest first, as Makefile's `--no-loadscope-reorder` keeps them."""
-    rank = {
-        item: next((at for at, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG)) for item in items
-    }
-    items.sort(key=rank.__getitem__)
+    """Files that take longest first, as Makefile's `--no-loadscope-reorder` keeps them: whoever begins one last keeps
+    everybody waiting (a file stays with one process)."""
+    seconds = durations.recorded()
+    items.sort(key=lambda item: -seconds.get(item.nodeid.split("::")[0], 0.0))
 
 
 @pytest.fixture(scope="session")
