@@ -1,6 +1,7 @@
 // The story: each slider runs over exact numbers that are already in the page, and moves what its step says. No request.
 (() => {
-  const { num, sequential } = window.reading;
+  const { sequential } = window.reading;
+  const num = (v, digits = 2) => window.reading.num(v, digits);
   const colour = (t) => `rgb(${sequential(t)})`;
   const percent = (p) => window.reading.percent(p, p < 0.1 ? 1 : 0);
 

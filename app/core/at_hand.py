@@ -72,11 +72,14 @@ class AtHand:
     def into(self, names: Collection[str], given: Mapping[str, Any]) -> dict[str, Any]:
         """`given`, the fields that were sent, with what is at hand for the others of `names`.
 
-        Another text brings no position along.
+        Another text brings no position along; another model neither that nor neurons, which are others there.
         """
-        own = {name: value for name, value in self.fields.items() if name in names and name not in given}
+        left = set[str]()
         if given.get("text") and given["text"] != self.get("text"):
-            own = {name: value for name, value in own.items() if name not in ("pos", "to", "example")}
+            left |= {"pos", "to", "example"}
+        if given.get("model") and given["model"] != self.get("model"):
+            left |= {"pos", "to", "example", "do", "watch"}
+        own = {name: value for name, value in self.fields.items() if name in names and name not in left | given.keys()}
         return {**own, **given}
 
 

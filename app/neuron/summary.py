@@ -27,8 +27,9 @@ def summary(view: NeuronView) -> str:
 def _writing(view: NeuronView) -> str:
     rho, k = view.weights.rho or 0.0, view.k
     chance = percent(view.chance.rms**2, 0)
+    where = "the one direction" if k == 1 else f"the {k} directions"
     return (
-        f"{percent(rho**2, 0)} of its squared length lies in the {k} directions that the unembedding reads least "
+        f"{percent(rho**2, 0)} of its squared length lies in {where} that the unembedding reads least "
         f"({chance} of a random direction)"
     )
 

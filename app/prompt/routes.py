@@ -79,7 +79,7 @@ async def first(request: Request, caller: CallerDep) -> Response:
     fields: dict[str, Any] = dict(request.query_params)
     if pages.format_of(request) == "html" and not {"example", "text"}.intersection(fields):
         hand = await offloop.read(at_hand.of, request)
-        fields = {**hand.fields, **fields}
+        fields = hand.into(at_hand.FIELDS, fields)
     return await _show(Asked(request, caller, fields, first=True))
 
 

@@ -149,3 +149,11 @@ def test_back_and_reload_bring_the_text_of_the_address(client: TestClient) -> No
     assert TEXT in alone.get(address).text
     client.cookies.clear()
     assert TEXT not in alone.get(address).text
+
+
+def test_another_model_brings_no_position_and_no_neurons_along() -> None:
+    """3.62 of one model is nobody in particular in another; text and pin, which names its own model, stay."""
+    hand = AtHand(fields(do="1.3:mean", watch="1.3", pos="2", pin="kept"))
+    same = hand.into(at_hand.FIELDS, {"model": "tiny"})
+    assert same == {**fields(), "do": "1.3:mean", "watch": "1.3", "pos": "2", "pin": "kept"}
+    assert hand.into(at_hand.FIELDS, {"model": "other"}) == {"model": "other", "text": TEXT, "pin": "kept"}
