@@ -7,8 +7,9 @@ written there; z are the undisturbed logits, H the entropy with nothing turned, 
     its temperature      one number a dial: the T with  mean_t H(softmax(z_t / T)) = mean_t H'_t.  Undisturbed, drawn at
                          T times the sampling temperature
     its random neurons   a draw a text: as many last-layer neurons as the dial turns, none of them, scaled by the f
-                         closest to 1 with  mean_t |H(f)_t - H_t| = mean_t |H'_t - H_t|,  on the dial's side of 1; at
-                         most `FURTHEST` from it, and what is reached then is told
+                         closest to 1 with  mean_t |H(f)_t - H_t| = mean_t |H'_t - H_t|,  on the dial's side of 1 and
+                         at most `FURTHEST` from it; where none is enough, twice as many, and again, up to `MOST` times
+                         as many. How many they are is told, and what is reached where that is less
 
 A dial that does something of its own differs from both. `analysis.controls` compares ablations with random directions
 of the same norm; a text is compared at the same change of entropy, since that is what a reader would ascribe it to.
@@ -51,6 +52,9 @@ COLDEST, HOTTEST = 1e-2, 1e2
 
 FURTHEST = 64.0
 """How far from 1 a factor of random neurons is looked for."""
+
+MOST = 16
+"""So many times the dial's neurons are drawn at the most."""
 
 FEWEST = 10
 """Texts with which a mean has an interval."""
@@ -328,12 +332,13 @@ def _by_neurons(
     side = -1.0 if dial[0].mode == "scale" and float(dial[0].value or 0.0) < 1 else 1.0
     drawn, wanted, reached = list[tuple[list[int], float]](), list[float](), list[float]()
     for place, (one, after) in enumerate(zip(ground, changed, strict=True)):
-        draw = np.random.default_rng([seed + place, number])
-        neurons = sorted(free[i] for i in draw.choice(len(free), len(dial), replace=False))
+        draw = np.random.default_rng([seed + place, number]).permutation(len(free))
         target = float((after - one.entropy).abs().mean())
-        away = 0.0
-        if target > 0:
-            away = yield from _distance(writer, one, neurons, side, target)
+        neurons, away, n = list[int](), FURTHEST, len(dial)
+        while away >= FURTHEST and n <= min(len(free), MOST * len(dial)):
+            neurons = sorted(free[i] for i in draw[:n])
+            away = (yield from _distance(writer, one, neurons, side, target)) if target > 0 else 0.0
+            n *= 2
         factor = 1 + side * away
         drawn.append((neurons, factor))
         wanted.append(target)

@@ -10,7 +10,7 @@ COLOURS = {"dial": theme.INTERVENED, "temperature": theme.PINNED, "neurons": the
 GAP = 0.03
 
 
-TITLES = {"entropy": "Δ mean entropy<br>(nats)", "loss": "Δ loss, undisturbed<br>(nats)"}
+TITLES = {"entropy": "Δ entropy<br>(nats)", "loss": "Δ loss<br>(nats)"}
 """Short enough for a telephone."""
 LABELS = {"dial": "", "temperature": ": temperature", "neurons": ": random neurons"}
 

@@ -64,7 +64,10 @@ class ArmView(View):
     temperature: float | None = Field(None, description="That the undisturbed logits were divided by.")
     wanted: float | None = Field(None, description="What a twin was to reach on the undisturbed texts: mean entropy, "
                                  "or mean |change of entropy|, nats.")  # fmt: skip
-    reached: float | None = Field(None, description="What it reached there; less where no factor up to 64 is enough.")
+    reached: float | None = Field(
+        None,
+        description="What it reached there; less where no factor up to 64 of sixteen times as many neurons is enough.",
+    )
     texts: list[DialTextView]
     means: dict[str, DialMeanView]
 
