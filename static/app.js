@@ -28,8 +28,11 @@
   };
 
   // The neurons at hand (of the bar) in every table.
+  let marked = null;
   const markRows = () => {
-    const names = new Set((document.querySelector("#state [data-at-hand]")?.dataset.atHand ?? "").split(" "));
+    const said = document.querySelector("#state [data-at-hand]")?.dataset.atHand ?? "", names = new Set(said.split(" "));
+    if (marked !== null && marked !== said) document.dispatchEvent(new CustomEvent("hand"));
+    marked = said;
     for (const link of document.querySelectorAll("main tr :is(a.neuron, th)")) {
       if (/^\d+\.\d+$/.test(link.textContent.trim())) link.closest("tr").classList.toggle("at-hand", names.has(link.textContent.trim()));
     }
@@ -180,6 +183,7 @@
       document.getElementById(part.dataset.replaces)?.replaceChildren(part.content);
       part.remove();
     }
+    markRows();
   });
 
   // What somebody asked for comes into sight, if none of it is: what a page asks for by itself leaves the page where it is.

@@ -153,7 +153,8 @@
   document.addEventListener("htmx:before:cleanup", (event) => {
     if (window.Plotly) for (const element of event.target.querySelectorAll?.("[data-drawn]") ?? []) window.Plotly.purge(element);
   });
-  document.addEventListener("theme", () => {
+  // Other colours, or other neurons at hand.
+  for (const change of ["theme", "hand"]) document.addEventListener(change, () => {
     for (const element of document.querySelectorAll("[data-drawn]")) draw(element);
   });
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
-from playwright.sync_api import Page, expect  # noqa: E402
+from playwright.sync_api import Page, Route, expect  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
@@ -81,3 +81,22 @@ def test_where_no_token_follows_no_column_is_empty(open_page: Open) -> None:
     expect(page.locator("#neurons")).to_contain_text("No next token here: loss is not defined.")
     assert "loss" not in page.locator("#neurons thead").inner_text().lower()
     assert "–" not in page.locator("#neurons tbody").inner_text()
+
+
+def test_what_is_at_hand_is_marked_and_a_wait_says_its_stage_where_it_waits(open_page: Open, server: str) -> None:
+    page = open_page("/")
+    name = page.locator("#neurons tbody tr").nth(2).get_attribute("data-neuron")
+    page.locator("#neurons tbody tr").nth(2).get_by_role("button", name="Watch").click()
+    expect(page.locator("#state .chip.watch").filter(has_text=str(name))).to_be_visible()
+    expect(page.locator(f'#neurons tr.at-hand[data-neuron="{name}"]')).to_have_count(1)
+    page.goto(server + "/atlas")
+    expect(page.locator('[data-chart="map"] [data-drawn]')).to_be_visible()
+    marked = '[data-chart="map"] [data-drawn] .textpoint'
+    expect(page.locator(marked).filter(has_text=str(name))).to_have_count(1)
+    held: list[Route] = []
+    page.goto(server + "/nullspace")
+    page.route("**/nullspace", lambda route: held.append(route))
+    page.get_by_role("button", name="Walk").click()
+    expect(page.locator("#walk > .stage")).to_contain_text("Being computed")
+    held[0].continue_()
+    expect(page.locator(".stage")).to_have_count(0)
