@@ -113,8 +113,20 @@
   document.addEventListener("htmx:before:settle", stamp);
   document.addEventListener("htmx:after:history:push", () => mark(fresh()));
   document.addEventListener("htmx:after:history:replace", () => mark(entry));
-  document.addEventListener("htmx:after:swap", () => {
+  // A token that was chosen while the table of another was on its way: the element that listened is gone, so it is asked again.
+  let chased = null;
+  const follow = (swapped) => {
+    const table = document.getElementById("neurons"), at = form()?.querySelector('input[name="pos"]')?.value;
+    if (swapped !== "neurons" || !table?.dataset.at || !at) return;
+    if (table.dataset.at === at) chased = null;
+    else if (chased !== at) {
+      chased = at;
+      document.getElementById("strip").dispatchEvent(new CustomEvent("token", { bubbles: true }));
+    }
+  };
+  document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
     modes();
+    follow(ctx.target?.id);
     if (form()) age();
     markExample();
     // The pressed button is gone; the keyboard goes on at the selected token.
