@@ -51,7 +51,7 @@ def test_vendored_scripts_are_the_ones_named(folder: Path) -> None:
 def test_both_ways_into_the_dark_theme_agree() -> None:
     assert tokens("dark") == tokens("media")
     missing = {
-        name for name in tokens("light") if re.match(r"--(sans|voice|mono|radius|t-?\d|s\d)", name)
+        name for name in tokens("light") if re.match(r"--(sans|voice|mono|radius|body|t-?\d|s\d)", name)
     }  # the same in both
     assert set(tokens("light")) - set(tokens("dark")) == missing
 
@@ -95,3 +95,36 @@ def test_attributes_are_not_expected_to_inherit() -> None:
     for file in TEMPLATES.rglob("*.html"):
         for tag in re.findall(r"<[a-z]+[^<>]*\shx-(?:get|post)=[^<>]*>", file.read_text("utf-8")):
             assert "hx-target" in tag or "hx-swap" in tag, (file.name, tag)
+
+
+def rules(sheet: Path) -> str:
+    """A style sheet without its comments and, of app.css, without the blocks in which tokens are given."""
+    text = re.sub(r"/\*.*?\*/", "", sheet.read_text("utf-8"), flags=re.DOTALL)
+    return re.sub(r":root[^{]*\{[^}]*\}", "", text)
+
+
+SHEETS = sorted(STATIC.glob("*.css"))
+BY_HTMX = {"htmx-request"}
+
+
+def test_every_class_of_the_style_sheets_is_used() -> None:
+    """By a template, a script or a module; `run-{{ name }}` uses every class that begins with run-."""
+    files = (*TEMPLATES.rglob("*.html"), *STATIC.glob("*.js"), *Path(theme.__file__).parents[1].rglob("*.py"))
+    text = "\n".join(path.read_text("utf-8") for path in files)
+    words = set(re.findall(r"[\w-]+", text))
+    made = tuple(set(re.findall(r"([\w]+-)(?:\{\{|\$\{)", text)))
+    for sheet in SHEETS:
+        selectors = " ".join(re.findall(r"([^{}]+)\{", rules(sheet)))
+        classes = set(re.findall(r"\.(-?[_a-zA-Z][\w-]*)", selectors)) - BY_HTMX
+        unused = {name for name in classes - words if not name.startswith(made)}
+        assert unused == set(), f"{sheet.name}: take them out"
+
+
+def test_type_and_colour_are_named_once() -> None:
+    """Sizes of type and colours are tokens; each token is used."""
+    text = " ".join(rules(sheet) for sheet in SHEETS)
+    assert re.findall(r"font(?:-size)?:[^;]*?[1-9][\d.]*px", text) == []
+    assert re.findall(r"#[0-9a-fA-F]{3,8}\b(?=[;,\s)])", text) == []
+    used = text + "".join(path.read_text("utf-8") for path in (*TEMPLATES.rglob("*.html"), *STATIC.glob("*.js")))
+    used += "".join(path.read_text("utf-8") for path in Path(theme.__file__).parents[1].rglob("*.py"))
+    assert {name for name in tokens("light") if name not in used} == set()
