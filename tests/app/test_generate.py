@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from app.core.access.gate import Gate
 from app.generate.questions import GENERATE
+from app.generate.written import Written
 from nullscope.client import ApiError, Client
 from tests import tiny
 from tests.app.test_client import Through
@@ -166,3 +167,39 @@ def test_the_page_writes_before_the_reference_means_are_there_and_pays_once(
         "/write", data={**form, "turned": "1.3:mean"}, headers={"accept": "text/event-stream, application/json"}
     )
     assert turned.status_code == 409
+
+
+def test_no_piece_holds_half_a_character(client: TestClient) -> None:
+    """The tiny tokenizer has a token a byte: of a character of several bytes only the last token brings anything."""
+    model = client.app.state.host.entry("tiny-gpt2").replicas[0][1].model  # type: ignore[attr-defined]
+    text = "a é☃𝔸!"
+    written, told = Written(model, IDS, ["☃!"]), list[str]()
+    pieces = [written.add(token) for token in model.encode(text, prepend_bos=False)]
+    assert pieces == ["a", " ", "", "é", "", "", "☃", "", "", "", "𝔸", "!"]
+    again = Written(model, IDS, ["☃!"])
+    for token in model.encode(text, prepend_bos=False):
+        again.add(token)
+        told.append(again.new())
+    assert "".join([*told, again.new(whole=True)]) == text
+    assert "\N{REPLACEMENT CHARACTER}" not in "".join([*pieces, *told])
+
+
+def test_the_end_of_text_at_once_is_one_token_and_no_text(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = asked(client, max_new_tokens=1, stop_at_eos=False)["tokens"][0]["id"]
+    monkeypatch.setattr("analysis.generate.ends", lambda model: frozenset([first]))
+    told = asked(client, max_new_tokens=5)
+    assert (told["finish_reason"], told["text"], len(told["tokens"])) == ("eos", "", 1)
+    assert told["confidence"]["n"] == 1
+    lines = client.post(
+        f"{URL}/generate", json={"token_ids": IDS, "max_new_tokens": 5}, headers={"accept": "application/x-ndjson"}
+    )
+    assert [json.loads(line)["finish_reason"] for line in lines.text.splitlines()] == [None, "eos"]
+
+
+def test_where_the_context_is_full_nothing_is_written(client: TestClient) -> None:
+    most = client.post(f"{URL}/tokens", json={"token_ids": IDS}).json()["max_tokens"]
+    full = {"token_ids": tiny.token_ids(most), "max_new_tokens": 5}
+    told = client.post(f"{URL}/generate", json=full).json()
+    assert (told["finish_reason"], told["text"], told["tokens"], told["confidence"]) == ("context", "", [], None)
+    page = client.post("/write", data={"model": "tiny-gpt2", "text": "a", "ids": ",".join(map(str, full["token_ids"]))})
+    assert page.status_code == 200
