@@ -215,9 +215,8 @@ def take_up(request: Request, model: str, text: str, *, pos: str = "", tokens: S
     same = plain == hand.get("text") and model == hand.get("model")
     if same and pos in ("", hand.get("pos")):
         return
-    own = {name: value for name, value in hand.fields.items() if same or name not in ("pos", "to", "example")}
     chosen = {"pos": pos, "to": ""} if pos else {}
-    put(request, {**own, "model": model, "text": plain, **chosen}, **known(tokens, pos))
+    put(request, hand.into(FIELDS, {"model": model, "text": plain, **chosen}), **known(tokens, pos))
 
 
 def known(tokens: Sequence[Token], pos: str) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class FormPage(Generic[State]):
                 known["token"] = hand.token
         if trace is not None:
             known = at_hand.known(trace.tokens, now.get("pos") or hand.get("pos"))
-        return at_hand.put(request, {**hand.fields, **now}, **known).name
+        return at_hand.put(request, hand.into(at_hand.FIELDS, now), **known).name
 
     async def _without(
         self, request: Request, caller: Caller, states: tuple[State, ...], refused: NullscopeError
