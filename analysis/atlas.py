@@ -267,9 +267,11 @@ def _columns(model: Model, layer: int, chunk: slice, vocabulary: Vocabulary) -> 
     }
 
 
-def _controls(readout: Readout, vocabulary: Vocabulary, rows: Float[Tensor, "d_mlp d_model"]) -> Controls:
+def _controls(
+    readout: Readout, vocabulary: Vocabulary, rows: Float[Tensor, "d_mlp d_model"], *, seed: int = 0
+) -> Controls:
     norms = rows[:CONTROLS].double().norm(dim=1)
-    made = nullspace.random_rows(norms, readout.d_model, centred=readout.centred).to(rows.device)
+    made = nullspace.random_rows(norms, readout.d_model, centred=readout.centred, seed=seed).to(rows.device)
     if readout.post_norm is not None:
         made = readout.centre(made * readout.post_norm.gain.double())
         made = made / made.norm(dim=1, keepdim=True) * norms[:, None]
