@@ -124,6 +124,7 @@ def click(folder: Path) -> dict[str, Any]:
             effects_backend="eager",
             run_jobs=False,
             rate_per_minute=1e6,
+            request_seconds=3600,
         )
         app = create_app(settings)
         with TestClient(app) as client:
