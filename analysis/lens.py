@@ -53,9 +53,10 @@ def lens(
     tokens = torch.tensor(list(token_ids))
     readout, last = model.readout, captured[f"blocks.{model.last_layer}.hook_resid_post"][0]
     frozen = readout.scale(last) if scale == "frozen" else None
+    ends = [readout.log_probs(part) for part in torch.split(last, metrics.positions_per_chunk(readout.d_vocab))]
     for name, stream in _streams(model, captured, of):
         with torch.inference_mode():  # a generator's caller may have left the block
-            yield _read(readout, name, stream, last, tokens.to(last.device), frozen, top_k)
+            yield _read(readout, name, stream, ends, tokens.to(last.device), frozen, top_k)
 
 
 def _names(model: Model) -> list[str]:
@@ -80,20 +81,20 @@ def _read(
     readout: Readout,
     name: str,
     stream: Float[Tensor, "pos d_model"],
-    last: Float[Tensor, "pos d_model"],
+    ends: Sequence[Float[Tensor, "chunk d_vocab"]],
     tokens: Int[Tensor, " pos"],
     frozen: Float[Tensor, " pos"] | None,
     top_k: int,
 ) -> LensLayer:
-    """Logits are held for a chunk of positions at a time."""
+    """Logits are held for a chunk of positions at a time. ends: the model's own output, by chunk."""
     scale = readout.scale(stream) if frozen is None else frozen
     targets = torch.cat([tokens[1:], tokens[:1]])  # the last one is a placeholder, taken back below
     chunk = metrics.positions_per_chunk(readout.d_vocab)
     parts: list[tuple[Tensor, ...]] = []
-    for x, end, s, target in zip(*(torch.split(each, chunk) for each in (stream, last, scale, targets)), strict=True):
+    for end, x, s, target in zip(ends, *(torch.split(each, chunk) for each in (stream, scale, targets)), strict=True):
         log_probs = metrics.wide(readout.logits(x, scale=s)).log_softmax(-1)
         best = log_probs.topk(min(top_k, readout.d_vocab), dim=-1)
-        kl = metrics.kl(readout.log_probs(end), log_probs)
+        kl = metrics.kl(end, log_probs)
         parts.append((metrics.entropy(log_probs), metrics.loss(log_probs, target), kl, best.indices, best.values))
     entropy, loss, kl_final, ids, values = (torch.cat(column) for column in zip(*parts, strict=True))
     loss = torch.cat([loss[:-1], loss.new_full((1,), float("nan"))])

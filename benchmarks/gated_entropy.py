@@ -57,4 +57,3 @@ if __name__ == "__main__":
     for name in best:
         print(f"{name:24} {found[name]:.3f}")
     print(f"better than H: {sum(value > found['H'] for name, value in found.items() if name.startswith('H x'))} heads")
-    print(json.dumps(found))

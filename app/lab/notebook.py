@@ -215,6 +215,30 @@ def _ledger(given: Given) -> str:
     )
 
 
+def _why(given: Given) -> str:
+    """Every part, by torch's own gradients; against the means over the stored rows or over the prompt itself."""
+    answer, asked = given.answer, given.stored.request["options"]
+    switches = answer["provenance"]["folding"]
+    if switches["post_norm"] or switches["soft_cap"]:
+        raise InputError(
+            "There is no notebook for a split of a model with a norm behind its MLP or capped logits yet.",
+            code="no_notebook",
+            hint="Its JSON and Python give the same numbers.",
+        )
+    name = asked["baseline"]
+    rows = [list(row) for row in given.rows]
+    tokens = next(one["tokens"] for one in answer["baselines"] if one["name"] == name)
+    skip = (sum(map(len, rows)) - tokens) // len(rows)
+    parts = [{key: part[key] for key in ("component", "total", "direct")} for part in answer["parts"]]
+    token = answer["token"] and answer["token"]["id"]
+    return (
+        f"POSITION, TARGET, TOKEN = {answer['clean']['position']!r}, {answer['target']!r}, {token!r}\n"
+        f"NODES, BASELINE, VALUE = {answer['nodes']!r}, {answer['baseline_value']!r}, {answer['value']!r}\n"
+        f"CENTRED, EPS = {switches['centred']!r}, {answer['eps']!r}\n"
+        f"ROWS, SKIP = {rows!r}, {skip!r}\nPARTS = {parts!r}\n\n{cells.WHY}"
+    )
+
+
 def _induction(given: Given) -> str:
     """Curves by position, the ranking's means, and the clipped ablation where there is one."""
     answer = given.answer
@@ -338,6 +362,7 @@ NUMBERS: dict[str, Callable[[Given], str]] = {
     "generate": _generate,
     "dial": _dial,
     "ledger": _ledger,
+    "why": _why,
     "induction": _induction,
     "heads": _heads,
     SWEEP: _sweep,

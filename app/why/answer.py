@@ -14,6 +14,7 @@ from analysis.ranks import spearman
 from analysis.types import InputError
 from app.core import to_view
 from app.core.answer import clean_trace, prompt_ids, provenance
+from app.core.question import priced
 from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 from app.core.sample import sample_rows
@@ -65,6 +66,7 @@ def why_views(resident: Resident, request: WhyRequest) -> Iterator[WhyView | Pro
         baseline_value=split.baseline,
         completeness_error=split.error,
         nodes=split.nodes,
+        eps=model.eps,
         parts=parts,
         baselines=[_shares(name, other, split_by[name]) for name, other in named.items()],
         sentence="",
@@ -294,6 +296,12 @@ def _reference(resident: Resident) -> Generator[Progress, None, MeanWrites | Non
         yield Progress("means of the reference text", progress.done, progress.total)
         means = progress.result
     return resident.cache.cached(key, lambda: means)
+
+
+@priced()
+def every_row(resident: Resident, request: WhyRequest, first: Sequence[int]) -> list[list[int]]:
+    """Token ids of the rows that the baseline is a mean over; ``first``: those of the prompt."""
+    return [list(first)] if request.baseline == "prompt" else _rows(resident)
 
 
 def _rows(resident: Resident) -> list[list[int]]:

@@ -20,6 +20,7 @@ WHY = Question(
     cost=10,
     permalink=True,
     charts={"why": Later("app.why.charts:waterfall")},
+    every_row=Later("app.why.answer:every_row"),
     tells=Later("app.why.told:of_why"),
     prints=Later("app.why.shell:print_why"),
     command="why",

@@ -85,6 +85,7 @@ class WhyView(View):
         description="Sum of the parts less the difference: of the integral, and of the sums that the model rounds."
     )
     nodes: int = Field(description="Gauss-Legendre nodes of the path integral.")
+    eps: float = Field(0.0, description="What the final norm adds under its root.")
     parts: list[PartView] = Field(description="In the order of the forward pass; they sum to the difference.")
     baselines: list[SharesView] = Field(description="Both baselines: the shares change with it, the value never.")
     rank_correlation: float | None = Field(

@@ -218,8 +218,14 @@ def test_what_cannot_be_followed_is_refused(tiny_model):
         of(model, position=9)
     with pytest.raises(NotFoundError):
         of(model, "4.5")
-    with pytest.raises(UnsupportedModelError, match="norm stands behind"):
-        of(tiny_model("gemma2"))
+
+
+@pytest.mark.parametrize("name", tiny.POST_NORM)
+def test_a_circuit_behind_a_norm_is_refused_in_words(name, tiny_model):
+    """Gemma 2 and 3, OLMo 2: their predictions are split and read by layer, their circuits are not followed."""
+    with pytest.raises(UnsupportedModelError, match="norm stands behind") as refused:
+        of(tiny_model(name))
+    assert "why" in (refused.value.hint or "")
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])

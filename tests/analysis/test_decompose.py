@@ -204,3 +204,15 @@ def test_a_target_that_means_nothing_is_refused():
     for wrong in ({"kind": "rank"}, {"kind": "log_prob"}, {"kind": "entropy", "token_id": 3}):
         with pytest.raises(InputError):
             Target(**wrong)
+
+
+@pytest.mark.parametrize("name", tiny.POST_NORM)
+def test_what_a_norm_rescales_is_written_as_it_joins_the_stream(name, tiny_model):
+    """Behind a norm the writes sum to the stream all the same. The unembedding is wider than the tokenizer, and the
+    entropy counts what the model counts (`test_the_shares_sum_to_the_difference`)."""
+    model = tiny_model(name)
+    run = read(model, IDS)
+    whole = writes(model, run.terms, positions=run.means.positions).sum(0)
+    bound = of_sum(len(run.means.components) * tiny.D_MLP, torch.float32, float(run.stream.abs().max()) + 1)
+    assert float((whole - run.stream).abs().max()) < bound
+    assert model.readout.d_vocab > tiny.N_TOKENS

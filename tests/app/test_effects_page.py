@@ -1,11 +1,14 @@
 """The effects page: the API's numbers as page, fragment, JSON and CSV; a heat map that fills while one looks."""
 
 import csv
+import html
 import io
 
 import pytest
 from starlette.testclient import TestClient
 
+from app.effects.charts import lens
+from app.effects.view import LensView
 from tests import tiny
 from tests.tolerance import EFFECT
 
@@ -114,3 +117,26 @@ def test_the_lens_panel_shows_the_api_s_numbers(client: TestClient) -> None:
     assert "Where along the depth" in page.text
     table = client.post("/effects?format=csv", data=given).text.splitlines()
     assert len(table) == 1 + len(told["layers"]) * len(told["tokens"])
+
+
+@pytest.mark.parametrize("reads", ["entropy", "loss", "kl_final", "top_prob"])
+def test_the_lens_colours_what_is_chosen(client: TestClient, reads: str) -> None:
+    told = LensView.model_validate(client.post("/api/v1/models/tiny-gpt2/lens", json={"text": "The dog sat"}).json())
+    (drawn,) = lens(told, reads).data
+    for row, layer in zip(drawn.z, told.layers, strict=True):
+        expected = [top[0].prob for top in layer.top] if reads == "top_prob" else getattr(layer, reads)
+        assert list(row) == expected
+    page = client.post("/effects", data={"text": "The dog sat", "panel": "lens", "reads": reads}).text
+    assert html.unescape(told.sentence)[:60] in html.unescape(page)
+
+
+def test_the_lens_sentence_is_its_numbers(client: TestClient) -> None:
+    """Means over the tokens but the first: the surest reading, and what the end has taken back of it."""
+    told = client.post("/api/v1/models/tiny-gpt2/lens", json={"text": "The dog sat"}).json()
+    means = [sum(layer["entropy"][1:]) / len(layer["entropy"][1:]) for layer in told["layers"]]
+    surest = min(range(len(means)), key=means.__getitem__)
+    assert f"surest behind {told['layers'][surest]['name']}, {means[surest]:.2f}" in told["sentence"]
+    back = means[-1] - means[surest]
+    assert ("nothing takes certainty back" if surest == len(means) - 1 else f"takes {back:.2f} of that back") in told[
+        "sentence"
+    ]

@@ -117,6 +117,40 @@ def said_by(text: str, monkeypatch: pytest.MonkeyPatch, model: str | None = None
     return said
 
 
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("gpt2", {"baseline": "reference"}),
+        ("neox", {"baseline": "prompt", "target": "loss", "neurons": 0}),
+        ("llama", {"baseline": "prompt", "target": {"token_id": 7}}),
+        ("gemma2", {"baseline": "prompt"}),
+    ],
+)
+def test_the_notebook_of_a_split_has_torchs_own_gradients(
+    name: str,
+    asked: dict,
+    make_client: Callable[..., TestClient],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every part, in both halves; a number changed, and the cell fails. With a norm behind the MLP: refused."""
+    folder = tmp_path / name
+    tiny.hf_model(name, dtype=torch.float32).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    (folder / "sample.jsonl").write_text(json.dumps({"text": "The cat sat on the mat. " * 8}) + "\n", "utf-8")
+    client = make_client(models=(str(folder),))
+    body = {"token_ids": IDS, "position": 6, "neurons": 3, **asked}
+    told = client.post(f"/api/v1/models/{name}/why?store=true", json=body).json()
+    answer = client.get(told["permalink"] + "/notebook.ipynb", headers={"accept": "application/json"})
+    if name == "gemma2":
+        assert answer.json()["error"]["code"] == "no_notebook"
+        return
+    assert said_by(answer.text, monkeypatch)[-1] == "the numbers agree"
+    total = told["parts"][0]["total"]
+    with pytest.raises(AssertionError):
+        said_by(answer.text.replace(repr(total), repr(total + 9)), monkeypatch)
+
+
 @pytest.mark.parametrize("name", ["neox", "llama", "opt", "gemma2"])
 def test_the_notebook_of_a_ledger_knows_no_architecture(
     name: str, make_client: Callable[..., TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
