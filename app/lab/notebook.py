@@ -235,7 +235,7 @@ def _why(given: Given) -> str:
         f"POSITION, TARGET, TOKEN = {answer['clean']['position']!r}, {answer['target']!r}, {token!r}\n"
         f"NODES, BASELINE, VALUE = {answer['nodes']!r}, {answer['baseline_value']!r}, {answer['value']!r}\n"
         f"CENTRED, EPS = {switches['centred']!r}, {answer['eps']!r}\n"
-        f"ROWS, SKIP = {rows!r}, {skip!r}\nPARTS = {parts!r}\n\n{cells.WHY}"
+        f"ROWS, SKIP = {rows!r}, {skip!r}\nPARTS = {parts!r}\n\n{cells_why.WHY}"
     )
 
 
