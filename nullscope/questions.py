@@ -275,7 +275,7 @@ class Questions(Wire):
 
     def start_why(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         target: Literal["entropy", "loss", "log_prob"] = "entropy",
@@ -337,7 +337,7 @@ class Questions(Wire):
 
     def start_why_text(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         *,
         prepend_bos: bool | None = None,
         target: Literal["entropy", "loss", "log_prob"] = "entropy",
@@ -438,7 +438,7 @@ class Questions(Wire):
 
     def start_circuit(
         self,
-        prompt: str | list[int],
+        prompt: Prompt,
         component: str,
         *,
         prepend_bos: bool | None = None,

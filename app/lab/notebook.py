@@ -21,7 +21,7 @@ from app.core.interventions import parse_intervention
 from app.core.question import PROMPT_PAGE, SWEEP
 from app.core.store.results import answer_of
 from app.core.store.tables import Result
-from app.lab import cells, notebook_written
+from app.lab import cells, cells_why, notebook_written
 
 MOST_RUNS = 50  # each is two forward passes in the notebook
 Parts = Mapping[str, float | None]
