@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from analysis.types import UnsupportedModelError
+
+MAX_HEADER_BYTES = 100_000_000  # the bound of the safetensors format itself
 
 NOTE = "gguf.json"
 """In a folder that was converted from a GGUF file: which one (`analysis.dequantized`)."""
@@ -110,6 +114,30 @@ def weight_files(folder: Path, name: str) -> list[Path]:
     if missing := [file for file in files if not (folder / file).is_file()]:
         raise _unreadable(f"{shortened(missing[0])}, which {INDEX} of {name} names, is missing.")
     return [folder / file for file in files]
+
+
+def numbers_in(file: Path) -> int:
+    """How many numbers a safetensors file holds, from its header: 8 bytes of length, then JSON of name -> dtype, shape,
+    offsets.
+
+    UnsupportedModelError naming the file and the remedy when it is not whole.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < length <= min(MAX_HEADER_BYTES, size - 8):
+            raise _unreadable(f"{file.name} is not a whole safetensors file ({size} bytes).")
+        header = stream.read(length)
+    try:
+        tensors = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
+        whole = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
+        count: int = sum(math.prod(entry["shape"]) for entry in tensors)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        raise _unreadable(f"{file.name} is no safetensors file: its header makes no sense.") from None
+    if size < whole:
+        raise _unreadable(f"{file.name} is cut off: {size} of {whole} bytes are there.")
+    return count
 
 
 def shortened(text: str, most: int = 160) -> str:

@@ -58,7 +58,10 @@ def weights(folder: Path, name: str, dtype: torch.dtype) -> Any:
         )
     kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     with ExitStack() as stack, explained(f"{name} cannot be loaded", folder, name):
-        tensors = _tensors(stack, folders.weight_files(folder, name), kind.base_model_prefix, name)
+        files = folders.weight_files(folder, name)
+        for file in files:
+            folders.numbers_in(file)  # refuses one that is not whole, in the words of every door
+        tensors = _tensors(stack, files, kind.base_model_prefix, name)
         # Given the tensors and no folder, it reads no other file: no adapter, no second format.
         model, info = kind.from_pretrained(
             None,
@@ -247,6 +250,8 @@ def explained(what: str, folder: Path, name: str, hint: str | None = _AGAIN) -> 
 
 def _reason(error: Exception) -> str:
     """The first sentence that an error says; with the kind of error where the text alone would say nothing."""
+    if isinstance(error, KeyError):  # of a table of activations, norms, ...: Python says the name alone
+        return f"config.json names {folders.shortened(str(error), 60)}, which transformers does not know."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     text = lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]
     text = re.sub(r"^\w+Error: ", "", text).split(". ")[0].rstrip(".")

@@ -376,6 +376,15 @@ def test_a_file_that_makes_no_sense_is_one_sentence(
     assert "\n" not in message
 
 
+def test_a_name_that_transformers_does_not_know_is_one_sentence(folder: Callable[[str], Path]) -> None:
+    path = folder("llama")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "hidden_act": "nosuch"}))
+    message = str(refusal(path))
+    assert "config.json names 'nosuch', which transformers does not know." in message
+    assert "Error" not in message
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_becomes_of_the_files_changes_nothing_in_a_loaded_model(
     folder: Callable[[str], Path], dtype: torch.dtype

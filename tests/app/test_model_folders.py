@@ -92,6 +92,11 @@ def broken_config(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
 
+def cut_short(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
 Fault = Callable[[Path], None]
 UNREADABLE: dict[Fault, str] = {  # refused by whatever reads the tokenizer, and so by all
     code_in_config: "bad brings code of its own ('auto_map' in config.json)",
@@ -107,6 +112,7 @@ UNUSABLE: dict[Fault, str] = {  # refused by whatever reads the weights
     half_of_it: "12 tensors are missing (transformer.h.1.attn.c_attn.bias, ",
     other_vocabulary: "transformer.wte.weight is 264 x 24 in the file and 300 x 24 by config.json",
     mixture: "is a mixture of experts",
+    cut_short: "model.safetensors is cut off: ",
     no_final_norm: "has no norm between its last layer and its unembedding",
 }
 EVERY = UNREADABLE | UNUSABLE

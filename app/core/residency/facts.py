@@ -1,13 +1,11 @@
 """What can be said about a model folder without loading it: its shape, its size, the memory that loading takes."""
 
-import json
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.folder import read_json, weight_files
+from analysis.folder import numbers_in, read_json, weight_files
 from analysis.types import UnsupportedModelError
 
 RMS_TYPES = frozenset(
@@ -15,7 +13,6 @@ RMS_TYPES = frozenset(
 )
 # Their query, key and value weights are stored interleaved, and the hooks' bridge keeps a second copy, taken apart.
 COPIED_QKV_TYPES = frozenset({"gpt_neox"})
-MAX_HEADER_BYTES = 100_000_000  # the bound of the safetensors format itself
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 OVERHEAD = 1.15  # module wrappers, tokenizer, allocator
 
@@ -58,7 +55,7 @@ def read_facts(folder: Path) -> Facts:
         d_vocab=_first(config, "vocab_size"),
         n_ctx=_first(config, "max_position_embeddings", "n_positions", "n_ctx"),
         norm="RMS" if isinstance(kind, str) and kind in RMS_TYPES else "LN",
-        n_parameters=sum(_parameters(file) for file in files),
+        n_parameters=sum(numbers_in(file) for file in files),
         n_copied=3 * n_layers * (d_model**2 + d_model) if kind in COPIED_QKV_TYPES else 0,
         bytes_on_disk=sum(file.stat().st_size for file in files),
     )
@@ -71,29 +68,6 @@ def _first(config: dict[str, Any], *names: str, default: int | None = None) -> i
     if default is None:
         raise _unreadable(f"config.json has no number under {' or '.join(names)}.", "Serve a language model's folder.")
     return default
-
-
-def _parameters(file: Path) -> int:
-    """Numbers in a safetensors file, from its header: 8 bytes of length, then JSON of name -> dtype, shape, offsets.
-
-    UnsupportedModelError naming the file and the remedy when it is not whole.
-    """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 0 < length <= min(MAX_HEADER_BYTES, size - 8):
-            raise _unreadable(f"{file.name} is not a whole safetensors file ({size} bytes).")
-        header = stream.read(length)
-    try:
-        tensors = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
-        whole = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
-        count: int = sum(math.prod(entry["shape"]) for entry in tensors)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-        raise _unreadable(f"{file.name} is no safetensors file: its header makes no sense.") from None
-    if size < whole:
-        raise _unreadable(f"{file.name} is cut off: {size} of {whole} bytes are there.")
-    return count
 
 
 def _unreadable(message: str, hint: str = "Copy or download it again.") -> UnsupportedModelError:
