@@ -79,7 +79,7 @@ class Desk:
         config = body.config()
         source, texts = await offloop.read(self._source, key, body.corpus)
         await self.caller.run(key, estimating.check, config, texts)
-        return await offloop.write(self.sweeps.submit, key, self.caller.person, config, body.corpus, source)
+        return await offloop.write(self.sweeps.submit, key, self.caller.person, config, body.corpus, source, body.name)
 
     async def resume(self, sweep_id: str) -> None:
         """Queue one's own sweep again."""

@@ -50,6 +50,7 @@ class FilterRequest(Strict):
 class SweepRequest(Strict):
     """Ablate neurons over a text, one at a time, at every token."""
 
+    name: Text = Field("", max_length=80, description="What it is called; empty: by what it holds.")
     model: Text | None = Field(None, description="null: the server's first.")
     corpus: CorpusId = "sample"
     neurons: Literal["all"] | Annotated[list[NeuronName], Field(min_length=1, max_length=20_000)] = Field(
@@ -103,6 +104,7 @@ class SweepForm(Strict):
     model: Text = ""
     corpus: CorpusId = "sample"
     neurons: Text = Field("", max_length=12_000)
+    name: Text = Field("", max_length=80)
     rows: Text = Field("", max_length=12)
     baseline: Text = Field("mean", max_length=40)
     seed: Text = Field("0", max_length=12)
@@ -117,6 +119,7 @@ class SweepForm(Strict):
             "model": self.model or None,
             "corpus": self.corpus,
             "neurons": names or "all",
+            "name": " ".join(self.name.split()),
             "rows": self.rows or None,
             "length": self.length or None,
             "baseline": self.baseline or "mean",

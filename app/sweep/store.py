@@ -95,8 +95,11 @@ class Sweeps:
 
     # the job
 
-    def submit(self, model: str, person: str, config: SweepConfig, corpus_id: str, source: str) -> str:
-        """Queue a sweep; QuotaError when the person's sweeps have filled their share, BusyError when too many wait."""
+    def submit(self, model: str, person: str, config: SweepConfig, corpus_id: str, source: str, name: str = "") -> str:
+        """Queue a sweep, which somebody may have named.
+
+        QuotaError when the person's sweeps have filled their share, BusyError when too many wait.
+        """
         quota = self.settings.sweep_quota_bytes
         if quota is not None:
             QuotaError.check(
@@ -109,7 +112,7 @@ class Sweeps:
             "sweep",
             model=model,
             person=person,
-            config={"sweep": config.as_json(), "corpus": corpus_id, "source": source},
+            config={"sweep": config.as_json(), "corpus": corpus_id, "source": source, "name": name},
         )
 
     def _runner(self, sweep_id: str, model: str, config: dict[str, Any]) -> Iterator[Step]:

@@ -68,22 +68,34 @@ def ref(sweeps: Sweeps, sweep_id: str) -> views.SweepRef:
 
 def _own(found: Job, jobs: Jobs, places: Mapping[str, int] | None = None) -> views.SweepRef:
     shown = job_view(found, jobs, result=f"/api/v1/sweeps/{found.id}", places=places)
-    return _ref(found.id, found.model, found.config["source"], found.config["sweep"], shown)
+    named = found.config.get("name", "")  # those of before had none
+    return _ref(found.id, found.model, found.config["source"], found.config["sweep"], shown, named)
 
 
-def _ref(sweep_id: str, model: str, source: str, config: dict[str, Any], shown: JobView) -> views.SweepRef:
-    neurons = config["neurons"]
+def _ref(
+    sweep_id: str, model: str, source: str, config: dict[str, Any], shown: JobView, named: str = ""
+) -> views.SweepRef:
+    neurons, rows = config["neurons"], config["n_rows"]
+    what = "every last-layer neuron" if neurons is None else f"{len(neurons)} chosen"
     return views.SweepRef(
         id=sweep_id,
+        name=named or _name(what, source, config["baseline"], rows),
         model=model,
         source=source,
-        neurons="every last-layer neuron" if neurons is None else f"{len(neurons)} chosen",
+        neurons=what,
         baseline=config["baseline"],
         baseline_text=baseline_text(config["baseline"]),
         rows=config["n_rows"],
         bundled=sweep_id.startswith(BUNDLED),
         job=shown,
     )
+
+
+def _name(what: str, source: str, baseline: str, rows: int | None) -> str:
+    """By what it holds: "every last-layer neuron over the sample text of demo, set to its mean"."""
+    done = {"mean": "set to the mean", "zero": "set to 0"}.get(baseline, f"baseline {baseline}")
+    neurons = what.replace("chosen", "chosen neurons").replace("1 chosen neurons", "1 chosen neuron")
+    return f"{neurons} over {source}{f', {rows} rows' if rows else ''}, {done}"
 
 
 def every(sweeps: Sweeps) -> list[views.SweepRef]:

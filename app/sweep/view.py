@@ -55,6 +55,7 @@ class SweepRef(View):
     """One sweep in the list."""
 
     id: str
+    name: str = Field("", description="What somebody called it, else what it holds.")
     model: str
     source: str
     neurons: str

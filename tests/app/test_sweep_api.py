@@ -63,6 +63,16 @@ def test_a_sweep_from_start_to_table(client: TestClient, done: dict[str, Any]) -
     assert client.get(f"/api/v1/jobs/{done['id']}").json()["result"] == f"/api/v1/sweeps/{done['id']}"
 
 
+def test_a_sweep_has_a_name_its_own_or_what_it_holds(client: TestClient, done: dict[str, Any]) -> None:
+    assert done["ref"]["name"] == "every last-layer neuron over sample text of tiny-gpt2, 2 rows, set to the mean"
+    named = client.post("/api/v1/sweeps", json={**SMALL, "name": "<b>Mine</b>", "neurons": ["1.3"]}).json()
+    assert named["name"] == "<b>Mine</b>"
+    for page in (client.get("/sweeps").text, client.get(f"/sweeps/{named['id']}").text):
+        assert "&lt;b&gt;Mine" in page
+    finished(client, named["id"])
+    client.delete(f"/api/v1/sweeps/{named['id']}")
+
+
 def test_a_running_sweep_already_draws(client: TestClient, done: dict[str, Any]) -> None:
     """The runner is stepped by hand: after the first of two shards there is the half that it gives."""
     sweeps = client.app.state.sweeps  # type: ignore[attr-defined]
