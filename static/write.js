@@ -86,18 +86,19 @@
     row.append(bar);
     return row;
   };
+  const onPromptPage = (step) => {
+    const target = $("write-open"), before = current.text ?? asked.text;
+    const values = { text: before + current.steps.map((each) => each.piece).join(""), model: asked.model, pos: String(step.position - 1), do: asked.turned };
+    for (const [name, value] of Object.entries(values)) target.elements[name].value = value;
+    target.submit();
+  };
   const look = (i) => {
     const step = current?.steps[i], panel = $("write-step");
     if (!step) { panel.replaceChildren(); return; }
     const figures = [["probability", `${percent(step.prob, 2)}, rank ${step.rank}`], ["entropy", `${fmt(step.entropy)} nats`], ["LN scale", fmt(step.ln_scale)], ["KL to unigram", step.kl_unigram === null ? "no counts" : `${fmt(step.kl_unigram)} nats`]];
     const body = make("tbody", {}, ...figures.map(([name, value]) => make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", { className: "n", textContent: value }))));
-    const open = make("button", { type: "button", textContent: "Open on the prompt page" });
-    open.addEventListener("click", () => {
-      const target = $("write-open"), before = current.text ?? asked.text;
-      const values = { text: before + current.steps.map((each) => each.piece).join(""), model: asked.model, pos: String(step.position - 1), do: asked.turned };
-      for (const [name, value] of Object.entries(values)) target.elements[name].value = value;
-      target.submit();
-    });
+    const open = make("button", { type: "button", textContent: "Open on the prompt page", title: "Or click its token twice" });
+    open.addEventListener("click", () => onPromptPage(step));
     panel.replaceChildren(
       make("h3", {}, "Token ", make("bdi", { textContent: `“${visible(step.text)}”` })),
       make("table", {}, body),
@@ -208,6 +209,10 @@
     if (event.target.id === "write-on" && current) write(ids(current));
     const token = event.target.closest?.("#write-strip [data-step]");
     if (token) lock(Number(token.dataset.step));
+  });
+  document.addEventListener("dblclick", (event) => {
+    const token = event.target.closest?.("#write-strip [data-step]");
+    if (token) onPromptPage(current.steps[Number(token.dataset.step)]);
   });
   const over = (event) => { const token = event.target.closest?.("#write-strip [data-step]"); if (token) look(Number(token.dataset.step)); };
   document.addEventListener("pointerover", over);
