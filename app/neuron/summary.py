@@ -26,7 +26,8 @@ def summary(view: NeuronView) -> str:
 
 def _writing(view: NeuronView) -> str:
     rho, k = view.weights.rho or 0.0, view.k
-    chance = percent(view.chance.rms**2, 0)
+    share = view.chance.rms**2
+    chance = percent(share, 0 if share >= 0.01 else 1)
     where = "the one direction" if k == 1 else f"the {k} directions"
     return (
         f"{percent(rho**2, 0)} of its squared length lies in {where} that the unembedding reads least "
