@@ -34,7 +34,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_command_is_its_api_call(name: str, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def opened(model: str | None, url: str | None) -> Iterator[ApiSession]:
+    def opened(model: str | None, url: str | None, **context: bool) -> Iterator[ApiSession]:
         yield ApiSession(lambda method, path, body: client.request(method, f"/api/v1{path}", json=body), ("tiny-gpt2",))
 
     command = made.command_of(questions()[name])

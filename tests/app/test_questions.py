@@ -79,7 +79,7 @@ def test_a_name_in_a_command_stays_one_part_of_the_address(
         return httpx.Response(404, json={"error": {"message": "none", "code": "not_found", "hint": ""}})
 
     @contextmanager
-    def opened(model: str | None, url: str | None) -> Iterator[ApiSession]:
+    def opened(model: str | None, url: str | None, **context: bool) -> Iterator[ApiSession]:
         yield ApiSession(ask, ["m"])
 
     monkeypatch.setattr("app.core.doors.command.opened", opened)
@@ -98,7 +98,7 @@ def test_a_command_refuses_before_it_loads_a_model() -> None:
         (["effects", "a b", "--min", "norm=1"], "no column 'norm'"),
         (["effects", "a b", "--min", "norm"], "COLUMN=X"),
         (["trace", "a b", "-i", "1.2:clip"], "interventions.0.neuron: min or max is needed"),
-        (["trace"], "give either text or token_ids"),
+        (["trace"], "give one of text, token_ids and turns"),
     ):
         said = CliRunner().invoke(main, words)
         assert said.exit_code == 2, words
