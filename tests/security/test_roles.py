@@ -267,8 +267,8 @@ REFUSED_LATE = [
     (at("run", "POST", "/", data={**WITH_TEXT, "pin": "9.9"}), ("prompt page",)),
     (at("run", "POST", "/why", data={**WITH_TEXT, "pos": "400"}), ("why", "trace")),
     (at("run", "POST", "/why", data={**WITH_TEXT, "vs": "400"}), ("why", "trace")),
-    (at("run", "POST", "/effects", data={**WITH_TEXT, "panel": "joint", "pos": "400"}), ("effects", "joint")),
-    (at("run", "POST", "/effects", data={**WITH_TEXT, "panel": "ledger", "pos": "400"}), ("heatmap",)),
+    (at("run", "POST", "/effects", data={**WITH_TEXT, "panel": "joint", "pos": "400"}), ("trace", "effects", "joint")),
+    (at("run", "POST", "/effects", data={**WITH_TEXT, "panel": "ledger", "pos": "400"}), ("trace", "heatmap")),
     (api("run", "POST", "/effects", json={**WITH_TEXT, "position": 400}), ("effects",)),
     (api("run", "POST", "/joint", json={**WITH_TEXT, "neurons": ["1.3"], "position": 400}), ("joint",)),
 ]
