@@ -201,6 +201,7 @@ def test_a_refusal_keeps_what_was_typed(
     page = open_page(path)
     drawn(page)
     box = page.locator(f"#{panel}")
+    expect(box.locator(".scroll, .chart, .strip").first).to_be_visible()  # a panel may fill itself later
     typed = box.locator(f"[name={field}]:not([type=hidden])")
     before, results = page.url, box.locator(".scroll, .chart, .strip").count()
     typed.fill(bad)
