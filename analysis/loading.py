@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -75,6 +75,7 @@ def weights(folder: Path, name: str, dtype: torch.dtype) -> Any:
             trust_remote_code=False,
         )
         _require_whole(name, info, _not_floating(tensors, model, kind.base_model_prefix))
+        _require_finite(name, model, tensors)
     return model
 
 
@@ -110,6 +111,7 @@ def from_gguf(file: Path, name: str) -> tuple[Any, Any]:
             trust_remote_code=False,
         )
         _require_whole(name, info, [])
+        _require_finite(name, model, {})
     return owned(model), tokens
 
 
@@ -220,6 +222,37 @@ def _require_whole(name: str, info: dict[str, Any], quantized: Sequence[str]) ->
             code="weights_incomplete",
             hint=f"What is missing would be random numbers. {_AGAIN}",
         )
+
+
+def _require_finite(name: str, model: Any, tensors: Mapping[str, Any]) -> None:
+    """UnsupportedModelError for a parameter with a NaN or an infinity, which would spread to every number.
+
+    tensors: the file's, which say whether the values are its own or became infinite in a narrower dtype; empty where
+    the model holds them as they are in the file.
+    """
+    found = {key: n for key, tensor in model.named_parameters() if (n := _not_finite(tensor))}
+    if not found:
+        return
+    there = {key: n for key, part in tensors.items() if (n := _not_finite(part[...]))} if tensors else found
+    first, *more = sorted(there or found)
+    which = f"{folders.shortened(first)} has {(there or found)[first]:,} of them"
+    which += f", and so do {len(more)} more" if len(more) > 1 else ", and one more does" if more else ""
+    if there:
+        raise UnsupportedModelError(
+            f"The weights of {name} hold values that are no numbers (NaN or infinite): {which}.",
+            code="weights_not_finite",
+            hint=f"Training may have diverged before they were saved. {_AGAIN}",
+        )
+    kind = str(next(model.parameters()).dtype).removeprefix("torch.")
+    raise UnsupportedModelError(
+        f"The weights of {name} hold values that are too large for {kind} and would become infinite: {which}.",
+        code="weights_not_finite",
+        hint="Serve it in float32.",
+    )
+
+
+def _not_finite(tensor: torch.Tensor) -> int:
+    return int((~tensor.detach().isfinite()).sum())
 
 
 def _tensors_of(names: Sequence[str]) -> str:

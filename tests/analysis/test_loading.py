@@ -174,6 +174,28 @@ def test_a_tied_head_may_be_absent_but_not_with_the_embedding(name: str, folder:
     assert "2 tensors are missing (lm_head.weight, " in str(refusal(path))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(value: float, folder: Callable[[str], Path]) -> None:
+    path = folder("llama")
+    tensors = load_file(path / WEIGHTS)
+    for key, n in (("model.norm.weight", 1), ("model.layers.1.mlp.up_proj.weight", 3)):
+        tensors[key].view(-1)[:n] = value
+    save_file(tensors, path / WEIGHTS)
+    error = refusal(path)
+    assert error.code == "weights_not_finite"
+    assert "hold values that are no numbers" in str(error)
+    assert "model.layers.1.mlp.up_proj.weight has 3 of them, and one more does." in str(error)
+
+
+def test_weights_too_large_for_a_narrower_dtype_are_not_called_the_file_s_fault(folder: Callable[[str], Path]) -> None:
+    path = folder("llama")
+    put(path, **{"model.norm.weight": torch.full((24,), 1e30)})
+    loading.weights(path, "llama", torch.float32)
+    with pytest.raises(UnsupportedModelError, match="too large for float16 and would become infinite") as caught:
+        loading.weights(path, "llama", torch.float16)
+    assert "model.norm.weight has 24 of them." in str(caught.value)
+
+
 def test_the_head_of_the_file_is_taken_though_the_config_ties_it(folder: Callable[[str], Path]) -> None:
     path = folder("gpt2")
     head = torch.randn(tiny.D_VOCAB, 24, generator=torch.Generator().manual_seed(0))

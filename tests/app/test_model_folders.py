@@ -97,6 +97,13 @@ def cut_short(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
+def no_numbers(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors["transformer.ln_f.weight"][:2] = float("nan")
+    save_file(tensors, file)
+
+
 Fault = Callable[[Path], None]
 UNREADABLE: dict[Fault, str] = {  # refused by whatever reads the tokenizer, and so by all
     code_in_config: "bad brings code of its own ('auto_map' in config.json)",
@@ -113,6 +120,7 @@ UNUSABLE: dict[Fault, str] = {  # refused by whatever reads the weights
     other_vocabulary: "transformer.wte.weight is 264 x 24 in the file and 300 x 24 by config.json",
     mixture: "is a mixture of experts",
     cut_short: "model.safetensors is cut off: ",
+    no_numbers: "no numbers (NaN or infinite): transformer.ln_f.weight has 2 of them.",
     no_final_norm: "has no norm between its last layer and its unembedding",
 }
 EVERY = UNREADABLE | UNUSABLE
