@@ -163,7 +163,8 @@ def lens_views(resident: Resident, request: LensRequest) -> Iterator[LensView | 
                 layers=list(layers),
                 provenance=provenance("lens", resident, ids, request),
             )
-            yield view.model_copy(update={"sentence": to_view.lens_sentence(view) if len(layers) == total else ""})
+            sentence = to_view.lens_sentence(view, model.readout.d_vocab) if len(layers) == total else ""
+            yield view.model_copy(update={"sentence": sentence})
         yield Progress("layers", len(layers), total)
 
 

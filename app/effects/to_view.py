@@ -1,7 +1,7 @@
 """Heat map, joint sets, doses and ledger as views."""
 
+import math
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 from analysis.components import Component
@@ -109,29 +109,69 @@ def lens_layer(model: Model, layer: LensLayer) -> LensLayerView:
     )
 
 
-def lens_sentence(view: LensView) -> str:
-    """Where certainty appears and what takes it back, from the means over the tokens but the first, which is read by
-    itself or as a sink."""
+UNIFORM_FROM = 0.25
+"""Nats: an end that is less than that below a uniform guess has hardly any certainty to place."""
+NEAR = 0.5
+"""Of the KL between the end and a uniform guess: a reading that is nearer than that to the end says something of it."""
+TOLD = 0.005
+"""Nats: a smaller step would be told as 0.00."""
+
+
+def lens_sentence(view: LensView, d_vocab: int) -> str:
+    """From where along the depth the readings speak of the end, which block then adds most certainty, and which takes
+    most of it back: by means over the tokens but the first, which is read by itself or as a sink.
+
+    Readings further from the end than half of a uniform guess, or followed by such a one, are left out. However sure
+    they are, they are sure of something else: where the embedding is tied, the first ones of the token that was read.
+    """
     if view.of == "block":
         return "What each block wrote is read out alone: this says what it would predict, not how sure the stream is."
     names = [layer.name for layer in view.layers]
-    first = 1 if len(view.tokens) > 1 else 0
-    means = [sum(value or 0.0 for value in layer.entropy[first:]) / len(view.tokens[first:]) for layer in view.layers]
-    steps = [after - before for before, after in pairwise(means)]
-    surest = min(range(len(means)), key=means.__getitem__)
-    fall = min(range(len(steps)), key=steps.__getitem__)
+    entropy, kl = (_over_tokens(view, name) for name in ("entropy", "kl_final"))
+    known = math.log(d_vocab) - entropy[-1]  # mean KL of the end to a uniform guess
+    if known < UNIFORM_FROM:
+        return (
+            f"At the end {entropy[-1]:.2f} nats on average over the tokens, {known:.2f} below a uniform guess: "
+            "hardly any certainty to place."
+        )
+    far = [i for i, value in enumerate(kl[:-1]) if value >= NEAR * known]
+    start = far[-1] + 1 if far else 0
     text = (
-        f"Read out behind the embedding, {means[0]:.2f} nats on average over the tokens; at the end {means[-1]:.2f}. "
-        f"The largest single fall is {steps[fall]:+.2f} at {names[fall + 1]}. It is surest behind {names[surest]}, "
-        f"{means[surest]:.2f}"
+        f"At the end {entropy[-1]:.2f} nats on average over the tokens. Half of them keep the end's top token from "
+        f"{names[_settled(view)]} on. "
     )
-    if surest == len(means) - 1:
-        return f"{text}: nothing takes certainty back."
-    back = max(range(surest, len(steps)), key=steps.__getitem__)
+    bound = f"{NEAR * known:.2f} nats of it (KL; a uniform guess: {known:.2f})"
+    if start == len(names) - 1:
+        return f"{text}No reading before the end is within {bound}: certainty appears with {names[-1]}."
+    surest = min(range(start, len(names)), key=entropy.__getitem__)
+    steps = {i: entropy[i] - entropy[i - 1] for i in range(start + 1, len(names))}
+    fall, rise = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
+    adds = (
+        f"{names[fall]} adds most certainty ({steps[fall]:+.2f})" if steps[fall] < -TOLD else "no block adds certainty"
+    )
+    back = f"{names[rise]} takes most of it back ({steps[rise]:+.2f})" if steps[rise] > TOLD else "none takes any back"
+    least = "" if surest == start else f" at its smallest {entropy[surest]:.2f} behind {names[surest]},"
     return (
-        f"{text}; what follows takes {means[-1] - means[surest]:.2f} of that back, most of it {names[back + 1]} "
-        f"({steps[back]:+.2f})."
+        f"{text}From {names[start]} on the readings are within {bound}. Their entropy is {entropy[start]:.2f} there,"
+        f"{least or ' at its smallest,'} and {entropy[-1]:.2f} at the end: {adds}, {back}."
     )
+
+
+def _over_tokens(view: LensView, name: str) -> list[float]:
+    """The mean of each reading, without the first token where there are others."""
+    rows = [getattr(layer, name)[len(view.tokens) > 1 :] for layer in view.layers]
+    return [sum(value or 0.0 for value in row) / len(row) for row in rows]
+
+
+def _settled(view: LensView) -> int:
+    """The first reading from which on half of the tokens have the end's top token at every reading."""
+    last = len(view.layers) - 1
+    tops = [[top[0].id for top in layer.top] for layer in view.layers]
+    since = []
+    for token in range(len(view.tokens) > 1, len(view.tokens)):
+        others = [i for i in range(last) if tops[i][token] != tops[last][token]]
+        since.append(others[-1] + 1 if others else 0)
+    return sorted(since)[(len(since) - 1) // 2]
 
 
 def ledger_rows(book: Ledger) -> list[LedgerRow]:

@@ -8,7 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.effects.charts import lens
-from app.effects.view import LensView
+from app.effects.to_view import lens_sentence
+from app.effects.view import LensLayerView, LensView
 from tests import tiny
 from tests.tolerance import EFFECT
 
@@ -130,13 +131,49 @@ def test_the_lens_colours_what_is_chosen(client: TestClient, reads: str) -> None
     assert html.unescape(told.sentence)[:60] in html.unescape(page)
 
 
-def test_the_lens_sentence_is_its_numbers(client: TestClient) -> None:
-    """Means over the tokens but the first: the surest reading, and what the end has taken back of it."""
-    told = client.post("/api/v1/models/tiny-gpt2/lens", json={"text": "The dog sat"}).json()
-    means = [sum(layer["entropy"][1:]) / len(layer["entropy"][1:]) for layer in told["layers"]]
-    surest = min(range(len(means)), key=means.__getitem__)
-    assert f"surest behind {told['layers'][surest]['name']}, {means[surest]:.2f}" in told["sentence"]
-    back = means[-1] - means[surest]
-    assert ("nothing takes certainty back" if surest == len(means) - 1 else f"takes {back:.2f} of that back") in told[
-        "sentence"
+def curve(entropy: list[float], kl: list[float], top: list[int]) -> LensView:
+    """A reading a block, the same at two tokens behind a sink which reads as nothing else does."""
+    names = ["embed", "L0.attn", "L0.mlp", "L1.attn", "L1.mlp"][: len(entropy)]
+    layers = [
+        {
+            "name": name,
+            "entropy": [50.0, h, h],
+            "loss": [50.0, h, None],
+            "kl_final": [500.0, far, far],
+            "ln_scale": [1.0, 1.0, 1.0],
+            "top": [[{"id": one, "text": "a", "prob": 0.5, "logprob": -0.7}] for one in (i, best, best)],
+        }
+        for i, (name, h, far, best) in enumerate(zip(names, entropy, kl, top, strict=True))
     ]
+    tokens = [{"position": i, "id": i, "text": "a"} for i in range(3)]
+    return LensView.model_construct(
+        tokens=tokens,
+        scale="own",
+        of="stream",
+        layers=[LensLayerView.model_validate(layer) for layer in layers],
+    )
+
+
+def test_the_lens_sentence_passes_over_what_is_sure_of_something_else() -> None:
+    """Tied weights: the embedding reads itself, surer than any later reading and far from the end."""
+    told = lens_sentence(curve([0.0, 0.1, 2.0, 1.5, 2.5], [90.0, 40.0, 2.5, 2.0, 0.0], [1, 1, 1, 2, 2]), 4096)
+    assert "From L0.mlp on" in told
+    assert "2.00 there, at its smallest 1.50 behind L1.attn, and 2.50 at the end" in told
+    assert "L1.attn adds most certainty (-0.50), L1.mlp takes most of it back (+1.00)" in told
+    assert "top token from L1.attn on" in told
+    assert "embed" not in told
+
+
+@pytest.mark.parametrize(
+    ("entropy", "kl", "expected"),
+    [
+        ([6.0, 5.0, 4.0, 3.0, 2.0], [0.8, 0.6, 0.4, 0.2, 0.0], ["From embed on", "none takes any back"]),
+        ([2.0, 2.1, 2.3, 2.4, 2.8], [0.8, 0.6, 0.4, 0.2, 0.0], ["at its smallest, and", "no block adds certainty"]),
+        ([2.0, 1.0, 1.5, 1.2, 2.0], [1.0, 1.0, 9.0, 1.0, 0.0], ["From L1.attn on", "no block adds", "L1.mlp takes"]),
+        ([0.0, 0.0, 0.0, 0.0, 2.0], [9.0, 9.0, 9.0, 9.0, 0.0], ["No reading before the end", "appears with L1.mlp"]),
+        ([0.0, 0.0, 0.0, 0.0, 8.3], [9.0, 9.0, 9.0, 9.0, 0.0], ["hardly any certainty"]),
+    ],
+)
+def test_the_lens_sentence_of_a_curve(entropy: list[float], kl: list[float], expected: list[str]) -> None:
+    told = lens_sentence(curve(entropy, kl, [1, 2, 3, 4, 5]), 4096)
+    assert [part for part in expected if part not in told] == []
