@@ -23,6 +23,7 @@ from analysis.folder import hash_files as hash_files
 from analysis.folder import weight_files
 from analysis.identity import identify, vocabulary_sha256
 from analysis.metrics import wide
+from analysis.passes import Passes
 from analysis.plain import Hook as Hook
 from analysis.plain import Plain, close
 from analysis.readout import PostNorm, Readout, SelfCheck, fold
@@ -33,7 +34,7 @@ from analysis.types import InputError, NeuronId, UnsupportedModelError
 _PROBE_TOKENS = 12
 
 
-class Model(Tokenized):
+class Model(Tokenized, Passes):
     """A loaded causal language model with its Readout. Build it with `load` (or `from_objects` in tests)."""
 
     def __init__(self, spec: ModelSpec, bridge: Any, plain: Plain, tokenizer: Any, *, weights_sha256: str) -> None:
@@ -60,7 +61,6 @@ class Model(Tokenized):
         self.dtype: torch.dtype = parameter.dtype
         self.identity = identify(weights_sha256, self.dtype, bridge.original_model.config, tokenizer)
         self.architecture = type(bridge.original_model).__name__
-        self.passes = 0  # forward passes begun so far
         self.readout = self._fold()
         self.self_check = self._check_readout()
         self._take_short_way()
@@ -115,7 +115,7 @@ class Model(Tokenized):
     def _run(
         self, tokens: Int[Tensor, "batch pos"], capture: Sequence[str], hooks: Sequence[Hook], **more: Any
     ) -> tuple[dict[str, Tensor], Any]:
-        self.passes += 1
+        self.begin()
         captured: dict[str, Tensor] = {}
 
         def keep(name: str) -> Hook:
@@ -149,7 +149,7 @@ class Model(Tokenized):
         self, tokens: Int[Tensor, "batch pos"], *, hooks: Sequence[Hook] = ()
     ) -> Float[Tensor, "batch pos d_vocab"]:
         """The model's own logits, in its own dtype."""
-        self.passes += 1
+        self.begin()
         with self._hooked(hooks):
             logits: Tensor = self._bridge.original_model(input_ids=tokens, use_cache=False).logits
         return logits

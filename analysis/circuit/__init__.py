@@ -95,7 +95,7 @@ def circuit(
             code="position_out_of_range",
             hint=f"Positions run from 0 to {len(clean.token_ids) - 1}.",
         )
-    root = _root(model, of, position, along)
+    root = check_root(model, of, position, of_prediction=along is not None)
     weight = _root_weight(clean, root, along)
     value, mean = _measured(clean, root, weight)
     weights: dict[Node, Tensor] = {root: weight}
@@ -160,9 +160,12 @@ def _parts(blocks: Sequence[Block]) -> tuple[list[Part], float, float]:
     return parts, sum(sums), mass
 
 
-def _root(model: Model, of: NeuronId | Component, position: int | None, along: Tensor | None) -> Node:
-    """NotFoundError for what the model has not; InputError for what has no parts."""
-    if position is None and (along is not None or not isinstance(of, NeuronId)):
+def check_root(model: Model, of: NeuronId | Component, position: int | None, *, of_prediction: bool) -> Node:
+    """What a circuit begins at. NotFoundError for what the model has not; InputError for what has no parts.
+
+    of_prediction: whether its share of a prediction is followed back, not its activation.
+    """
+    if position is None and (of_prediction or not isinstance(of, NeuronId)):
         raise InputError(
             "Over a text a neuron's activation is followed back.",
             code="no_circuit",
@@ -171,7 +174,7 @@ def _root(model: Model, of: NeuronId | Component, position: int | None, along: T
     if isinstance(of, NeuronId):
         model.check_neuron(of)
         return Node("neuron", of.layer, of.index, position)
-    if of.kind not in ("head", "mlp") or of.layer is None or along is None:
+    if of.kind not in ("head", "mlp") or of.layer is None or not of_prediction:
         raise InputError(
             f"Nothing is followed back from {of.name}.",
             code="no_circuit",

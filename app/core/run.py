@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -23,6 +23,7 @@ from app.core import offloop, permalinks
 from app.core.access.charges import Charge
 from app.core.caller import Caller, while_connected
 from app.core.errors import UnavailableError
+from app.core.limits import check_request
 from app.core.question import Price, Question, price_of
 from app.core.residency import shipped
 from app.core.residency.atlas_context import AtlasSource
@@ -30,6 +31,8 @@ from app.core.residency.cache import EVERYWHERE, Key, Kind
 from app.core.residency.resident import Resident
 from app.core.residency.shipped import ShippedContext
 from app.core.store.results import NewResult
+
+T = TypeVar("T")
 
 API_PATIENCE = 100.0
 """Seconds that the API waits for an atlas that is being computed for the first time."""
@@ -197,19 +200,31 @@ async def before_weights(caller: Caller, key: str, sweep: str | None) -> Shipped
 
 @asynccontextmanager
 async def settled(caller: Caller, question: Question, key: str, request: Any) -> AsyncIterator[Any]:
-    """The request that a job computes, paid for: nothing of its answer rests on the atlas. Errors as `ask`.
+    """The request that a job computes, paid for: nothing of its answer rests on the atlas. Errors as `ask`: whatever
+    the answer refuses before its first forward pass is refused here, and not when the job's turn comes.
 
     The block submits the job; where that is refused, nothing was computed.
     """
     with caller.admit(question, request):
-        if question.settled is None or question.atlas_for(request) == "no":
-            yield request
-            return
-        settle, context = question.settled, await _context(caller, question, key, request, API_PATIENCE)
-        work = caller.host.run(
-            key, lambda resident: settle(resident, request, **context), who=caller.person, kind=question.name
-        )
-        yield await while_connected(caller.request, work)
+        check_request(request, caller.settings)
+        known = request
+        if question.settled is not None and question.atlas_for(request) != "no":
+            context = await _context(caller, question, key, request, API_PATIENCE)
+            known = await _beside(caller, question, key, question.settled, request, **context)
+        if caller.host.entry(key).settled.is_set():  # one that is still loading is asked when it is there
+            await _beside(caller, question, key, _refused_early, question.answer, known)
+        yield known
+
+
+async def _beside(
+    caller: Caller, question: Question, key: str, function: Callable[..., T], *args: Any, **context: Any
+) -> T:
+    work = caller.host.run(key, partial(function, **context), *args, who=caller.person, kind=question.name)
+    return await while_connected(caller.request, work)
+
+
+def _refused_early(resident: Resident, answer: Callable[..., Iterator[object]], request: BaseModel) -> None:
+    resident.refuse_early(answer(resident, request))
 
 
 async def _context(

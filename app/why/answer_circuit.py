@@ -34,6 +34,8 @@ def circuit_views(resident: Resident, request: CircuitRequest) -> Iterator[Circu
     last = len(ids) - (2 if target.kind == "loss" else 1)
     position = last if request.position is None else request.position
     splits.check(model, ids, [position], target)
+    at = None if request.average else position
+    circuits.check_root(model, _named(request.component), at, of_prediction=request.of != "activation")
     run = splits.read(model, ids)
     means = chosen((yield from baselines(resident, run, every=request.baseline == "prompt")), request.baseline)
     clean = circuits.read(model, ids, means)
@@ -44,7 +46,7 @@ def circuit_views(resident: Resident, request: CircuitRequest) -> Iterator[Circu
     drawn = circuits.circuit(
         clean,
         _named(request.component),
-        None if request.average else position,
+        at,
         along=along,
         hops=request.hops,
         width=request.width,

@@ -46,6 +46,61 @@ def test_a_question_that_can_be_a_job_has_no_need_of_the_atlas_and_comes_in_step
     assert not question.path_names
 
 
+TEXT = {"text": "The cat sat"}
+MANY = {"text": "The cat sat on the mat. " * 400}
+TOO_FAR = {"text": "cat " * 200}  # few characters, more tokens than the model reads
+DIALS = {"max_new_tokens": 2, "dials": ["1.3:scale=2"]}
+REFUSED: dict[str, list[dict[str, Any]]] = {
+    "why": [MANY, TOO_FAR, TEXT | {"position": 400}, TEXT | {"target": {"token_id": 90_000}}, {"token_ids": [90_000]}],
+    "why_text": [MANY, TOO_FAR, TEXT | {"target": {"token_id": 90_000}}],
+    "circuit": [
+        TEXT | {"component": "1.90000"},
+        TEXT | {"component": "L9H9", "of": "entropy"},
+        TEXT | {"component": "L0H9", "of": "loss"},
+        TEXT | {"component": "1.3", "position": 400},
+        MANY | {"component": "1.3"},
+        TOO_FAR | {"component": "1.3"},
+    ],
+    "dial": [MANY | DIALS, TOO_FAR | DIALS, TEXT | DIALS | {"dials": ["1.90000:scale=2"]}],
+    "head_ablation": [BODY | {"rows": 5000}, BODY | {"neurons": ["1.90000"]}, BODY | {"heads": ["9.9"]}],
+}
+
+
+def test_every_question_that_can_be_a_job_is_asked_what_it_refuses() -> None:
+    assert REFUSED.keys() == {name for name, question in QUESTIONS.items() if question.job}
+
+
+@pytest.mark.parametrize(("name", "body"), [(name, body) for name, bodies in REFUSED.items() for body in bodies])
+def test_what_is_refused_is_never_queued(
+    name: str, body: dict[str, Any], client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{M}/{QUESTIONS[name].path}"
+    at_once = client.post(path, json=body)
+    assert at_once.status_code in (404, 422), at_once.text
+    monkeypatch.setattr(AnswerJobs, "submit", lambda *_, **__: pytest.fail("it was queued"))
+    as_job = client.post(f"{path}/jobs", json=body)
+    told = [answer.json()["error"] for answer in (at_once, as_job)]
+    assert (as_job.status_code, told[1]["message"], told[1]["hint"]) == (
+        at_once.status_code,
+        told[0]["message"],
+        told[0]["hint"],
+    )
+
+
+def test_what_holds_is_queued_without_a_forward_pass(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = client.app.state.host  # type: ignore[attr-defined]
+    model = host.entry("tiny-gpt2").replicas[0][1].model
+
+    def reached(*_: Any, **__: Any) -> None:
+        raise ConflictError("It would be queued now.")
+
+    monkeypatch.setattr(AnswerJobs, "submit", reached)
+    before = model.passes
+    for name, body in {"dial": TEXT | DIALS, "why": TEXT, "head_ablation": BODY}.items():
+        assert client.post(f"{M}/{QUESTIONS[name].path}/jobs", json=body).status_code == 409
+    assert model.passes == before
+
+
 def test_a_job_is_asked_for_where_its_question_is(done: tuple[TestClient, str]) -> None:
     client, job = done
     with pytest.raises(ConflictError, match="is no heads"):

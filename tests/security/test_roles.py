@@ -207,16 +207,11 @@ def with_other(line: Ask, **fields: str) -> Ask | None:
     return replace(line, more={**line.more, **more}) if found else None
 
 
-def queued(line: Ask) -> bool:
-    """Whether it becomes a job, which is refused in its own time."""
-    return line.route.endswith("/jobs") or line.more.get("data", {}).get("panel") == "job"
-
-
 ASKING = [line for line in TABLE if line.asks]
 TOO_LONG = "The cat sat on the mat. " * 400
 
 
-@pytest.mark.parametrize("line", [line for line in ASKING if with_other(line, text="") and not queued(line)], ids=str)
+@pytest.mark.parametrize("line", [line for line in ASKING if with_other(line, text="")], ids=str)
 def test_a_text_that_is_too_long_costs_the_request_alone(
     line: Ask, closed: tuple[TestClient, dict[str, str]], ask: Callable[[Ask, str | None], httpx.Response]
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
+from pydantic import BaseModel
 from torch import Tensor
 
 from analysis import nullspace
@@ -16,6 +17,7 @@ from analysis.effects import Engine, warm_up
 from analysis.frequency import Unigram
 from analysis.model import Model
 from analysis.nullspace import Spectrum
+from analysis.passes import PassBegunError
 from analysis.reference import ReferenceMeans
 from analysis.types import NotReadyError, NullscopeError
 from app.core.residency.cache import Cache, Key, Kind
@@ -111,6 +113,20 @@ class Resident:
     def computes(self) -> None:
         """Long work that is no forward pass begins: who is refused after this has had something computed."""
         self._work += 1
+
+    def refuse_early(self, items: Iterator[object]) -> None:
+        """An answer in steps, begun and dropped where its first forward pass would be: raises what is refused by then,
+        for nothing was computed yet."""
+        try:
+            with self.model.held_back():
+                for item in items:
+                    if isinstance(item, BaseModel):
+                        return
+        except PassBegunError:
+            return
+        finally:
+            if isinstance(items, Generator):
+                items.close()
 
     def take_means(self, means: ReferenceMeans) -> None:
         """Every replica of this process reads the same status already."""
