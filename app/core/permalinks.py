@@ -58,6 +58,17 @@ def request_of(questions: Mapping[str, Question], stored: Result) -> tuple[Quest
     return question, requested(question.request, **options)
 
 
+def whole(questions: Mapping[str, Question], stored: Result) -> Result:
+    """A copy, with every option of its question: those that an older version did not store stand at their defaults."""
+    copy = Result(**{column.key: getattr(stored, column.key) for column in Result.__table__.columns})
+    if (question := questions.get(stored.kind)) is not None:
+        fields = question.request.model_fields
+        optional = {name for name, field in fields.items() if not field.is_required()}
+        unset = question.request.model_construct().model_dump(mode="json", include=optional, warnings=False)
+        copy.request = stored.request | {"options": unset | stored.request["options"]}
+    return copy
+
+
 def has_prompt(questions: Mapping[str, Question], stored: Result) -> bool:
     """Whether its token ids are a prompt's, not those of the first row of many."""
     question = questions.get(stored.kind)

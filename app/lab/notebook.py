@@ -66,7 +66,8 @@ def notebook(
 
     means: reference means of the neurons that are ablated to them. rows: token ids of every row, for
     kinds over several rows, of which a stored result names the first only; of a sweep those of a few, with the stored
-    numbers at their `drawn` tokens. folder: where the model lies, for who may know that.
+    numbers at their `drawn` tokens. folder: where the model lies, for who may know that. stored: with every option
+    (`app.core.permalinks.whole`).
     """
     answer = answer_of(stored)
     known = means or {}
@@ -102,14 +103,9 @@ def notebook(
 def needed_means(stored: Result) -> list[str]:
     """Neurons whose reference mean the notebook has to know."""
     if stored.kind == "heatmap":
-        of_mean = _heatmap_asked(stored)["baseline"] == "mean"
+        of_mean = stored.request["options"]["baseline"] == "mean"
         return [row["neuron"] for row in answer_of(stored)["rows"]] if of_mean else []
     return [item["neuron"] for item in _interventions(stored) if _to_reference_mean(item)]
-
-
-def _heatmap_asked(stored: Result) -> dict[str, Any]:
-    """The options, also those that an older version did not store."""
-    return {"metric": "d_entropy", "part": "total", "baseline": "mean", **stored.request["options"]}
 
 
 def _to_reference_mean(item: Mapping[str, Any]) -> bool:
@@ -332,7 +328,7 @@ def _dose(given: Given) -> Runs:
 
 def _heatmap(given: Given) -> Runs:
     """The largest cells."""
-    asked = _heatmap_asked(given.stored)
+    asked = given.stored.request["options"]
     metric, part, baseline = asked["metric"], asked["part"], asked["baseline"]
     if metric not in ("d_entropy", "d_loss") or part not in ("total", "direct"):
         raise InputError(

@@ -231,7 +231,7 @@ async def describe(
 @router.get("/r/{name}/notebook.ipynb", include_in_schema=False)
 async def notebook(name: str, caller: CallerDep) -> Response:
     """A notebook that computes the numbers again with plain torch and transformer_lens."""
-    stored = await stored_result(caller, name)
+    stored = permalinks.whole(caller.questions, await stored_result(caller, name))
     needed = await offloop.draw(as_stored, partial(exports.needed_means, stored))
     means = await caller.run(stored.model, stored_answers.means, needed, kind="permalink") if needed else {}
     rows: Any = None

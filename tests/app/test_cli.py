@@ -133,7 +133,7 @@ def test_models_lists_what_is_here_without_loading(server: str, model_folder: Pa
     [
         (["trace", ""], ["empty"]),
         (["trace"], ["text"]),
-        (["trace", "a", "--token-ids", "1,2"], ["either"]),
+        (["trace", "a", "--token-ids", "1,2"], ["one of", "turns"]),
         (["trace", "a", "--token-ids", "one"], ["--token-ids"]),
         (["trace", "a", "--model", "nope"], ["nope", "gpt2", "demo"]),
         (["trace", "a", "--model", "./nope"], ["nope", "config.json"]),
