@@ -28,11 +28,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis import metrics
-from analysis.components import Component, MeanWrites, Terms, names, prompt_means, rows_at_once, terms, writes
+from analysis.components import Component, MeanWrites, rows_at_once, writes
 from analysis.effects.clean import exact
 from analysis.model import Model
 from analysis.readout import Readout
 from analysis.types import InputError
+from analysis.written import Written, read
 
 FEWEST, MOST = 16, 512
 """Nodes of the integral: where it begins, and where it is given up (the error is told either way)."""
@@ -89,25 +90,6 @@ class Split:
     @property
     def neuron_total(self) -> Float[Tensor, " d_mlp"]:
         return self.neuron_direct + self.neuron_through
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A prompt run once: what its components are linear in, the last stream, and the means over it."""
-
-    token_ids: tuple[int, ...]
-    terms: Terms
-    stream: Float[Tensor, "pos d_model"]
-    means: MeanWrites
-
-
-@torch.inference_mode()
-def read(model: Model, token_ids: Sequence[int]) -> Written:
-    """One forward pass; InputError for impossible tokens."""
-    last = f"blocks.{model.last_layer}.hook_resid_post"
-    captured = model.run(model.tokens(token_ids), capture=[*names(model), last])
-    whole = terms(model, {name: value[0] for name, value in captured.items()})
-    return Written(tuple(token_ids), whole, exact(captured[last][0]), prompt_means(model, whole))
 
 
 @torch.inference_mode()

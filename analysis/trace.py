@@ -97,7 +97,7 @@ def trace(
     tokens = model.tokens(token_ids)
     for neuron in neurons:
         model.check_neuron(neuron)
-    hooks = _hooks(model, tokens, interventions, means)
+    hooks = hooks_of(model, tokens, interventions, means)
     last = f"blocks.{model.last_layer}"
     names = {f"{last}.hook_resid_post", f"{last}.mlp.hook_post", *(_post(neuron.layer) for neuron in neurons)}
     if readout.post_norm is not None:
@@ -175,7 +175,7 @@ def _closed_form(
     )
 
 
-def _hooks(
+def hooks_of(
     model: Model,
     tokens: Int[Tensor, "1 pos"],
     interventions: Sequence[AnyIntervention],

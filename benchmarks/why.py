@@ -13,10 +13,11 @@ import time
 import torch
 
 from analysis.components import MeanWrites, mean_writes
-from analysis.decompose import decompose, read
+from analysis.decompose import decompose
 from analysis.lens import lens
 from analysis.model import Model, load
 from analysis.registry import BUNDLED, BUNDLED_FOLDER, resolve
+from analysis.written import read
 from benchmarks.measure import finish, table
 
 LENGTH, REFERENCE, TOKENS = 128, 128, 2048

@@ -378,6 +378,7 @@ class Questions(Wire):
         position: int | None = None,
         other_position: int | None = None,
         other_text: str | None = None,
+        other_interventions: list[dict[str, Any]] | tuple[()] = (),
         neurons: int = 12,
         store: bool = False,
     ) -> WhyCompareView:
@@ -395,6 +396,7 @@ class Questions(Wire):
                 "position": position,
                 "other_position": other_position,
                 "other_text": other_text,
+                "other_interventions": other_interventions,
                 "neurons": neurons,
             },
             store=store,

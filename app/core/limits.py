@@ -52,13 +52,17 @@ def check_text(text: str, limits: Limits) -> None:
 
 def check_trace(request: TraceRequest, limits: Limits) -> None:
     check_prompt(request, limits)
-    _within(len(request.interventions), limits.max_interventions, "interventions", "request")
+    check_interventions(request.interventions, limits)
     if request.top_k > limits.max_top_k:
         raise InputError(
             f"top_k is {request.top_k}; at most {limits.max_top_k} are allowed here.",
             code="limit_top_k",
             hint="Ask for fewer next tokens.",
         )
+
+
+def check_interventions(items: Sequence[object], limits: Limits) -> None:
+    _within(len(items), limits.max_interventions, "interventions", "request")
 
 
 def check_tokens(n_tokens: int, limit: int) -> None:

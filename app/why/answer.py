@@ -1,17 +1,17 @@
 """A prediction's entropy, loss or log-probability split over all that wrote to the stream. On the device's thread."""
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from analysis import components as written
 from analysis import decompose as splits
 from analysis.components import MeanWrites
-from analysis.decompose import Split, Target, Written
+from analysis.decompose import Split, Target
 from analysis.progress import Progress, whole
 from analysis.ranks import spearman
 from analysis.types import InputError
+from analysis.written import Written, read
 from app.core import to_view
 from app.core.answer import clean_trace, prompt_ids, provenance
 from app.core.question import priced
@@ -19,8 +19,8 @@ from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 from app.core.sample import sample_rows
 from app.core.view import Token
-from app.why.request import BaselineText, SplitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
-from app.why.view import AlongView, BaselineView, PartView, SharesView, WhyCompareView, WhyTextView, WhyView
+from app.why.request import BaselineText, SplitRequest, WhyRequest, WhyTextRequest
+from app.why.view import AlongView, BaselineView, PartView, SharesView, WhyTextView, WhyView
 
 MEAN_WRITES = Kind("mean writes", "analysis.components", "app.core.sample")
 BASELINE_TOKENS = 2048
@@ -37,10 +37,10 @@ def why_views(resident: Resident, request: WhyRequest) -> Iterator[WhyView | Pro
     """The shares first; where they are asked for, the whole again with the ablations beside them."""
     model, ids = resident.model, prompt_ids(resident, request)
     resident.admit(len(ids), rows=2 + 2 * (written.rows_at_once(len(ids)) if request.ablate else 0))
-    target = _target(request)
-    position = _position(request.position, ids, target)
+    target = target_of(request)
+    position = position_of(request.position, ids, target)
     splits.check(model, ids, [position], target)
-    run = splits.read(model, ids)
+    run = read(model, ids)
     named = yield from baselines(resident, run)
     means = chosen(named, request.baseline)
     split_by = {
@@ -49,10 +49,10 @@ def why_views(resident: Resident, request: WhyRequest) -> Iterator[WhyView | Pro
     }
     split = split_by[request.baseline]
     ranked = split.neuron_total.abs().argsort(descending=True)[: request.neurons].tolist()
-    parts = _parts(split, ranked, model.last_layer)
+    parts = parts_of(split, ranked, model.last_layer)
     for name, other in split_by.items():
         if name != request.baseline:
-            beside = _parts(other, ranked, model.last_layer)
+            beside = parts_of(other, ranked, model.last_layer)
             parts = [part.model_copy(update={"other": one.total}) for part, one in zip(parts, beside, strict=True)]
     clean = clean_trace(resident, ids)
     token_id = ids[position + 1] if target.kind == "loss" else target.token_id
@@ -94,10 +94,10 @@ def why_text_views(resident: Resident, request: WhyTextRequest) -> Iterator[WhyT
     """Every prediction of the prompt, some more positions each time."""
     model, ids = resident.model, prompt_ids(resident, request)
     resident.admit(len(ids), rows=3)
-    target = _target(request)
+    target = target_of(request)
     positions = range(len(ids) - (1 if target.kind == "loss" else 0))
     splits.check(model, ids, positions, target)
-    run = splits.read(model, ids)
+    run = read(model, ids)
     means = chosen((yield from baselines(resident, run)), request.baseline)
     rows: list[Split] = []
     for split in splits.decompose(model, run, positions, baseline=means, target=target):
@@ -161,7 +161,7 @@ def _along(
             )
             for kind, which in of_kind.items()
         ],
-        baseline=_baseline(request.baseline, means, rows[0].baseline),
+        baseline=baseline_view(request.baseline, means, rows[0].baseline),
         sentence="",
         provenance=provenance("why_text", resident, ids, request),
     )
@@ -187,59 +187,6 @@ def text_sentence(view: WhyTextView) -> str:
     )
 
 
-def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyCompareView | Progress]:
-    """Two predictions split against one baseline: how far it is, then the view."""
-    model, ids = resident.model, prompt_ids(resident, request)
-    others = ids
-    if request.other_text is not None:
-        others = prompt_ids(
-            resident, request.model_copy(update={"text": request.other_text, "token_ids": None, "turns": None})
-        )
-    resident.admit(max(len(ids), len(others)), rows=4)
-    target = _target(request)
-    at = _position(request.position, ids, target)
-    other_at = _position(request.other_position, others, target)
-    splits.check(model, ids, [at], target)
-    splits.check(model, others, [other_at], target)
-    run = splits.read(model, ids)
-    means = chosen((yield from baselines(resident, run)), request.baseline)
-    (one,) = splits.decompose(model, run, [at], baseline=means, target=target)
-    (other,) = splits.decompose(model, others, [other_at], baseline=means, target=target)
-    apart = replace(
-        one,
-        baseline=other.value,
-        direct=one.direct - other.direct,
-        through=one.through - other.through,
-        neuron_direct=one.neuron_direct - other.neuron_direct,
-        neuron_through=one.neuron_through - other.neuron_through,
-        error=one.error - other.error,
-    )
-    ranked = apart.neuron_total.abs().argsort(descending=True)[: request.neurons].tolist()
-    view = WhyCompareView(
-        here=to_view.position(model, clean_trace(resident, ids), at),
-        there=to_view.position(model, clean_trace(resident, others), other_at),
-        target=request.target,
-        value=one.value,
-        other_value=other.value,
-        baseline=_baseline(request.baseline, means, one.baseline),
-        completeness_error=apart.error,
-        parts=_parts(apart, ranked, model.last_layer),
-        sentence="",
-        provenance=provenance("why_compare", resident, ids, request),
-    )
-    yield view.model_copy(update={"sentence": difference_sentence(view)})
-
-
-def difference_sentence(view: WhyCompareView) -> str:
-    """Which of the two is larger, by how much in either half, and the components that make most of it."""
-    apart = view.value - view.other_value
-    return (
-        f"{WHAT[view.target]} behind “{view.here.token.text.strip()}” is {view.value:.2f} nats, {abs(apart):.2f} "
-        f"{'above' if apart > 0 else 'below'} that behind “{view.there.token.text.strip()}” ({view.other_value:.2f}): "
-        f"{_halves_and_largest(view.parts)}"
-    )
-
-
 def sentence(view: WhyView, baseline: BaselineText) -> str:
     """What the numbers say: the difference, its two halves, and the components that make most of it.
 
@@ -250,11 +197,11 @@ def sentence(view: WhyView, baseline: BaselineText) -> str:
     way = "above" if difference > 0 else "below"
     return (
         f"{WHAT[view.target]} here is {view.value:.2f} nats, {abs(difference):.2f} {way} that of {against} mean stream "
-        f"({view.baseline_value:.2f}): {_halves_and_largest(view.parts)}"
+        f"({view.baseline_value:.2f}): {halves_and_largest(view.parts)}"
     )
 
 
-def _halves_and_largest(parts: Sequence[PartView]) -> str:
+def halves_and_largest(parts: Sequence[PartView]) -> str:
     direct, scale = sum(part.direct for part in parts), sum(part.ln_scale for part in parts)
     totals: dict[str, float] = {}
     for part in parts:
@@ -265,12 +212,12 @@ def _halves_and_largest(parts: Sequence[PartView]) -> str:
     return f"{direct:+.2f} through the logits, {scale:+.2f} through the LN scale. Largest: {named}."
 
 
-def _position(asked: int | None, ids: Sequence[int], target: Target) -> int:
+def position_of(asked: int | None, ids: Sequence[int], target: Target) -> int:
     """Without one, the last that has the target."""
     return len(ids) - (2 if target.kind == "loss" else 1) if asked is None else asked
 
 
-def _target(request: SplitRequest) -> Target:
+def target_of(request: SplitRequest) -> Target:
     return Target(request.target, request.token_id)
 
 
@@ -322,7 +269,7 @@ def chosen(named: dict[BaselineText, MeanWrites], name: BaselineText) -> MeanWri
     return named[name]
 
 
-def _baseline(name: BaselineText, means: MeanWrites, value: float) -> BaselineView:
+def baseline_view(name: BaselineText, means: MeanWrites, value: float) -> BaselineView:
     return BaselineView(name=name, text=means.source, tokens=means.n_tokens, value=value)
 
 
@@ -338,7 +285,7 @@ def _shares(name: BaselineText, means: MeanWrites, split: Split) -> SharesView:
     )
 
 
-def _parts(split: Split, ranked: Sequence[int], layer: int) -> list[PartView]:
+def parts_of(split: Split, ranked: Sequence[int], layer: int) -> list[PartView]:
     """The components in their order; the last MLP as its strongest neurons and the rest of it."""
     parts = []
     for i, component in enumerate(split.components):

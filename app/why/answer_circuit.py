@@ -10,6 +10,7 @@ from analysis.components import Component, rows_at_once
 from analysis.decompose import Target
 from analysis.progress import Progress, whole
 from analysis.types import NeuronId
+from analysis.written import read
 from app.core import to_view
 from app.core.answer import prompt_ids, provenance
 from app.core.residency.resident import Resident
@@ -36,7 +37,7 @@ def circuit_views(resident: Resident, request: CircuitRequest) -> Iterator[Circu
     splits.check(model, ids, [position], target)
     at = None if request.average else position
     circuits.check_root(model, _named(request.component), at, of_prediction=request.of != "activation")
-    run = splits.read(model, ids)
+    run = read(model, ids)
     means = chosen((yield from baselines(resident, run, every=request.baseline == "prompt")), request.baseline)
     clean = circuits.read(model, ids, means)
     along = None

@@ -1,7 +1,7 @@
 """The state of the Why page: one flat form, the same in an address (without the text) and in the body of a POST."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
@@ -88,10 +88,11 @@ class WhyState(Drawing, AtToken):
         more = {"position": self.pos or None, "other_position": self.vs, "neurons": PARTS}
         return requested(WhyCompareRequest, **self._split(), **more)
 
-    def beside(self, text: str, position: int) -> WhyCompareRequest:
-        """With a token of another text."""
-        more = {"position": self.pos or None, "other_text": text, "other_position": position, "neurons": PARTS}
-        return requested(WhyCompareRequest, **self._split(), **more)
+    def beside(self, text: str, position: int, done: Sequence[str]) -> WhyCompareRequest:
+        """With a token of another text's pass, and what is done there."""
+        other = {"other_text": text, "other_position": position, "other_interventions": list(done)}
+        more = {"position": self.pos or None, "neurons": PARTS}
+        return requested(WhyCompareRequest, **self._split(), **other, **more)
 
     def circuit(self) -> CircuitRequest:
         """Of what is followed: a neuron's activation where a token's log-probability is split, else the share."""

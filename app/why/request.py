@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.core.request import AT, Position, PromptRequest, Text
+from app.core.request import AT, Interventions, Position, PromptRequest, Text
 from app.core.typed import Typed
 
 TargetName = Literal["entropy", "loss", "log_prob"]
@@ -49,12 +49,20 @@ class WhyRequest(SplitRequest):
     )
 
 
+OTHER = Typed(
+    ("--other-intervene",), metavar="SPEC", help="On the other prediction's pass: 3.17:zero, L3H2:bos; repeatable."
+)
+
+
 class WhyCompareRequest(SplitRequest):
     """Two predictions, and what makes the difference; of one text, or of two."""
 
     position: Annotated[Position | None, AT] = Field(None, description="null: the last one that has the target.")
     other_position: Position | None = Field(None, description="null: the last one of its text that has the target.")
     other_text: Text | None = Field(None, description="The text of the other prediction; null: the same.")
+    other_interventions: Annotated[Interventions, OTHER] = Field(
+        [], description="What is done to the other prediction's pass, as in a trace. Also as texts, `3.17:zero`."
+    )
     neurons: Annotated[int, Typed(default=8)] = Field(
         12, ge=0, le=256, description="Last-layer neurons listed singly, by size of the difference."
     )

@@ -115,19 +115,33 @@ def _in_steps(request: Request) -> bool:
 
 
 async def _beside_pinned(request: Request, caller: Caller, key: str, state: WhyState) -> WhyCompareRequest:
-    """The chosen token beside the one at its place in the pinned run's text, or that text's last."""
+    """The chosen token beside the one at its place in the pinned run's text, or that text's last; its
+    interventions with it."""
     hand = at_hand.of_request(request)
     pin = json.loads(hand.get("pin") or "{}") if hand else {}
     if not pin.get("text"):
         raise InputError("No run is pinned.", code="no_pin", hint="Pin one on the page Prompt.")
     if pin.get("model") not in (None, "", key):
         raise InputError(f"The pinned run is of {pin['model'][:40]}.", code="other_model", hint="Unpin it there.")
+    if pin.get("ln"):
+        raise InputError(
+            "The pinned run holds its LN scale at a constant. Nothing acts through a scale that is held, and the mean "
+            "stream has another value under it, so its shares and this token's are not of one difference.",
+            code="held_scale",
+            hint="Pin the run again with the model's own norm.",
+        )
+    if pin.get("bos"):
+        raise InputError(
+            "The pinned run has BOS chosen by hand; this page reads texts as the model was trained.",
+            code="pinned_bos",
+            hint="Pin the run again with BOS as it comes.",
+        )
     trace = request.app.state.questions["trace"]
     asked = state.why()
     both = [await ask(caller, trace, key, TraceRequest(text=text)) for text in (asked.text, pin["text"])]
     here, there = (len(each.tokens) - (2 if state.target == "loss" else 1) for each in both)
     at = here if asked.position is None else asked.position
-    return state.beside(pin["text"], max(0, min(at, there)))
+    return state.beside(pin["text"], max(0, min(at, there)), pin.get("do", "").split())
 
 
 async def _so_far(request: Request, caller: Caller, runs: FollowedRuns, run: Run, drawn: Drawing) -> dict[str, Any]:

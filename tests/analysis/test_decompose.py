@@ -10,10 +10,11 @@ import torch
 from torch.func import grad
 
 from analysis.components import BATCH, TOKENS, MeanWrites, mean_writes, rows_at_once, writes
-from analysis.decompose import Split, Target, ablations, decompose, mean_gradient, read
+from analysis.decompose import Split, Target, ablations, decompose, mean_gradient
 from analysis.model import Model
 from analysis.trace import trace
-from analysis.types import InputError
+from analysis.types import HeadId, HeadIntervention, InputError, Intervention, NeuronId
+from analysis.written import read
 from tests import tiny
 from tests.tolerance import close, of_sum
 
@@ -52,6 +53,22 @@ def test_the_shares_sum_to_the_difference(name, target, tiny_model):
     if target.kind != "log_prob":
         clean = trace(model, IDS).metrics
         assert one.value == pytest.approx(float(getattr(clean, target.kind)[5]), abs=rounding(one, name))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_intervened_pass_is_split_as_exactly(name, tiny_model):
+    """In the first block and the last, neurons and a head: the parts are those of the stream that the run had."""
+    model = tiny_model(name)
+    done = [
+        Intervention(NeuronId(0, 3), "value", 2.0),
+        Intervention(NeuronId(model.last_layer, 5), "zero"),
+        HeadIntervention(HeadId(0, 1), "zero"),
+    ]
+    run = read(model, IDS, interventions=done)
+    (one,) = decompose(model, run, [5], baseline=reference(model), complete=1e-9)
+    assert abs(one.error) < 1e-9 + rounding(one, name)
+    there = trace(model, IDS, interventions=done).metrics
+    assert one.value == pytest.approx(float(there.entropy[5]), abs=rounding(one, name))
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -109,8 +109,8 @@ COMMANDS_OF = {
     ),
     f"{OF}/why/text": Told(["why-text", *TOKENS, "--target", "loss"], {**IDS, "target": "loss", "limit": 8}),
     f"{OF}/why/compare": Told(
-        ["why-compare", *TOKENS, "-p", "5", "--other-position", "2"],
-        {**IDS, "position": 5, "other_position": 2, "neurons": 8},
+        ["why-compare", *TOKENS, "-p", "5", "--other-position", "2", "--other-intervene", "1.3:zero"],
+        {**IDS, "position": 5, "other_position": 2, "other_interventions": ["1.3:zero"], "neurons": 8},
     ),
     f"{OF}/neurons": Told(["neurons", "--layer", "0", "--k", "3"], {"layer": 0, "k": 3, "limit": 20}),
     f"{OF}/neurons/{{neuron}}": Told(["neuron", "1.3", "--k", "3"], {"k": 3}),

@@ -21,6 +21,7 @@ from app.why.questions import CIRCUIT
 from app.why.view import WhyTextView, WhyView
 from tests import tiny
 from tests.app.test_jobs import until
+from tests.tolerance import EFFECT
 
 URL = "/api/v1/models/tiny-gpt2"
 TEXT = tiny.tokenizer().decode(tiny.token_ids(9, bos=False))
@@ -325,6 +326,39 @@ def test_the_pinned_run_stands_beside_the_chosen_token(client: TestClient) -> No
         f"{URL}/why/compare", json={"text": TEXT, "position": 3, "other_text": other, "other_position": 3}
     )
     assert told.json()["sentence"] in shown
+    client.post("/state", data={"act": "clear"})
+
+
+def test_what_is_done_to_the_other_pass_is_in_the_difference(client: TestClient) -> None:
+    """Between a token and itself under interventions: the two traced entropies, and shares that sum to their gap."""
+    done = ["0.3:value=2", "L0H1:zero"]
+    asked_for = {"text": TEXT, "position": 5, "other_position": 5, "neurons": 0, "other_interventions": done}
+    told = client.post(f"{URL}/why/compare", json=asked_for).json()
+    traced = client.post(f"{URL}/trace", json={"text": TEXT, "interventions": done}).json()
+    assert told["other_value"] == pytest.approx(traced["intervened"]["entropy"][5], abs=EFFECT)
+    assert told["value"] == pytest.approx(traced["clean"]["entropy"][5], abs=EFFECT)
+    apart = told["value"] - told["other_value"]
+    assert sum(part["total"] for part in told["parts"]) == pytest.approx(apart, abs=2.1e-4)
+    assert "under 0.3:value=2, L0H1:zero" in told["sentence"]
+    many = {**asked_for, "other_interventions": [f"0.{i % 8}:zero@{i}" for i in range(65)]}
+    refused = client.post(f"{URL}/why/compare", json=many)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "limit_interventions")
+
+
+@pytest.mark.parametrize(
+    ("pin", "expected"),
+    [
+        ({"do": "0.3:value=2 !L0H1:zero"}, "under 0.3:value=2 ("),
+        ({"ln": "2.5"}, "holds its LN scale at a constant"),
+        ({"bos": "no"}, "BOS chosen by hand"),
+    ],
+)
+def test_the_pinned_run_is_compared_as_it_was_pinned(client: TestClient, pin: dict[str, str], expected: str) -> None:
+    """With its interventions, but for paused ones; what cannot be split is refused, with why."""
+    page = {"accept": "text/html"}
+    client.post("/", data={"text": TEXT, "pin": json.dumps({"text": TEXT, **pin})}, headers=page)
+    shown = client.post("/why", data={"text": TEXT, "pos": "3", "vs": "pinned"}, headers=page)
+    assert (shown.status_code, expected in html.unescape(shown.text)) == (200 if "do" in pin else 422, True)
     client.post("/state", data={"act": "clear"})
 
 
