@@ -1,7 +1,7 @@
 """A stored result as code: a call of the client, and a notebook that computes its numbers without this program.
 
-The notebook uses plain torch and transformer_lens only. An ablation there is a hook in a forward pass, so it also
-checks the closed form that the numbers came from.
+The notebook uses plain torch, transformers and, for most kinds, transformer_lens. An ablation there is a hook in a
+forward pass, so it also checks the closed form that the numbers came from.
 """
 
 import json
@@ -137,6 +137,8 @@ def _load(given: Given, folder: Path | None) -> str:
     if stored.kind in notebook_written.KINDS:
         start = notebook_written.start(stored.request["options"])
         return f"{_model(stored, answer, folder)}\nTOKENS = {tokens!r}\n{start}"
+    if stored.kind == "why":
+        return f"{_model(stored, answer, folder)}\nTOKENS = {tokens!r}\n\n{cells_why.START}"
     return (
         f"{_model(stored, answer, folder)}\nTOKENS = {tokens!r}\n"
         f"SCALE = {scale!r}  # a constant final LN scale, or None: the model's own\n\n{cells.START}"

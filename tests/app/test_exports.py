@@ -123,6 +123,9 @@ def said_by(text: str, monkeypatch: pytest.MonkeyPatch, model: str | None = None
         ("gpt2", {"baseline": "reference"}),
         ("neox", {"baseline": "prompt", "target": "loss", "neurons": 0}),
         ("llama", {"baseline": "prompt", "target": {"token_id": 7}}),
+        ("phi", {"baseline": "prompt"}),
+        ("opt", {"baseline": "prompt"}),
+        ("gemma", {"baseline": "prompt"}),
         ("gemma2", {"baseline": "prompt"}),
     ],
 )
@@ -145,6 +148,7 @@ def test_the_notebook_of_a_split_has_torchs_own_gradients(
     if name == "gemma2":
         assert answer.json()["error"]["code"] == "no_notebook"
         return
+    assert "transformer_lens" not in answer.text.partition('"metadata"')[0]
     assert said_by(answer.text, monkeypatch)[-1] == "the numbers agree"
     total = told["parts"][0]["total"]
     with pytest.raises(AssertionError):
