@@ -149,7 +149,7 @@ def lens_sentence(view: LensView, d_vocab: int) -> str:
     adds = (
         f"{names[fall]} adds most certainty ({steps[fall]:+.2f})" if steps[fall] < -TOLD else "no block adds certainty"
     )
-    back = f"{names[rise]} takes most of it back ({steps[rise]:+.2f})" if steps[rise] > TOLD else "none takes any back"
+    back = f"{names[rise]} takes most back ({steps[rise]:+.2f})" if steps[rise] > TOLD else "none takes any back"
     least = "" if surest == start else f" at its smallest {entropy[surest]:.2f} behind {names[surest]},"
     return (
         f"{text}From {names[start]} on the readings are within {bound}. Their entropy is {entropy[start]:.2f} there,"
