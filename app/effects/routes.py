@@ -1,5 +1,6 @@
 """The effects page: heat map, joint ablation, dose response and LN ledger of one prompt."""
 
+import asyncio
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -22,6 +23,9 @@ router = routes(include_in_schema=False)
 
 FIRST_WAIT = 0.25
 """Seconds in which a small heat map may be finished at once instead of being shown in the making."""
+
+STRIP_WAIT = 1.0
+"""Seconds that a heat map in the making waits for the strip of its tokens."""
 
 SUGGESTED = 8
 
@@ -89,8 +93,20 @@ async def _answer(request: Request, caller: Caller, state: EffectsState) -> dict
     """What the page shows, as fields of the view: the open panel and the strip."""
     key = state.model or caller.host.default_key
     shown = await _panel(request, caller, key, state)
+    waiting = shown.get("run") is not None
+    return {"state": state.model_dump(), "trace": await _strip(request, caller, key, state, waiting=waiting), **shown}
+
+
+async def _strip(request: Request, caller: Caller, key: str, state: EffectsState, *, waiting: bool) -> BaseModel | None:
+    """The prompt's tokens. waiting: beside a heat map in the making, which is shown even where the device is too busy
+    with the work of others to run the prompt by then; None there."""
     trace: Question = request.app.state.questions["trace"]
-    return {"state": state.model_dump(), "trace": await answered(caller, trace, key, state.trace()), **shown}
+    try:
+        async with asyncio.timeout(STRIP_WAIT if waiting else None):
+            view: BaseModel = await answered(caller, trace, key, state.trace())
+    except TimeoutError:
+        return None
+    return view
 
 
 async def _panel(request: Request, caller: Caller, key: str, state: EffectsState) -> dict[str, Any]:

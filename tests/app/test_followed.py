@@ -49,8 +49,9 @@ def settings(make_settings: Callable[..., Settings], people: dict[str, dict[str,
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first answer does not wait for the heat map."""
+    """The first answer waits neither for the heat map nor, the device being held, for the strip of its tokens."""
     monkeypatch.setattr("app.effects.routes.FIRST_WAIT", 0.0)
+    monkeypatch.setattr("app.effects.routes.STRIP_WAIT", 0.0)
 
 
 async def start(client: httpx.AsyncClient, person: dict[str, str], text: str) -> str:
