@@ -97,6 +97,37 @@ def test_a_server_without_any_model_waits_for_them_all(make_host, tmp_path: Path
     assert host.awaited == ["broken"]
 
 
+def test_a_model_named_at_start_is_awaited_beside_one_that_is_there(
+    make_host, tmp_path: Path, model_folder: Path
+) -> None:
+    go, other = threading.Event(), tmp_path / "other"
+    shutil.copytree(model_folder, other)
+
+    def loader(spec, **more):
+        assert spec.key == KEY or go.wait(600)
+        return models.load(spec, **more)
+
+    host = make_host(loader=loader, models=(str(model_folder), str(other)))
+    host.wait(KEY)
+    assert host.awaited == ["other"]
+    go.set()
+    host.wait("other")
+    assert host.awaited == []
+
+
+def test_every_load_has_a_number_of_its_own(make_host, tmp_path: Path, model_folder: Path) -> None:
+    """What was followed of one load is not gone on with under another, also where the name comes back twice."""
+    other = Path(shutil.copytree(model_folder, tmp_path / "other"))
+    host = make_host(models=(str(model_folder), str(other)))
+    seen = [entry.load for entry in host.entries.values()]
+    for _ in range(2):
+        host.wait("other")
+        host.unload("other")
+        seen.append(host.serve(resolve(str(other))).load)
+        assert host.loads == {seen[0], seen[-1]}
+    assert len(set(seen)) == 4
+
+
 def test_a_model_loaded_later_keeps_nobody_from_the_others(make_host, tmp_path: Path, model_folder: Path) -> None:
     go, other = threading.Event(), tmp_path / "other"
     shutil.copytree(model_folder, other)

@@ -1,7 +1,7 @@
 """One served model, from its loading to its unloading."""
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,7 @@ class Entry:
     """
 
     spec: ModelSpec
+    _: KW_ONLY
     load: int = field(default_factory=LOADS.__next__)
     identity: ModelId | None = None
     folder: Path | None = None

@@ -80,7 +80,7 @@ class ModelHost:
     def _add(self, spec: ModelSpec, *, at_start: bool = False) -> Entry:
         if spec.key in self.entries:
             raise InputError(f"Two models are called {spec.key!r}.", code="duplicate_model", hint="Rename a folder.")
-        entry = self.entries[spec.key] = Entry(spec, at_start)
+        entry = self.entries[spec.key] = Entry(spec, at_start=at_start)
         return entry
 
     # life
