@@ -64,7 +64,7 @@ def test_the_share_of_unknown_tokens_is_told_or_refused(model: Model, text: str,
 
 def test_a_sweep_over_it_is_refused_before_and_at_its_start(model: Model, tmp_path: Path) -> None:
     config = SweepConfig(length=24)
-    resident: Any = SimpleNamespace(model=model)
+    resident: Any = SimpleNamespace(model=model, computes=lambda: None)
     with pytest.raises(InputError, match="of the tokens of this text are unknown"):
         probe_rows(resident, config, ["abcdefABC" * 6])
     assert probe_rows(resident, config, ["abc" * 10])[0]
