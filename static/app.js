@@ -27,6 +27,10 @@
     }
   };
 
+  // A prompt's box grows once somebody is in it and stays so: were it to change while a finger goes down, what lies below would
+  // move, and the press would miss it.
+  document.addEventListener("focusin", (event) => event.target.closest?.(".ask textarea[name=text]")?.classList.add("grown"));
+
   // The neurons at hand (of the bar) in every table.
   let marked = null;
   const markRows = () => {

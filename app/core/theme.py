@@ -26,6 +26,8 @@ from app.core.packed import packed
 
 SERIES = tuple(f"var(--series-{i})" for i in range(1, 7))
 CLEAN, INTERVENED, PINNED = "var(--clean)", "var(--intervened)", "var(--pinned)"
+LOGITS, SCALE = "var(--logits)", "var(--scale)"
+"""Everywhere: what changes the logits, and what only changes the LN scale that divides them."""
 MARK, QUIET, GRID, INK = "var(--mark)", "var(--quiet)", "var(--grid)", "var(--ink)"
 
 # A trace's meta, as static/plots.js reads it: what a click on a point does with its customdata.
@@ -44,6 +46,8 @@ LIGHT = {
     "--series-4": "#8a4fa3",
     "--series-5": "#0f7f86",
     "--series-6": "#8d6b1f",
+    "--logits": "#35609f",
+    "--scale": "#d3a20f",
     "--clean": "#1f4e9c",
     "--intervened": "#c26a12",
     "--pinned": "#7a7f87",

@@ -17,9 +17,8 @@ from app.why.view import (
     largest,
 )
 
-DIRECT, SCALE = theme.SERIES[0], theme.SERIES[1]
 NAMES = {"direct": "logits", "ln_scale": "LN scale"}
-COLOURS = {"direct": DIRECT, "ln_scale": SCALE}
+COLOURS = {"direct": theme.LOGITS, "ln_scale": theme.SCALE}
 BARS = 16  # parts drawn singly; the smallest are summed
 
 

@@ -23,7 +23,7 @@ from app.core.settings import Settings
 from app.operate.serve import server_config
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 600.0
+PATIENCE = 240.0
 """Seconds after which a socket is taken to hang."""
 
 

@@ -66,7 +66,9 @@ POPS = """async () => {
   }
   return wrong;
 }"""
-UNDRAWN = "window.Plotly = { react: async (element) => { element.on = () => {}; }, relayout() {}, restyle() {} };"
+UNDRAWN = """window.Plotly = { relayout() {}, restyle() {}, react: async (element, data, layout) => {
+  Object.assign(element, { data, layout, _fullLayout: {}, _fullData: [], on() {} });
+} };"""
 
 
 def settled(page: Page) -> None:
