@@ -160,7 +160,8 @@
     if (view.finish_reason) { one.finish = view.finish_reason; one.hash = view.provenance.request_sha256; return; }
     view.tokens.forEach(add);
   };
-  const write = async (given) => {
+  // before: what stood on the page, for a request that is refused: nothing is lost by it.
+  const write = async (given, before = null) => {
     const one = current, mine = new AbortController();
     abort = mine;
     one.finish = one.hash = null;
@@ -188,7 +189,11 @@
       else one.finish = "stopped";
     } finally {
       if (abort === mine) abort = null;
-      if (one === current) { say(); list(); }
+      if (one === current && before?.current && !one.prompt.length) {
+        ({ branches, current, asked, locked } = before);
+        draw();
+        if (locked !== null) look(locked);
+      } else if (one === current) { say(); list(); }
     }
   };
 
@@ -196,13 +201,14 @@
     if (event.target !== form() || event.submitter?.dataset.native !== undefined) return;
     event.preventDefault();
     abort?.abort();
+    const before = { branches, current, asked, locked };
     asked = read();
     current = { parent: null, depth: 0, at: 0, prompt: [], text: asked.text, steps: [], finish: null };
     branches = [current];
     locked = null;
     $("write-step").replaceChildren();
     draw();
-    write("");
+    write("", before);
   });
   document.addEventListener("click", (event) => {
     if (event.target.id === "write-stop") abort?.abort();

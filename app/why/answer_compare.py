@@ -63,6 +63,7 @@ def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyC
         value=one.value,
         other_value=other.value,
         baseline=baseline_view(request.baseline, means, one.baseline),
+        baseline_difference=one.baseline - other.baseline,
         completeness_error=apart.error,
         parts=parts_of(apart, ranked, model.last_layer),
         sentence="",
@@ -97,8 +98,14 @@ def difference_sentence(view: WhyCompareView, interventions: Sequence[AnyInterve
     done = [write_intervention(item) for item in interventions]
     under = f" under {', '.join(done[:3])}{f' and {len(done) - 3} more' if done[3:] else ''}" if done else ""
     there = f"“{view.there.token.text.strip()}”{under} ({view.other_value:.2f})"
+    moved = view.baseline_difference
+    expected = (
+        f"{moved:+.2f} since their next tokens are different ones at the baseline already; "
+        if abs(moved) > 1e-6
+        else ""
+    )
     return (
         f"{WHAT[view.target]} behind “{view.here.token.text.strip()}” is {view.value:.2f} nats, {abs(apart):.2f} "
         f"{'above' if apart > 0 else 'below'} that behind {there}: "
-        f"{halves_and_largest(view.parts)}"
+        f"{expected}{halves_and_largest(view.parts)}"
     )

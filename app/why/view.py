@@ -122,16 +122,22 @@ class WhyView(View):
 
 
 class WhyCompareView(View):
-    """``value`` - ``other_value`` split exactly over the parts: each one's share here less its share there; nats."""
+    """``value`` - ``other_value`` split exactly over the parts: each one's share here less its share there; nats.
+
+    With ``baseline_difference`` they sum to the difference.
+    """
 
     here: PositionView
     there: PositionView
     target: TargetName
     value: float
     other_value: float
-    baseline: BaselineView = Field(description="The one that both were split against: it is in no difference.")
-    completeness_error: float = Field(description="Sum of the parts less the difference.")
-    parts: list[PartView] = Field(description="In the order of the forward pass; they sum to the difference.")
+    baseline: BaselineView = Field(description="The one that both were split against.")
+    baseline_difference: float = Field(
+        0.0, description="The baseline's own difference: of a loss, where the next tokens are different ones; else 0."
+    )
+    completeness_error: float = Field(description="Sum of the parts and of the baseline's, less the difference.")
+    parts: list[PartView] = Field(description="In the order of the forward pass.")
     sentence: str
     provenance: Provenance
     permalink: str | None = None

@@ -136,6 +136,17 @@ def test_the_difference_of_two_predictions_is_that_of_their_shares(client: TestC
     assert client.post(f"{URL}/why/compare", json={"text": TEXT, "other_position": 99}).status_code == 422
 
 
+def test_losses_of_two_next_tokens_part_at_the_baseline_already(client: TestClient) -> None:
+    """The mean stream expects each of them differently: that difference is no part's share."""
+    given = {"text": TEXT, "position": 6, "other_position": 3, "neurons": 0}
+    for target in ("loss", "entropy"):
+        told = client.post(f"{URL}/why/compare", json={**given, "target": target}).json()
+        assert (abs(told["baseline_difference"]) > 1e-3) == (target == "loss")
+        assert ("at the baseline already" in told["sentence"]) == (target == "loss")
+        whole = told["baseline_difference"] + sum(part["total"] for part in told["parts"])
+        assert whole == pytest.approx(told["value"] - told["other_value"], abs=2.1e-4)
+
+
 def test_a_permalink_computes_it_again(client: TestClient) -> None:
     name = asked(client)["permalink"].rpartition("/")[2]
     assert client.get(f"/api/v1/results/{name}").json()["verdict"] == "recomputed"

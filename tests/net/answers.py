@@ -11,7 +11,18 @@ LONG_NUMBERS, LONG_LIST = 64, 24
 # What follows from the machine, the moment or the version, not from the question.
 ASIDE = frozenset(
     {"provenance", "permalink", "versions", "request_sha256", "seconds", "created", "created_at", "updated_at"}
-    | {"finished_at", "eta", "eta_seconds", "wait_seconds", "bytes_needed", "memory", "disk", "device", "folder"}
+    | {
+        "runs",
+        "finished_at",
+        "eta",
+        "eta_seconds",
+        "wait_seconds",
+        "bytes_needed",
+        "memory",
+        "disk",
+        "device",
+        "folder",
+    }
     | {"manifest", "weights_sha256", "python", "python_along", "code", "tolerance"}
 )
 # Rounding itself: only that it is small is an answer.
