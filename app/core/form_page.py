@@ -67,7 +67,8 @@ class FormPage(Generic[State]):
             fields = hand.into(self.names, fields)
         read, wrong = self.state.holding(fields)
         key, unknown = caller.model(read.model)
-        refused: NullscopeError | None = wrong or unknown
+        empty = _nothing(request, fields)
+        refused: NullscopeError | None = empty or wrong or unknown
         state = read.model_copy(update={"model": key})
         view = self.view(state=state.model_dump(), models=list(caller.host.entries))
         if refused is None:
@@ -80,8 +81,8 @@ class FormPage(Generic[State]):
         if pages.format_of(request) != "html" or pages.fragment_of(request):
             raise refused
         paid_of(request).refuse()
-        untried = refused in (wrong, unknown)
-        answer = await self._without(request, caller, (state, state.plain()) if untried else (state.plain(),), refused)
+        left = (state, state.plain()) if refused in (wrong, unknown) else (state.plain(),)
+        answer = await self._without(request, caller, () if empty else left, refused)
         failure = failure_of(refused).of_form()
         problem = ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
         typed = {name: fields[name] for name in self.typed if name in fields}
@@ -125,3 +126,11 @@ class FormPage(Generic[State]):
     def _address(self, request: Request, state: State, named: str) -> str:
         page = pages.Page("", self.path, (), request.scope.get("root_path", "").rstrip("/"), (), {})
         return page.url(self.path, **state.query(), **({at_hand.NAME: named} if named else {}))
+
+
+def _nothing(request: Request, fields: Mapping[str, Any]) -> RefusedFieldsError | None:
+    """A form that was sent with its prompt cleared: no other prompt is answered in its place."""
+    words = [value for name, value in fields.items() if name == "text" or name.startswith("turn")]
+    if request.method != "POST" or "text" not in fields or any(str(value).strip() for value in words):
+        return None
+    return RefusedFieldsError("The prompt is empty.", ("text",))

@@ -177,3 +177,12 @@ def test_the_lens_sentence_passes_over_what_is_sure_of_something_else() -> None:
 def test_the_lens_sentence_of_a_curve(entropy: list[float], kl: list[float], expected: list[str]) -> None:
     told = lens_sentence(curve(entropy, kl, [1, 2, 3, 4, 5]), 4096)
     assert [part for part in expected if part not in told] == []
+
+
+@pytest.mark.parametrize("path", ["/effects", "/why", "/write"])
+def test_a_cleared_prompt_is_refused_and_no_other_one_answered(client: TestClient, path: str) -> None:
+    for text in ("", "  \n"):
+        page = client.post(path, data={"text": text})
+        assert page.status_code == 422
+        assert "The prompt is empty." in page.text
+        assert "data-chart" not in page.text
