@@ -24,7 +24,7 @@ router = routes(include_in_schema=False)
 FIRST_WAIT = 0.25
 """Seconds in which a small heat map may be finished at once instead of being shown in the making."""
 
-STRIP_WAIT = 1.0
+STRIP_WAIT = 5.0
 """Seconds that a heat map in the making waits for the strip of its tokens."""
 
 SUGGESTED = 8

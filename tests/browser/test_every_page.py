@@ -67,7 +67,8 @@ POPS = """async () => {
   return wrong;
 }"""
 UNDRAWN = """window.Plotly = { relayout() {}, restyle() {}, react: async (element, data, layout) => {
-  Object.assign(element, { data, layout, _fullLayout: {}, _fullData: [], on() {} });
+  const _fullLayout = new Proxy({}, { get: () => ({ _length: 400 }) });
+  Object.assign(element, { data, layout, _fullLayout, _fullData: [], on() {} });
 } };"""
 
 
