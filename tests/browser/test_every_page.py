@@ -26,7 +26,6 @@ FAULTS = """async () => {
 PAGES = (
     "/",
     "/tour",
-    "/why",
     "/write",
     *(f"/effects?panel={panel}" for panel in ("heatmap", "joint", "dose", "ledger")),
     "/atlas",
