@@ -26,6 +26,7 @@ FAULTS = """async () => {
 PAGES = (
     "/",
     "/tour",
+    "/why",
     "/write",
     *(f"/effects?panel={panel}" for panel in ("heatmap", "joint", "dose", "ledger")),
     "/atlas",
@@ -65,10 +66,13 @@ POPS = """async () => {
   }
   return wrong;
 }"""
-UNDRAWN = """window.Plotly = { relayout() {}, restyle() {}, react: async (element, data, layout) => {
-  const _fullLayout = new Proxy({}, { get: () => ({ _length: 400 }) });
-  Object.assign(element, { data, layout, _fullLayout, _fullData: [], on() {} });
-} };"""
+# All that our scripts call of plotly.js: a page that follows its run draws a chart, and throws it away for the next.
+UNDRAWN = """window.Plotly = { relayout() {}, restyle() {}, purge() {}, addTraces() {},
+  async react(element, data, layout) {
+    const _fullLayout = new Proxy({}, { get: () => ({ _length: 400 }) });
+    Object.assign(element, { data, layout, _fullLayout, _fullData: [], on() {} });
+  },
+};"""
 
 
 def settled(page: Page) -> None:
