@@ -12,6 +12,16 @@ from app.core.interventions import write_intervention
 from app.core.request import AnyIntervention
 from app.core.view import EffectsView, TraceView, View
 
+EFFECT_COLUMNS = {
+    "Neuron": "neuron",
+    "Activation": "activation",
+    "Δ entropy": "d_entropy.total",
+    "through the logits": "d_entropy.direct",
+    "through the LN scale": "d_entropy.ln_mediated",
+    "Δ loss": "d_loss.total",
+}
+"""Of a table of effects, what a link shows: its words, and the path of each in a row."""
+
 
 class Shade(View):
     """One token of the strip."""

@@ -1,4 +1,4 @@
-"""What a shared link says of effects at a token, over a text,, of a set and over a dose, of LN scale and lens."""
+"""What a shared link says of effects at a token, over a text, of a set and over a dose, of LN scale and lens."""
 
 from app.core import told
 from app.core.format import num, percent, signed
@@ -8,14 +8,6 @@ from app.core.view import EffectsView
 from app.effects import request as requests
 from app.effects import view as views
 
-EFFECTS = {
-    "Neuron": "neuron",
-    "Activation": "activation",
-    "Δ entropy": "d_entropy.total",
-    "through the logits": "d_entropy.direct",
-    "through the LN scale": "d_entropy.ln_mediated",
-    "Δ loss": "d_loss.total",
-}
 HEAT = {"Neuron": "neuron", "mean": "mean", "mean |·|": "mean_abs", "max |·|": "max_abs"}
 LEDGER = {"Component": "component", "Share of s²": "share", "in the null space": "null", "in the rest": "row"}
 METRICS = {"d_entropy": "the entropy", "d_loss": "the loss", "d_kl_unigram": "the KL to the unigram distribution",
@@ -28,7 +20,7 @@ def of_effects(view: EffectsView, asked: EffectsRequest) -> Told:
         caption=told.sentence(told.said(view)),
         interventions=told.in_words((), asked.ln_scale),
         position=view.clean.position,
-        **told.table(EFFECTS, view.rows),
+        **told.table(told.EFFECT_COLUMNS, view.rows),
     )
 
 
@@ -60,7 +52,7 @@ def of_joint(view: views.JointView, asked: requests.JointRequest) -> Told:
         f"{told.counted(len(view.rows), 'neuron')} ablated together, by {signed(alone)} as the sum of each alone.",
         interventions=[*told.in_words((), asked.ln_scale), told.set_to(asked.neurons, asked.baseline)],
         position=view.clean.position,
-        **told.table(EFFECTS, view.rows, "Each of them alone, ablated"),
+        **told.table(told.EFFECT_COLUMNS, view.rows, "Each of them alone, ablated"),
     )
 
 

@@ -7,15 +7,6 @@ from app.core.told import Candidate, Told
 from app.core.view import TraceView
 from app.prompt.view import PromptView
 
-COLUMNS = {
-    "Neuron": "neuron",
-    "Activation": "activation",
-    "Δ entropy": "d_entropy.total",
-    "through the logits": "d_entropy.direct",
-    "through the LN scale": "d_entropy.ln_mediated",
-    "Δ loss": "d_loss.total",
-}
-
 
 def of_page(view: PromptView, _: object = None) -> Told:
     """Strip, distribution and neurons of a page, and what holds at the selected token."""
@@ -30,7 +21,7 @@ def of_page(view: PromptView, _: object = None) -> Told:
             Candidate(text=row.text, follows=row.is_next, clean=row.clean, intervened=row.intervened)
             for row in (here.rows if here else ())
         ],
-        **told.table(COLUMNS, table.rows if table else ()),
+        **told.table(told.EFFECT_COLUMNS, table.rows if table else ()),
     )
 
 

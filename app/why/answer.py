@@ -19,7 +19,7 @@ from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 from app.core.sample import sample_rows
 from app.core.view import Token
-from app.why.request import BaselineText, SplitRequest, WhyRequest, WhyTextRequest
+from app.why.request import BaselineText, SplitRequest, WhyRequest, WhyTextRequest, last_position
 from app.why.view import AlongView, BaselineView, PartView, SharesView, WhyTextView, WhyView
 
 MEAN_WRITES = Kind("mean writes", "analysis.components", "app.core.sample")
@@ -214,7 +214,7 @@ def halves_and_largest(parts: Sequence[PartView]) -> str:
 
 def position_of(asked: int | None, ids: Sequence[int], target: Target) -> int:
     """Without one, the last that has the target."""
-    return len(ids) - (2 if target.kind == "loss" else 1) if asked is None else asked
+    return last_position(len(ids), target.kind) if asked is None else asked
 
 
 def target_of(request: SplitRequest) -> Target:

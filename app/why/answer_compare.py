@@ -55,6 +55,7 @@ def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyC
         neuron_through=one.neuron_through - other.neuron_through,
         error=one.error - other.error,
     )
+    another = target.kind == "loss" and ids[at + 1] != others[other_at + 1]  # the baseline's loss is another one, too
     ranked = apart.neuron_total.abs().argsort(descending=True)[: request.neurons].tolist()
     view = WhyCompareView(
         here=to_view.position(model, clean_trace(resident, ids), at),
@@ -63,7 +64,7 @@ def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyC
         value=one.value,
         other_value=other.value,
         baseline=baseline_view(request.baseline, means, one.baseline),
-        baseline_difference=one.baseline - other.baseline,
+        baseline_difference=one.baseline - other.baseline if another else 0.0,
         completeness_error=apart.error,
         parts=parts_of(apart, ranked, model.last_layer),
         sentence="",
@@ -99,11 +100,7 @@ def difference_sentence(view: WhyCompareView, interventions: Sequence[AnyInterve
     under = f" under {', '.join(done[:3])}{f' and {len(done) - 3} more' if done[3:] else ''}" if done else ""
     there = f"“{view.there.token.text.strip()}”{under} ({view.other_value:.2f})"
     moved = view.baseline_difference
-    expected = (
-        f"{moved:+.2f} since their next tokens are different ones at the baseline already; "
-        if abs(moved) > 1e-6
-        else ""
-    )
+    expected = f"{moved:+.2f} since their next tokens are different ones at the baseline already; " if moved else ""
     return (
         f"{WHAT[view.target]} behind “{view.here.token.text.strip()}” is {view.value:.2f} nats, {abs(apart):.2f} "
         f"{'above' if apart > 0 else 'below'} that behind {there}: "

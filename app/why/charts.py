@@ -1,6 +1,6 @@
 """A prediction from its baseline to its value, part by part; the same along a text."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import plotly.graph_objects as go
 
@@ -19,6 +19,7 @@ from app.why.view import (
 
 NAMES = {"direct": "logits", "ln_scale": "LN scale"}
 COLOURS = {"direct": theme.LOGITS, "ln_scale": theme.SCALE}
+OF_BASELINE = "the baseline's own"
 BARS = 16  # parts drawn singly; the smallest are summed
 
 
@@ -33,7 +34,8 @@ def differences(view: WhyCompareView) -> go.Figure:
     there, here = (f"{one.token.position} {theme.label(one.token.text, 12)}" for one in (view.there, view.here))
     if there == here:  # the same place of two texts
         there += " (other)"
-    return _falling(view.parts, view.other_value, view.value, view.target, (there, here), pressed=False)
+    ends, moved = (there, here), view.baseline_difference
+    return _falling(view.parts, view.other_value, view.value, view.target, ends, pressed=False, moved=moved)
 
 
 def _falling(
@@ -45,34 +47,18 @@ def _falling(
     *,
     pressed: bool,
     order: str = "depth",
+    moved: float = 0.0,
 ) -> go.Figure:
-    """Each part two bars, one for either half, from where the part before it ended; depth runs downwards."""
+    """Each part two bars, one for either half, from where the part before it ended; depth runs downwards.
+
+    moved: what the baseline itself differs by, before any part.
+    """
     parts = largest(every, BARS)
     if order == "size":
         parts = sorted(parts, key=lambda part: -abs(part.total))
-    labels = [ends[0], *(part.component for part in parts), ends[1]]
-    bars: dict[str, list[tuple[float, float]]] = {"direct": [(0.0, 0.0)], "ln_scale": [(0.0, 0.0)]}
-    level = start
-    for part in parts:
-        bars["direct"].append((level, part.direct))
-        bars["ln_scale"].append((level + part.direct, part.ln_scale))
-        level += part.total
-    drawn = [
-        go.Bar(
-            y=labels[1:-1],
-            x=[size for _, size in bars[half][1:]],
-            base=[start for start, _ in bars[half][1:]],
-            orientation="h",
-            offset=0.0 if half == "direct" else -0.4,  # the axis runs upwards: the first half stands above
-            width=0.4,
-            name=NAMES[half],
-            marker={"color": COLOURS[half]},
-            hovertemplate="%{y}: %{x:+.4f} nats<extra>" + NAMES[half] + "</extra>",
-            customdata=[part.component if pressed and part.followed(target) else None for part in parts],
-            meta=theme.PRESSES if pressed else None,
-        )
-        for half in bars
-    ]
+    steps = [(OF_BASELINE, moved), *((part.component, part.total) for part in parts)]
+    steps = steps if moved else steps[1:]
+    labels = [ends[0], *(name for name, _ in steps), ends[1]]
     both = go.Scatter(
         y=[labels[0], labels[-1]],
         x=[start, end],
@@ -87,20 +73,49 @@ def _falling(
     )
     figure = theme.chart(
         both,
-        *drawn,
+        *_halves(parts, start + moved, lambda part: pressed and part.followed(target)),
         x=theme.axis("Entropy" if target == "entropy" else target.replace("_", "-"), "nats"),
         y=theme.axis("", type="category", categoryorder="array", categoryarray=labels[::-1]),
         height=90 + 24 * len(labels),
         barmode="overlay",
     )
+    if moved:
+        own = "%{y}: %{x:+.4f} nats: its next token is another one<extra></extra>"
+        figure.add_bar(y=[OF_BASELINE], x=[moved], base=[start], orientation="h", width=0.4, showlegend=False,
+                       marker={"color": theme.QUIET}, hovertemplate=own)  # fmt: skip
     figure.update_layout(margin={"r": 64})
     # The whole share, at the right of its row: rows by number, since a neuron's name would be read as one.
-    for row, part in zip(range(len(parts), 0, -1), parts, strict=True):
+    for row, (_, size) in zip(range(len(steps), 0, -1), steps, strict=True):
         figure.add_annotation(
             x=1, xref="paper", xanchor="left", xshift=8, y=row, yref="y", showarrow=False,
-            text=f"{part.total:+.2f}".replace("-", "−"), font={"size": 11},
+            text=f"{size:+.2f}".replace("-", "−"), font={"size": 11},
         )  # fmt: skip
     return figure
+
+
+def _halves(parts: list[PartView], level: float, followed: Callable[[PartView], bool]) -> Iterator[go.Bar]:
+    """The bars of either half: the first stands above, and the second begins where it ends. followed: whether a press
+    on it goes on upstream."""
+    bases: dict[str, list[float]] = {"direct": [], "ln_scale": []}
+    for part in parts:
+        bases["direct"].append(level)
+        bases["ln_scale"].append(level + part.direct)
+        level += part.total
+    pressed = [part.component if followed(part) else None for part in parts]
+    for half, base in bases.items():
+        yield go.Bar(
+            y=[part.component for part in parts],
+            x=[getattr(part, half) for part in parts],
+            base=base,
+            orientation="h",
+            offset=0.0 if half == "direct" else -0.4,  # the axis runs upwards
+            width=0.4,
+            name=NAMES[half],
+            marker={"color": COLOURS[half]},
+            hovertemplate="%{y}: %{x:+.4f} nats<extra>" + NAMES[half] + "</extra>",
+            customdata=pressed,
+            meta=theme.PRESSES if any(pressed) else None,
+        )
 
 
 def along(view: WhyTextView, by: str = "halves") -> go.Figure:

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field, SerializeAsAny
 
 from app.core.view import ErrorBody, TraceView, View
+from app.why.request import last_position
 from app.why.view import CircuitView, WhyCompareView, WhyTextView, WhyView
 
 
@@ -36,6 +37,14 @@ class WhyPageView(View):
     python_compared: str = ""
     python_lens: str = ""
     problem: ErrorBody | None = None
+
+    @property
+    def position(self) -> int | None:
+        """The token that is split: known before its split is, which the page follows."""
+        if self.why is not None or self.trace is None:
+            return self.why.clean.position if self.why else None
+        chosen = self.state["pos"]
+        return int(chosen) if chosen else last_position(len(self.trace.tokens), self.state["target"])
 
     def csv_rows(self) -> list[dict[str, Any]]:
         """The parts of the prediction, the split along the text, the circuit, or the comparison."""

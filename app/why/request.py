@@ -12,6 +12,11 @@ TokenId = Annotated[int, Field(ge=0)]  # forms send it as text
 BaselineText = Literal["reference", "prompt"]
 
 
+def last_position(n_tokens: int, target: str) -> int:
+    """The last token of a text behind which there is something to split: no next token, no loss."""
+    return n_tokens - (2 if target == "loss" else 1)
+
+
 class SplitRequest(PromptRequest):
     """What is split, and against which baseline."""
 
@@ -86,7 +91,7 @@ class CircuitRequest(PromptRequest):
         "reference", description="reference: means over the model's reference text; prompt: means over this prompt."
     )
     hops: int = Field(3, ge=1, le=8, description="How far back.")
-    width: Annotated[int, Typed(default=5)] = Field(
+    width: int = Field(
         200,
         ge=1,
         le=1000,

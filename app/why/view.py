@@ -143,8 +143,12 @@ class WhyCompareView(View):
     permalink: str | None = None
 
     def csv_rows(self) -> list[dict[str, Any]]:
-        """One line a part."""
-        return [part.model_dump(exclude={"ablation", "other"}) for part in self.parts]
+        """One line a part, and one of the baseline's own difference, so that they sum to the whole."""
+        rows = [part.model_dump(exclude={"ablation", "other"}) for part in self.parts]
+        if not self.baseline_difference:
+            return rows
+        own = {"component": "baseline", "total": self.baseline_difference}
+        return [dict.fromkeys(rows[0]) | own, *rows]
 
 
 class NodeView(View):

@@ -99,7 +99,7 @@ COMMANDS_OF = {
     f"{OF}/ledger": Told(["ledger", *TOKENS, "--k", "3"], {**IDS, "k": 3, "limit": 10}),
     f"{OF}/lens": Told(["lens", *TOKENS, "--top-k", "2"], {**IDS, "top_k": 2}),
     f"{OF}/why": Told(["why", *TOKENS, "-p", "4"], {**IDS, "position": 4, "neurons": 8}),
-    f"{OF}/circuit": Told(["circuit", *TOKENS, "--component", "1.3"], {**IDS, "component": "1.3", "width": 5}),
+    f"{OF}/circuit": Told(["circuit", *TOKENS, "--component", "1.3"], {**IDS, "component": "1.3"}),
     f"{OF}/generate": Told(
         ["generate", *TOKENS, "--max-new-tokens", "3"], {**IDS, "max_new_tokens": 3, "alternatives": 3}
     ),

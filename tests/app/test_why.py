@@ -16,9 +16,10 @@ from app.core.doors.command import _followed
 from app.core.place import named_text
 from app.core.shell.session import ApiSession
 from app.why.answer import sentence
-from app.why.charts import along
+from app.why.charts import along, differences
+from app.why.page_view import WhyPageView
 from app.why.questions import CIRCUIT
-from app.why.view import WhyTextView, WhyView
+from app.why.view import WhyCompareView, WhyTextView, WhyView
 from tests import tiny
 from tests.app.test_jobs import until
 from tests.tolerance import EFFECT
@@ -145,6 +146,20 @@ def test_losses_of_two_next_tokens_part_at_the_baseline_already(client: TestClie
         assert ("at the baseline already" in told["sentence"]) == (target == "loss")
         whole = told["baseline_difference"] + sum(part["total"] for part in told["parts"])
         assert whole == pytest.approx(told["value"] - told["other_value"], abs=2.1e-4)
+        view = WhyCompareView.model_validate(told)
+        rows = sum(row["total"] for row in view.csv_rows())
+        assert rows == pytest.approx(whole, abs=1e-9)
+        bars = [bar for bar in differences(view).data if bar.type == "bar"]
+        drawn = sum(float(size) for bar in bars for size in bar.x)
+        assert drawn == pytest.approx(whole, abs=1e-6)
+
+
+@pytest.mark.parametrize("fields", [{}, {"pos": "3"}, {"target": "loss"}])
+def test_the_strip_marks_the_token_before_its_split_has_come(client: TestClient, fields: dict[str, str]) -> None:
+    """Where the device is busy the page follows the split as a run, and its strip stands meanwhile."""
+    page = WhyPageView.model_validate(client.post("/why?format=json", data={"text": TEXT, **fields}).json())
+    assert page.why is not None
+    assert page.model_copy(update={"why": None}).position == page.position == page.why.clean.position
 
 
 def test_a_permalink_computes_it_again(client: TestClient) -> None:
