@@ -154,7 +154,7 @@ class NullspaceState(PageQuery, NullspaceQuery, AtToken):
     log: bool = Field(True, description="Singular values on a logarithmic axis.")
     direction: Direction = None
     reach: Reach = 8.0
-    text: Text = Field("", max_length=4000, description="The text of the test walk.")
+    text: Text = Field("", description="The text of the test walk.")
 
     def walk(self, **prompt: Any) -> WalkRequest:
         """The test walk on a prompt, by default the page's text."""
@@ -169,7 +169,7 @@ class NullspaceState(PageQuery, NullspaceQuery, AtToken):
 
 
 class FrequencyState(PageQuery, AtToken):
-    text: Text = Field("", max_length=4000)
+    text: Text = ""
     neuron: NeuronName | None = Field(None, description="The neuron whose effect is drawn.")
 
     def asked(self, **prompt: Any) -> FrequencyRequest:

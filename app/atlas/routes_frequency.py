@@ -23,7 +23,7 @@ router = routes(include_in_schema=False)
 @router.get("/frequency")
 async def frequency(request: Request, state: Annotated[FrequencyState, Query()], asker: AtlasCallerDep) -> Response:
     """The unigram distribution, the neurons that write along it, and what they do on a text."""
-    return await respond(request, at_hand.started(request, state), asker)
+    return await respond(request, await at_hand.started(request, state), asker)
 
 
 @router.post("/frequency")

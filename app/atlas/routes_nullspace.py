@@ -26,7 +26,7 @@ PARTS: dict[str, set[str]] = {"spectrum": set(), "rho": set(), "walk": {"walk"}}
 @router.get("/nullspace")
 async def nullspace(request: Request, state: Annotated[NullspaceState, Query()], asker: AtlasCallerDep) -> Response:
     """The spectrum of the unembedding; k on a slider recomputes rho of every neuron."""
-    return await respond(request, at_hand.started(request, state), asker)
+    return await respond(request, await at_hand.started(request, state), asker)
 
 
 @router.post("/nullspace")

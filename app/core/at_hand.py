@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.core import offloop
 from app.core.access.roles import SAFE_METHODS, allows
 from app.core.chips import Chip, chip
 from app.core.view import Token
@@ -192,11 +193,14 @@ def hand_over(request: Request, response: Response) -> Response:
     return response
 
 
-def started(request: Request, state: State) -> State:
-    """The state of a page that is opened, with the prompt at hand where its address names none."""
-    hand = of_request(request)
-    if hand is None or not _wants_a_page(request) or not _may_run(request):
+async def started(request: Request, state: State) -> State:
+    """The state of a page that is opened, with the prompt that its bar shows where its address names none.
+
+    A reader, who may not compute, is shown the page as it is by itself, which says on which text that is.
+    """
+    if not _wants_a_page(request) or not _may_run(request):
         return state
+    hand = await offloop.read(of, request)
     fields = state.model_dump(include={"text", "model", "pos"})
     own = hand.into(fields.keys(), {name: value for name, value in fields.items() if value})
     return state.model_copy(update=own)

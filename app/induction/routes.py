@@ -218,8 +218,8 @@ async def _show(request: Request, caller: Caller, name: str, fields: dict[str, A
     """A panel. A whole page stands without what is refused, and says so."""
     _panel(name)
     state, refused = InductionState.holding(fields)
-    if state.kind == "text" and at_hand.NAME in request.query_params:  # an address names one's own text
-        state = at_hand.started(request, state)
+    if state.kind == "text" and (request.method == "GET" or at_hand.NAME in request.query_params):
+        state = await at_hand.started(request, state)  # an address has no text: it is the one at hand
     key, unknown = caller.model(state.model)
     asked = Asked(state.model_copy(update={"model": key}))
     error: NullscopeError | None = refused or unknown

@@ -13,7 +13,7 @@ class NeuronQuery(Strict):
 
 
 class NeuronState(PageQuery, NeuronQuery, AtToken):
-    text: Text = Field("", max_length=4000, description="A text to watch the neuron on; empty: the bundled sample.")
+    text: Text = Field("", description="A text to watch the neuron on; empty: the bundled sample.")
     at: str = Field(
         "", max_length=8, description="Where what drives it is followed back: a position of the text, or all."
     )

@@ -56,7 +56,7 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
     except NotReadyError:
         return wait(request, asker, model)
     if block == "live" and request.method == "GET":
-        state = at_hand.started(request, state)
+        state = await at_hand.started(request, state)
     state = state.placed(model, state.text)
     wanted = everything or block == "live" or (block != "drives" and bool(state.text or state.at))
     live: Part[Live] = await part(request, on_prompt(asker, model, neuron, state.text)) if wanted else Part()

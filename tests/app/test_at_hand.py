@@ -1,5 +1,6 @@
 """What a person has at hand follows them from page to page, belongs to nobody else, and is bounded."""
 
+import html
 import re
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from app.core import at_hand
 from app.core.at_hand import COOKIE, AtHand, Desks
 
 TEXT = "a cat sat there"
+MODEL = "tiny-gpt2"
 OWN = {"sec-fetch-site": "same-origin"}
 
 
@@ -127,6 +129,40 @@ def test_opening_a_page_keeps_nothing_and_a_prompt_follows(client: TestClient) -
     alone.post("/state", data={"act": "drop:0", "next": "https://elsewhere/"})
     assert "Remove 1.3" not in alone.get("/models").text
     assert alone.post("/state", data={"act": "drop:7"}).status_code == 422
+
+
+def shown_on(client: TestClient, path: str) -> str:
+    """The text in the box of this page, or of the part of it that comes by itself."""
+    part = {"HX-Request": "true", "HX-Target": "section#live"} if "/n/" in path else {}
+    found = re.search(r"<textarea[^>]*name=.text[^>]*>\s*([^<]*)</textarea>", client.get(path, headers=part).text)
+    assert found, path
+    return html.unescape(found[1]).strip()
+
+
+def test_before_anybody_chose_a_prompt_every_page_is_about_the_one_that_its_bar_shows(client: TestClient) -> None:
+    client.cookies.clear()
+    assert client.get(f"/api/v1/models/{MODEL}/neurons").is_success  # waits for the atlas, which pages would not
+    first = client.app.state.desks.first().get("text")  # type: ignore[attr-defined]
+    assert first
+    for path in ("/", "/why", "/effects", "/nullspace", "/frequency", f"/m/{MODEL}/n/1.3"):
+        assert shown_on(client, path) == first, path
+        assert client.cookies == {}, path
+    repeats = client.get("/induction").text
+    assert "The prompt at hand is not read here" in repeats
+    led = re.search(r'href="(/induction[?][^"]*kind=text[^"]*)"', repeats)
+    assert led
+    assert shown_on(client, html.unescape(led[1])) == first
+
+
+def test_a_page_says_where_it_shows_the_sample(client: TestClient) -> None:
+    """To a program and to a reader, who has no prompt at hand, and where a box was emptied."""
+    client.cookies.clear()
+    assert client.get(f"/api/v1/models/{MODEL}/neurons").is_success
+    said = "The beginning of the sample text"
+    for path in ("/nullspace", "/frequency", f"/m/{MODEL}/n/1.3"):
+        sent = {"HX-Request": "true", "HX-Target": "section#live"} if "/n/" in path else {}
+        assert said in client.post(path, data={"text": ""}, headers=sent).text, path
+        assert said not in client.post(path, data={"text": TEXT}, headers=sent).text, path
 
 
 def test_programs_have_no_session(client: TestClient) -> None:
