@@ -42,13 +42,24 @@ def baseline_text(baseline: str) -> str:
     return SWEEP_BASELINES.get(baseline, baseline)
 
 
+def sweep_name(named: str, neurons: int | None, source: str, baseline: str, rows: int | None) -> str:
+    """How a sweep is called wherever it is named: as somebody called it, else by what it holds, such as "every
+    last-layer neuron over sample text of demo, set to the mean".
+
+    neurons: how many were chosen; None: the whole last layer. rows: how many were asked for; None: all.
+    """
+    done = {"mean": "set to the mean", "zero": "set to 0"}.get(baseline, f"baseline {baseline}")
+    what = "every last-layer neuron" if neurons is None else f"{neurons} chosen neuron{'s' if neurons != 1 else ''}"
+    return named or f"{what} over {source}{f', {rows} rows' if rows else ''}, {done}"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredSweep:
     """A finished sweep, as far as the choice needs it.
 
     tokens: kept ones, over which it averages. whole: every neuron of the last layer. created: seconds since 1970; 0 of
     one that ships with the model. digest: of its manifest and result, so that equal digests are equal numbers.
-    neurons: how many it has measured where it is not whole. ships: with the model.
+    neurons: how many it has measured where it is not whole. ships: with the model. name: `sweep_name`.
     """
 
     id: str
@@ -63,6 +74,7 @@ class StoredSweep:
     digest: str
     neurons: int | None = None
     ships: bool = False
+    name: str = ""
 
     def fits(self, weights_sha256: str, dtype: str) -> bool:
         """Whether it may speak for a model served in ``dtype`` without being chosen."""
@@ -74,11 +86,12 @@ class StoredSweep:
         return (self.whole or self.ships) and self.weights_sha256 == weights_sha256
 
 
-def stored(sweep_id: str, folder: RunFolder, created: float) -> StoredSweep | None:
+def stored(sweep_id: str, folder: RunFolder, created: float, named: str = "") -> StoredSweep | None:
     """What lies in a run folder; None while there is no result, or it cannot be read."""
     try:
         manifest, summary = folder.manifest(), read_json(folder.path / RESULT)
         config, text = manifest["config"], manifest["corpus"]
+        chosen = None if config["neurons"] is None else len(config["neurons"])
         return StoredSweep(
             id=sweep_id,
             weights_sha256=manifest["weights_sha256"],
@@ -90,8 +103,9 @@ def stored(sweep_id: str, folder: RunFolder, created: float) -> StoredSweep | No
             source=text["source"],
             created=created,
             digest=sha256(repr((manifest, summary["files"])).encode()),
-            neurons=None if config["neurons"] is None else len(config["neurons"]),
+            neurons=chosen,
             ships=not created,
+            name=sweep_name(named, chosen, text["source"], config["baseline"], config.get("n_rows")),
         )
     except (NotFoundError, InputError, KeyError, TypeError, OSError):
         return None
@@ -170,6 +184,7 @@ class Speakers:
     """The finished sweeps of each model and what the speaking one has found. Reads files: not for the event loop.
 
     ``ended``: (id, created) of a model's sweeps that have finished; ``bundled``: of the one that ships with it.
+    ``named``: how somebody called one of those, or "".
     """
 
     def __init__(
@@ -179,8 +194,10 @@ class Speakers:
         folder: Callable[[str], RunFolder],
         dtype: str,
         kept: "Kept",
+        named: Callable[[str], str] = lambda sweep_id: "",
     ) -> None:
         self._ended, self._bundled, self._folder, self._dtype, self._kept = ended, bundled, folder, dtype, kept
+        self._named = named
         self._known: dict[str, StoredSweep] = {}  # a sweep that has finished stays as it is
 
     def findings(self, model: str, weights_sha256: str, wanted: str | None = None) -> Findings:
@@ -213,7 +230,7 @@ class Speakers:
 
     def _stored(self, sweep_id: str, created: float) -> StoredSweep | None:
         if (known := self._known.get(sweep_id)) is None:
-            known = stored(sweep_id, self._folder(sweep_id), created)
+            known = stored(sweep_id, self._folder(sweep_id), created, self._named(sweep_id))
             if known is not None:
                 self._known[sweep_id] = known
         return known

@@ -86,6 +86,7 @@ def evidence_source(findings: Findings) -> EvidenceSource:
     def view(sweep: StoredSweep) -> SpeakingSweep:
         return SpeakingSweep(
             id=sweep.id,
+            name=sweep.name,
             source=sweep.source,
             rows=sweep.rows,
             tokens=sweep.tokens,
@@ -106,7 +107,9 @@ def evidence_source(findings: Findings) -> EvidenceSource:
 def resting_on(findings: Findings) -> str:
     """What labels rest on, in words."""
     sweep = findings.sweep
-    return "the weights only" if sweep is None else f"the weights and the sweep {sweep.id} ({sweep.rows} rows)"
+    if sweep is None:
+        return "the weights only"
+    return f"the weights and a sweep: {sweep.name} ({sweep.rows} rows)"
 
 
 def chance_view(chance: Chance) -> ChanceView:

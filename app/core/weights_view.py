@@ -59,6 +59,7 @@ class SpeakingSweep(View):
     """A finished sweep of the model's weights over its last layer."""
 
     id: str
+    name: str = Field("", description="As somebody called it, else by what it holds.")
     source: str = Field(description="The text it was made over.")
     rows: int
     tokens: int = Field(description="Kept tokens, over which it averages.")

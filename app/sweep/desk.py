@@ -40,6 +40,9 @@ class Desk:
     async def every(self) -> list[views.SweepRef]:
         return await offloop.read(to_view.every, self.sweeps)
 
+    async def name(self, sweep_id: str) -> str:
+        return (await offloop.read(to_view.ref, self.sweeps, sweep_id)).name
+
     async def one(self, sweep_id: str, query: SweepQuery) -> views.SweepView:
         """A sweep, with what there is of its result."""
 
@@ -126,16 +129,16 @@ class Desk:
 
     async def neuron(self, sweep_id: str, name: str) -> views.SweepNeuronView:
         key, result, folder = await self.result(sweep_id)
-        return await self.caller.run(key, answers.neuron, sweep_id, result, folder, name)
+        view: views.SweepNeuronView = await self.caller.run(key, answers.neuron, sweep_id, result, folder, name)
+        return view.model_copy(update={"sweep_name": await self.name(sweep_id)})
 
     async def calibration(self, sweep_id: str, query: CalibrationQuery) -> views.CalibrationView:
         key, result, folder = await self.result(sweep_id)
         atlas = await self.request.app.state.atlases.get(key, patience=API_PATIENCE)
         asked = f"{sweep_id} {query.model_dump_json(exclude={'format', 'model'})}"
         more = (atlas, result, sweep_id, folder)
-        return cast(
-            views.CalibrationView, await steps_of(self.caller, key, answers.calibrate, query, *more, asked=asked)
-        )
+        found = await steps_of(self.caller, key, answers.calibrate, query, *more, asked=asked)
+        return cast(views.CalibrationView, found.model_copy(update={"sweep_name": await self.name(sweep_id)}))
 
     async def compare(self, a: str, b: str, column: str, offset: int, limit: int) -> views.CompareView:
         def read() -> views.CompareView:

@@ -172,6 +172,7 @@ async def _figures(
     found = await desk.figures(sweep_id, names, query)
     view = views.GalleryView(
         sweep=sweep_id,
+        sweep_name=await desk.name(sweep_id),
         model=found[0].model,
         group=group,
         groups=list(GROUPS),

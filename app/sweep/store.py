@@ -52,9 +52,13 @@ class Sweeps:
         self._partials: OrderedDict[str, Result] = OrderedDict()  # of sweeps that have not finished, the latest last
         ended = partial(jobs.finished, "sweep")
         self._kept = Kept(host)
-        self.speakers = Speakers(ended, self._ships_with, self.folder, settings.dtype, self._kept)
+        self.speakers = Speakers(ended, self._ships_with, self.folder, settings.dtype, self._kept, self.named)
         self.on_finished: Callable[[str], None] = lambda sweep_id: None  # called by the jobs' thread
         jobs.register("sweep", self._runner, resumable=True)
+
+    def named(self, sweep_id: str) -> str:
+        """How somebody called it; those of before could not be called."""
+        return str(self.jobs.get(sweep_id).config.get("name", ""))
 
     # folders
 

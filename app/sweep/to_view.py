@@ -11,7 +11,7 @@ from analysis import ranks
 from analysis.store import MANIFEST, RunFolder
 from analysis.sweep import Result
 from analysis.types import NeuronId
-from app.core.evidence import baseline_text
+from app.core.evidence import baseline_text, sweep_name
 from app.core.jobs import Jobs
 from app.core.jobs_view import JobView
 from app.core.owned_jobs import job_view
@@ -79,7 +79,7 @@ def _ref(
     what = "every last-layer neuron" if neurons is None else f"{len(neurons)} chosen"
     return views.SweepRef(
         id=sweep_id,
-        name=named or _name(what, source, config["baseline"], rows),
+        name=sweep_name(named, neurons and len(neurons), source, config["baseline"], rows),
         model=model,
         source=source,
         neurons=what,
@@ -89,13 +89,6 @@ def _ref(
         bundled=sweep_id.startswith(BUNDLED),
         job=shown,
     )
-
-
-def _name(what: str, source: str, baseline: str, rows: int | None) -> str:
-    """By what it holds: "every last-layer neuron over the sample text of demo, set to its mean"."""
-    done = {"mean": "set to the mean", "zero": "set to 0"}.get(baseline, f"baseline {baseline}")
-    neurons = what.replace("chosen", "chosen neurons").replace("1 chosen neurons", "1 chosen neuron")
-    return f"{neurons} over {source}{f', {rows} rows' if rows else ''}, {done}"
 
 
 def every(sweeps: Sweeps) -> list[views.SweepRef]:

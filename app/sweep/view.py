@@ -196,6 +196,7 @@ class GalleryView(View):
     """Some figures of a sweep on one page."""
 
     sweep: str
+    sweep_name: str
     model: str
     group: str
     groups: list[str]
@@ -229,6 +230,7 @@ class SweepNeuronView(View):
     """What a sweep knows of one neuron."""
 
     sweep: str
+    sweep_name: str = Field("", description="As somebody called it, else by what it holds.")
     model: str
     neuron: str
     row: SweepRow
@@ -308,6 +310,7 @@ class CumulativePoint(View):
 
 class CalibrationView(View):
     sweep: str
+    sweep_name: str = Field("", description="As somebody called it, else by what it holds.")
     model: str
     n_bins: int
     n_rows: int

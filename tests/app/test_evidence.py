@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -118,7 +119,7 @@ def sweeps(client: TestClient) -> dict[str, dict[str, Any]]:
     whole = {**SMALL, "rows": None}
     bodies = {
         "whole": whole,
-        "small": {**SMALL, "rows": 1},
+        "small": {**SMALL, "rows": 1, "name": "A <small> one"},
         "zero": {**whole, "baseline": "zero", "length": 40},
         "two": {**whole, "neurons": ["1.3", "1.5"]},
     }
@@ -189,16 +190,41 @@ def test_one_that_cannot_speak_is_refused_with_those_that_can(
     assert client.get(f"{API}/neurons", params={"sweep": "../x"}).status_code == 422
 
 
+def read(page: str) -> str:
+    """What a person reads of a page: no tags, no scripts, and no code to copy."""
+    page = re.sub(r"<(script|pre|template)\b.*?</\1>", "", page, flags=re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+
+def test_a_sweep_is_named_by_its_name_wherever_it_is_named(
+    client: TestClient, sweeps: dict[str, dict[str, Any]]
+) -> None:
+    """Its id stands in its own heading and in the list of sweeps, for the shell; elsewhere only where two have one
+    name."""
+    small, zero = sweeps["small"], sweeps["zero"]
+    home = f"/sweeps/{small['id']}"
+    for path in (
+        "/atlas",
+        "/m/tiny-gpt2/n/1.3",
+        *(f"{home}/{part}" for part in ("figures", "figures/1", "neurons/1.3", "calibration")),
+        f"/sweeps/compare?a={small['id']}&b={zero['id']}",
+    ):
+        answer = client.get(path)
+        assert answer.status_code == 200, answer.text
+        assert "A <small> one" in read(answer.text), path
+        assert not [each["id"] for each in sweeps.values() if each["id"] in read(answer.text)], path
+
+
 @pytest.mark.parametrize("path", ["/atlas", "/m/tiny-gpt2/n/1.3"])
 def test_the_pages_name_it_and_keep_the_choice(
     client: TestClient, sweeps: dict[str, dict[str, Any]], path: str
 ) -> None:
-    speaking = re.sub(r"<[^>]+>", "", client.get(path).text)
-    assert f"sweep {sweeps['whole']['id']}, {ROWS} rows" in speaking
+    speaking = read(client.get(path).text)
+    assert f"sweep {sweeps['whole']['ref']['name']}, {ROWS} rows" in speaking
     assert "the largest that fits" in speaking
     small = sweeps["small"]["id"]
     page = client.get(path, params={"sweep": small}).text
-    assert f"sweep {small}, 1 rows" in re.sub(r"<[^>]+>", "", page)
+    assert "sweep A <small> one, 1 rows" in read(page)
     assert "chosen here" in page
     assert f'<option value="{small}" selected>' in page
     links = [link for link in re.findall(r'href="(/m/tiny-gpt2/n/[^"]+)"', page) if "csv" not in link]
