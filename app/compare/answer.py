@@ -36,7 +36,13 @@ def whole(resident: Resident, on: AtlasSource, k: int | None) -> Side:
     spectrum = here.atlas.spectrum
     chosen = spectrum.chosen(k)
     table, rho = here.atlas.table, here.rhos(range(model.n_layers), chosen)
-    return _side(resident, model.key, Snapshot(0, spectrum, chosen, table.norm, table.logit_var, rho))
+    side = _side(resident, model.key, Snapshot(0, spectrum, chosen, table.norm, table.logit_var, rho))
+    last = here.neurons(model.last_layer, chosen)
+    carried: dict[str, list[str]] = {}
+    for name in (label.name for layer in last.labels for label in layer):
+        for index in last.carriers(name):
+            carried.setdefault(last.names[index], []).append(name)
+    return side.model_copy(update={"labels": carried})
 
 
 @priced(4)

@@ -26,6 +26,7 @@ def scatter(view: SidesView, index: int) -> go.Figure:
         y=side.logit_var,
         mode="markers",
         customdata=[f"{layer}.{i}" for i in range(len(side.norm))],
+        text=[", ".join(side.labels.get(f"{layer}.{i}", ())) for i in range(len(side.norm))] if side.labels else "",
         marker={
             "size": 5,
             "color": side.rho,
@@ -35,7 +36,7 @@ def scatter(view: SidesView, index: int) -> go.Figure:
             "colorbar": {"title": {"text": "ρ"}, "thickness": 10},
         },
         hovertemplate="<b>%{customdata}</b><br>norm %{x:.4g}<br>LogitVar %{y:.3g}<br>ρ %{marker.color:.3f}"
-        "<extra></extra>",
+        "<br>%{text}<extra></extra>",
     )
     return theme.chart(
         points,

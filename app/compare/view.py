@@ -21,6 +21,9 @@ class Side(View):
     norm: Series
     logit_var: Series
     rho: Series
+    labels: dict[str, list[str]] = Field(
+        default_factory=dict, description="Of the neurons that carry one; a checkpoint's are not labelled."
+    )
     singular_values: list[float]
     rho_by_layer: dict[str, dict[str, float | None]]
     provenance: Source = Field(description="Of the finished model, where the side is a checkpoint of it.")

@@ -89,6 +89,13 @@ def label(text: str, most: int = 40) -> str:
     return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def of_neuron(norm: float | None, logit_var: float | None, rho: float | None, labels: Sequence[str] | None) -> str:
+    """What hovering over a neuron's point tells in every chart, under its name: lines of Plotly's pseudo-HTML."""
+    known = (("norm", norm), ("LogitVar", logit_var), ("ρ", rho))
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in known if value is not None)
+    return "<br>".join(filter(None, (numbers, ", ".join(labels or ()))))
+
+
 def axis(title: str, unit: str | None = None, **more: Any) -> dict[str, Any]:
     """An axis with its name and, where it has one, its unit."""
     text = f"{title} ({unit})" if unit else title

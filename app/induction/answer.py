@@ -68,7 +68,9 @@ def induction(resident: Resident, request: InductionRequest, *, on: AtlasSource 
         activations=to_view.curve_views(activation),
         halves=to_view.halves({**metric, **activation}, repeat),
         total=model.d_mlp,
-        ranking=to_view.ranking(model, found, on_natural, _rho(resident), _labels(resident, on), request.limit),
+        ranking=to_view.ranking(
+            model, found, on_natural, _rho(resident), _labels(resident, on), _logit_var(resident, on), request.limit
+        ),
         labels_rest_on=None if on is None else weights_rows.resting_on(on.findings),
         passages=n_passages,
         clip=clip,
@@ -201,6 +203,11 @@ def _rho(resident: Resident) -> list[float]:
     rows = resident.model.write_rows(resident.model.last_layer)
     spectrum = resident.spectrum
     return resident.cached(RHO, (spectrum.k,), lambda: nullspace.rho(rows, spectrum.basis(spectrum.k)).tolist())
+
+
+def _logit_var(resident: Resident, on: AtlasSource | None) -> list[float] | None:
+    """Of every last-layer neuron; None where there is no atlas yet."""
+    return None if on is None else list(map(float, on.on(resident).atlas.table.logit_var[-1]))
 
 
 def _labels(resident: Resident, on: AtlasSource | None) -> list[list[str]] | None:

@@ -98,7 +98,8 @@ def ranking(view: InductionView) -> go.Figure:
         textposition="top center",
         textfont={"size": 10, "color": theme.INK},
         customdata=[
-            [f"neurons:{row.neuron}", row.neuron, row.norm, row.rho, ", ".join(row.labels or ())] for row in rows
+            [f"neurons:{row.neuron}", row.neuron, theme.of_neuron(row.norm, row.logit_var, row.rho, row.labels)]
+            for row in rows
         ],
         meta=theme.PRESSES,
         marker={
@@ -110,8 +111,7 @@ def ranking(view: InductionView) -> go.Figure:
             "colorbar": {"title": {"text": "ρ"}, "thickness": 10, "outlinewidth": 0},
             "line": {"width": [2 if row.neuron in chosen else 0 for row in rows], "color": theme.MARK},
         },
-        hovertemplate="%{customdata[1]}<br>x %{x:.4f}, y %{y:.4f}<br>"
-        "norm %{customdata[2]:.3f}, ρ %{customdata[3]:.3f}<br>%{customdata[4]}<extra></extra>",
+        hovertemplate="<b>%{customdata[1]}</b><br>x %{x:.4f}, y %{y:.4f}<br>%{customdata[2]}<extra></extra>",
     )
     label = "On natural repeats" if by_natural else "ρ"
     return theme.chart(

@@ -48,6 +48,7 @@ def ranking(
     natural: Differences | None,
     rho: Sequence[float],
     labels: Sequence[Sequence[str]] | None,
+    logit_var: Sequence[float] | None,
     limit: int,
 ) -> list[views.DifferenceRow]:
     order = found.weighted.abs().argsort(descending=True, stable=True)[:limit].tolist()
@@ -61,6 +62,7 @@ def ranking(
             natural=None if natural is None else number(natural.weighted[index]),
             norm=number(norms[index]),
             rho=number(rho[index]),
+            logit_var=None if logit_var is None else number(logit_var[index]),
             labels=None if labels is None else list(labels[index]),
         )
         for index in order

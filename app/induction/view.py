@@ -28,6 +28,7 @@ class DifferenceRow(View):
     natural: float | None = Field(description="The same on natural repeats; null where the text has none.")
     norm: float | None
     rho: float | None = Field(description="Length of the write direction in the null space over its whole length.")
+    logit_var: float | None = Field(None, description="LogitVar; null until the atlas has been computed.")
     labels: list[str] | None = Field(description="What the atlas calls it; null until the atlas has been computed.")
 
 

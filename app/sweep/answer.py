@@ -101,18 +101,34 @@ def figures(
     of_these_weights(resident.model, folder)
     of_this_model(atlas, resident)
     on = ground(resident, atlas, result, folder, query)
-    return [figure_view(figure(on, name), name, sweep_id, resident.key) for name in names]
+    return [figure_view(on, figure(on, name), name, sweep_id, resident.key) for name in names]
 
 
-def figure_view(found: Figure, name: str, sweep_id: str, key: str) -> views.FigureView:
-    """A figure with its marks' links."""
+def figure_view(on: Ground, found: Figure, name: str, sweep_id: str, key: str) -> views.FigureView:
+    """A figure with its marks' links, and what is known of them."""
     fields = {each.name: getattr(found, each.name) for each in dataclasses.fields(found)}
+    fields |= {"neurons": _neurons(on) if found.kind == "scatter" and found.rows[0].label in _places(on) else {}}
     return views.FigureView(
         **fields | {"rows": [_point(point, sweep_id) for point in found.rows], "notes": list(found.notes)},
         name=name,
         sweep=sweep_id,
         model=key,
     )
+
+
+def _places(on: Ground) -> dict[str, int]:
+    return {str(neuron): place for neuron, place in on.result.place.items()}
+
+
+def _neurons(on: Ground) -> dict[str, views.NeuronOfFigure]:
+    weights, labelled = on.sets.weights, on.labelled or frozenset()
+    return {
+        name: views.NeuronOfFigure(
+            **{column: number(weights[column][place]) for column in ("norm", "logit_var", "rho")},
+            labels=["entropy"] if place in labelled else [],
+        )
+        for name, place in _places(on).items()
+    }
 
 
 def _point(point: Point, sweep_id: str) -> views.Point:

@@ -58,9 +58,10 @@ def _scatter(view: FigureView, root: str) -> list[Any]:
                 name=name,
                 text=[theme.label(point.label) for point in points],
                 customdata=[root + point.href if point.href else "" for point in points],
+                hovertext=[_about(view, point) for point in points],
                 meta=theme.OPENS,
                 marker=marker,
-                hovertemplate=hover + "<extra></extra>",
+                hovertemplate=hover + "<br>%{hovertext}<extra></extra>",
             )
         )
     if view.diagonal:
@@ -78,6 +79,11 @@ def _scatter(view: FigureView, root: str) -> list[Any]:
                 )
             )
     return traces
+
+
+def _about(view: FigureView, point: Point) -> str:
+    found = view.neurons.get(point.label)
+    return theme.of_neuron(found.norm, found.logit_var, found.rho, found.labels) if found else ""
 
 
 def _boxes(view: FigureView, root: str) -> list[Any]:

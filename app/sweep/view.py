@@ -172,6 +172,15 @@ class Point(View):
     marked: bool = False
 
 
+class NeuronOfFigure(View):
+    """What its weights say of a neuron that is a mark."""
+
+    norm: float | None
+    logit_var: float | None
+    rho: float | None = Field(description="At the figure's k.")
+    labels: list[str] = Field(description="`entropy` where it carries that label.")
+
+
 class FigureView(View):
     """A figure as data: what is drawn and its CSV."""
 
@@ -187,6 +196,7 @@ class FigureView(View):
     colour_centred: bool = False
     diagonal: bool = False
     rows: list[Point]
+    neurons: dict[str, NeuronOfFigure] = Field(default_factory=dict, description="Where the marks are neurons.")
     notes: list[str] = Field(default_factory=list)
     sweep: str
     model: str

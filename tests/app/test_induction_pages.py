@@ -52,7 +52,11 @@ def test_a_get_without_settings_runs_the_sample(client: TestClient) -> None:
 
 
 def test_own_text_is_asked_for_not_guessed(client: TestClient) -> None:
-    assert "Nothing has run yet" in client.get("/induction?kind=text").text
+    """An address without a text is about the prompt at hand, which does not fit here; a form about what it was sent."""
+    opened = client.get("/induction?kind=text")
+    assert opened.status_code == 422
+    assert "from sample" not in opened.text
+    assert "Nothing has run yet" in client.post("/induction", data={"kind": "text", "text": ""}).text
 
 
 @pytest.mark.parametrize("name", [name for name in PANELS if name])
