@@ -30,6 +30,7 @@ from analysis.readout import PostNorm, Readout, SelfCheck, fold
 from analysis.registry import ModelSpec
 from analysis.tokens import Tokenized
 from analysis.types import InputError, NeuronId, UnsupportedModelError
+from analysis.unread import Reader
 
 _PROBE_TOKENS = 12
 
@@ -345,9 +346,10 @@ def count_tokens(folder: Path, texts: Iterable[str], *, name: str | None = None)
     name: the model's, for errors; the folder's by default. UnsupportedModelError as for `load`.
     """
     tokenizer = loading.tokenizer(folder, name or folder.name)
+    reader = Reader(tokenizer, name or folder.name)
     counts = np.zeros(max(tokenizer.get_vocab().values()) + 1, dtype=np.int64)  # ids may have holes
     for text in texts:
-        ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        ids = reader.ids(text)
         counts += np.bincount(ids, minlength=len(counts)) if ids else 0
     return counts
 

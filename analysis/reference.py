@@ -60,16 +60,9 @@ def rows_of(model: Model, texts: Sequence[str], *, length: int | None = None) ->
     return rows
 
 
-def unknown_id(model: Model) -> int | None:
-    """The token for what the tokenizer cannot read. None where there is none, or where it is written like the beginning
-    or end of a text, as in byte-level tokenizers, which read everything."""
-    found: int | None = model.tokenizer.unk_token_id
-    return None if found in (model.bos_id, model.tokenizer.eos_token_id) else found
-
-
 def unknown_share(model: Model, rows: Sequence[Sequence[int]]) -> float:
     """Share of the tokens that stand for what the tokenizer cannot read."""
-    unknown = unknown_id(model)
+    unknown = model.reader.unknown_id
     if unknown is None:
         return 0.0
     return sum(list(row).count(unknown) for row in rows) / max(1, sum(map(len, rows)))

@@ -14,6 +14,7 @@ from torch import Tensor
 from analysis.chat import Chat, Role
 from analysis.registry import ModelSpec
 from analysis.types import InputError
+from analysis.unread import Reader
 from analysis.vocab import known_ids, token_texts
 
 _BEFORE = ("a", "\n", ".", "0", " ")
@@ -38,6 +39,11 @@ class Tokenized:
         """How many ids the tokenizer knows."""
         return len(self.known)
 
+    @cached_property
+    def reader(self) -> Reader:
+        """Reads texts, and knows what it cannot read."""
+        return Reader(self.tokenizer, self.key)
+
     @property
     def bos_id(self) -> int | None:
         found: int | None = self.tokenizer.bos_token_id
@@ -53,9 +59,17 @@ class Tokenized:
         """BOS, EOS, padding, and newline in GPT models: what the paper's token filter leaves out."""
         special = {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
         if self.architecture.startswith("GPT"):
-            newline = self.encode_within("\n")
-            special |= set(newline) if len(newline) == 1 else set()
+            special |= self._newline
         return frozenset(index for index in special if index is not None)
+
+    @property
+    def _newline(self) -> set[int]:
+        """The token of a line's end; none where it takes several, or cannot be read at all."""
+        try:
+            found = self.encode_within("\n")
+        except InputError:
+            return set()
+        return set(found) if len(found) == 1 else set()
 
     @cached_property
     def chat(self) -> Chat:
@@ -78,13 +92,20 @@ class Tokenized:
             return False
         if self.spec.prepend_bos is not None:
             return self.spec.prepend_bos
-        ids = self.tokenizer("a").input_ids
+        return self._puts_bos_first
+
+    @cached_property
+    def _puts_bos_first(self) -> bool:
+        try:
+            ids = self.tokenizer("a").input_ids
+        except Exception:  # words without a token for unknown ones
+            ids = self.tokenizer("").input_ids
         return bool(ids) and ids[0] == self.bos_id
 
     def encode(self, text: str, *, prepend_bos: bool | None = None) -> list[int]:
         """Token ids of ``text``, with at most one BOS in front. ``prepend_bos`` None: see `prepends_bos`; a text that
         the chat template wrote has the BOS that it writes, and no other."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        ids = self.reader.ids(text)
         self._require_in_vocabulary(ids)
         if prepend_bos is None:
             prepend_bos = self.prepends_bos() and not self.chat.begins(text)

@@ -23,7 +23,8 @@ def _byte_level_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
-_ALPHABET = _byte_level_alphabet()
+ALPHABET = _byte_level_alphabet()
+"""The printable stand-in of every byte in a byte-level vocabulary."""
 
 
 def _from_bytes(raw: bytes) -> str:
@@ -31,8 +32,8 @@ def _from_bytes(raw: bytes) -> str:
 
 
 def _byte_level(piece: str) -> str:
-    if all(character in _ALPHABET for character in piece):
-        return _from_bytes(bytes(_ALPHABET[character] for character in piece))
+    if all(character in ALPHABET for character in piece):
+        return _from_bytes(bytes(ALPHABET[character] for character in piece))
     return piece
 
 
@@ -45,12 +46,12 @@ def _inside(decode: Callable[[list[str]], str], piece: str) -> str:
     return whole[len(_BESIDE) : len(whole) - len(after)]
 
 
-def _types(part: Any) -> set[str]:
+def part_types(part: Any) -> set[str]:
     """The types of a part of a tokenizer, as its JSON has it, and of the parts it is made of."""
     if not isinstance(part, dict):
         return set()
     parts = [*part.get("decoders", ()), *part.get("pretokenizers", ()), *part.get("normalizers", ())]
-    return {str(part.get("type")), *(name for inner in parts for name in _types(inner))}
+    return {str(part.get("type")), *(name for inner in parts for name in part_types(inner))}
 
 
 def _reader(tokenizer: Any) -> tuple[Callable[[str], str], bool]:
@@ -63,7 +64,7 @@ def _reader(tokenizer: Any) -> tuple[Callable[[str], str], bool]:
         return lambda piece: piece.replace("\u2581", " "), True
     form = json.loads(backend.to_str())
     decoder = form["decoder"]
-    types = _types(decoder) if decoder else _types(form["pre_tokenizer"]) | _types(form["normalizer"])
+    types = part_types(decoder) if decoder else part_types(form["pre_tokenizer"]) | part_types(form["normalizer"])
     if "ByteLevel" in types:
         return _byte_level, False
     if not decoder:

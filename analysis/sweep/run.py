@@ -79,7 +79,7 @@ def start(
             else:
                 yield Progress("reading", documents=step)
         assert prepared is not None
-        share = RowSet.open(folder.path).share_of(reference.unknown_id(model))
+        share = RowSet.open(folder.path).share_of(model.reader.unknown_id)
         reference.check_read(share, model, source, hint="Sweep over a text that it can read.")
         folder.create(manifest(model, unigram, config, prepared, source))
     except BaseException:

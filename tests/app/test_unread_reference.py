@@ -103,6 +103,7 @@ def test_the_remedy_is_named_and_works(
     refused = client.post("/api/v1/models/letters/effects", json=asked)
     assert refused.status_code == 409
     assert "--reference letters=FILE" in refused.json()["error"]["hint"]
+    assert ".." not in refused.json()["error"]["message"]
     text = tmp_path / "read.txt"
     text.write_text("a" * 29 + "9")
     again = make_client(models=(str(folder),), reference=(f"letters={text}", f"other={tmp_path / 'none.txt'}"))

@@ -157,7 +157,7 @@ class Resident:
         how_far = {
             "computing": f"they are being computed ({status.done} of {status.total} rows)",
             "waiting": "they are waiting to be computed",
-            "failed": f"they could not be computed: {status.error}",
+            "failed": f"they could not be computed: {str(status.error).removesuffix('.')}",
             "none": "there is no text to compute them over",
         }
         raise NotReadyError(
