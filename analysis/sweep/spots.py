@@ -1,4 +1,4 @@
-"""A few rows of a finished sweep's text, and the stored numbers there: for recomputing them without this program."""
+"""Rows of a finished sweep's text, and the stored numbers there: for recomputing them without this program."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from analysis.sweep.result import Result
 from analysis.types import NeuronId
 
 ROWS = 4
+MOST_TOKENS = 70_000
+"""A text up to this long is given whole, so that averages can be recomputed, too; of a longer one ROWS rows."""
+
 CHANGES = ("total.entropy", "total.loss", "direct.entropy", "direct.loss")
 """Of SAMPLED: what a hooked forward pass gives. direct: with the final LN scale frozen. In nats."""
 
@@ -26,10 +29,11 @@ class Spots:
     drawn: list[dict[str, Any]]
 
 
-def spots(result: Result, text: RowSet, neurons: Sequence[NeuronId], most: int = ROWS) -> Spots:
-    """The first ``most`` rows that have a drawn token. ``neurons`` are of the sweep."""
-    which = list(dict.fromkeys(int(row) for row, _ in result.sample_at))
-    chosen = sorted(which)[:most]
+def spots(result: Result, text: RowSet, neurons: Sequence[NeuronId]) -> Spots:
+    """Every row of a text of at most MOST_TOKENS, else the first ROWS that have a drawn token. ``neurons`` are of the
+    sweep."""
+    some = sorted({int(row) for row, _ in result.sample_at})[:ROWS]
+    chosen = list(range(len(text))) if text.n_tokens <= MOST_TOKENS else some
     places = {row: place for place, row in enumerate(chosen)}
     clean = {name: result.sample_clean[CLEAN.index(name)] for name in ("entropy", "loss")}
     changes = {name: result.sampled(name) for name in CHANGES}

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.responses import Response
 
 from analysis.registry import LISTED
+from analysis.sweep.plan import DRAWN_TOKENS
 from analysis.types import InputError
 from app.core.code import Server
 from app.core.drawn import Drawn
@@ -21,7 +22,7 @@ from app.core.interventions import parse_intervention
 from app.core.question import PROMPT_PAGE, SWEEP
 from app.core.store.results import answer_of
 from app.core.store.tables import Result
-from app.lab import cells, cells_why, notebook_written
+from app.lab import cells, cells_sweep, cells_why, notebook_written
 
 MOST_RUNS = 50  # each is two forward passes in the notebook
 Parts = Mapping[str, float | None]
@@ -65,7 +66,7 @@ def notebook(
     """The .ipynb as JSON text.
 
     means: reference means of the neurons that are ablated to them. rows: token ids of every row, for
-    kinds over several rows, of which a stored result names the first only; of a sweep those of a few, with the stored
+    kinds over several rows, of which a stored result names the first only; of a sweep all or a few, with the stored
     numbers at their `drawn` tokens. folder: where the model lies, for who may know that. stored: with every option
     (`app.core.permalinks.whole`).
     """
@@ -261,22 +262,42 @@ SWEPT = 3
 """Neurons of a sweep that its notebook ablates."""
 
 
-def swept(stored: Result) -> dict[str, float]:
-    """The first neurons of a sweep's table, and what each was set to; InputError where that is no number."""
-    rows = answer_of(stored)["rows"]
-    found = {row["neuron"]: row["baseline"] for row in rows if row["baseline"] is not None}
-    if not found:
-        raise InputError(
-            "There is no notebook for a sweep that set every neuron to another token's activation yet.",
-            code="no_notebook",
-            hint="Its JSON and Python give the same numbers.",
-        )
-    return dict(islice(found.items(), SWEPT))
+def swept(stored: Result) -> dict[str, float | None]:
+    """The first neurons of a sweep's table, and what each was set to; None: to another token's activation."""
+    return {row["neuron"]: row["baseline"] for row in islice(answer_of(stored)["rows"], SWEPT)}
 
 
 def _sweep(given: Given) -> str:
-    """Drawn tokens of a few rows, under the first neurons of the table."""
-    return f"ROWS = {[*given.rows]!r}\nNEURONS = {swept(given.stored)!r}\nDRAWN = {[*given.drawn]!r}\n\n{cells.SWEEP}"
+    """The first neurons of the table: at drawn tokens, and their averages where all rows are there."""
+    answer, neurons = given.answer, swept(given.stored)
+    config, whole = answer["manifest"]["config"], len(given.rows) == answer["n_rows"]
+    resampled = None in neurons.values()
+    if resampled and not whole:
+        raise InputError(
+            "There is no notebook for a sweep over so long a text that set every neuron to another token's activation: "
+            "those tokens lie all over it.",
+            code="no_notebook",
+            hint="Its JSON and Python give the same numbers.",
+        )
+    pool = min(max(DRAWN_TOKENS, config["sample_tokens"]), answer["n_tokens"])
+    parts = [
+        cells_sweep.SETUP,
+        *([f"POOL = {pool!r}\n{cells_sweep.RESAMPLED}"] if resampled else []),
+        cells_sweep.BY_ROW,
+    ]
+    averages = {row["neuron"]: _averages(row) for row in answer["rows"] if row["neuron"] in neurons} if whole else {}
+    return (
+        f"ROWS = {[*given.rows]!r}\nNEURONS = {neurons!r}\nDRAWN = {[*given.drawn]!r}\nAVERAGES = {averages!r}\n"
+        f"N_TOKENS, FILTER, SEED = {answer['n_tokens']!r}, {config['token_filter']!r}, {config['seed']!r}\n\n"
+        + "\n\n\n".join(parts)
+    )
+
+
+def _averages(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Of a sweep's table what a hooked pass gives."""
+    names = ("entropy", "abs_entropy", "loss", "abs_loss")
+    effects = {f"{path}.{name}": row[path][name] for path in ("total", "direct") for name in names}
+    return {"activation.mean": row["activation"]["mean"], **effects}
 
 
 def _run(name: str, position: int, values: Mapping[str, float | None], entropy: Parts, loss: Parts) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
+from analysis.sweep import spots
 from app.core.access.keys import KeyFile
 from app.induction.rows import DOCUMENTS
 from tests import tiny
@@ -80,12 +81,16 @@ def test_the_notebooks_give_the_apis_numbers(
     assert printed.count("the numbers agree") == len(books)
 
 
-def test_the_notebook_of_a_sweep_computes_a_few_rows_again(
-    make_client: Callable[..., TestClient], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+NUMBERS = ("DRAWN", "AVERAGES")
+
+
+@pytest.mark.parametrize("baseline", ["mean", "resample"])
+def test_the_notebook_of_a_sweep_computes_its_tokens_and_averages_again(
+    make_client: Callable[..., TestClient], model_folder: Path, monkeypatch: pytest.MonkeyPatch, baseline: str
 ) -> None:
     """Neurons of both layers; one stored number changed, and the cell fails; its rows gone, and there is none."""
     client = make_client()
-    done = finished(client, started(client, neurons=["1.5", "0.3"]))
+    done = finished(client, started(client, neurons=["1.5", "0.3"], baseline=baseline, sample_tokens=4))
     link = done["permalink"] + "/notebook.ipynb"
     text = client.get(link).text
     assert str(model_folder) in text
@@ -93,15 +98,32 @@ def test_the_notebook_of_a_sweep_computes_a_few_rows_again(
     assert said[-1] == "the numbers agree"
     counts = [line for line in said if line.startswith("row ")]
     assert len(counts) == done["n_rows"]
-    assert not any(" 0 drawn" in line for line in counts)
-    drawn = json.loads(text)["cells"][2]["source"].partition("DRAWN = ")[2].partition("\n")[0]
-    value = literal_eval(drawn)[0]["changes"]["0.3"]["direct.loss"]
-    assert abs(value) > 1e-6
-    with pytest.raises(AssertionError, match=r"0\.3"):
-        said_by(text.replace(repr(value), repr(value + 0.5)), monkeypatch)
+    source = json.loads(text)["cells"][2]["source"]
+    drawn, averages = (literal_eval(source.partition(f"{name} = ")[2].partition("\n")[0]) for name in NUMBERS)
+    at_a_token, over_all = drawn[0]["changes"]["0.3"]["direct.loss"], averages["0.3"]["direct.abs_loss"]
+    for value, wrong in ((at_a_token, at_a_token + 0.5), (over_all, 1.2 * over_all + 0.001)):
+        assert abs(value) > 1e-6
+        with pytest.raises(AssertionError, match=r"0\.3"):
+            said_by(text.replace(repr(value), repr(wrong)), monkeypatch)
     assert client.delete(f"/api/v1/sweeps/{done['id']}").status_code < 300
     gone = client.get(link, headers={"accept": "application/json"})
     assert (gone.status_code, gone.json()["error"]["code"]) == (409, "rows_gone")
+
+
+def test_the_notebook_of_a_long_sweep_says_what_it_leaves_out(
+    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four of its rows stand there, and no average; tokens that lie all over the text cannot."""
+    monkeypatch.setattr(spots, "MOST_TOKENS", 10)
+    monkeypatch.setattr(spots, "ROWS", 1)
+    client = make_client()
+    done = finished(client, started(client, neurons=["1.5"]))
+    said = said_by(client.get(done["permalink"] + "/notebook.ipynb").text, monkeypatch)
+    assert len([line for line in said if line.startswith("row ")]) == 1 < done["n_rows"]
+    assert said[-1].startswith("the drawn tokens agree; the averages are over more rows")
+    done = finished(client, started(client, neurons=["1.5"], baseline="resample"))
+    refused = client.get(done["permalink"] + "/notebook.ipynb", headers={"accept": "application/json"}).json()
+    assert refused["error"]["code"] == "no_notebook"
 
 
 def said_by(text: str, monkeypatch: pytest.MonkeyPatch, model: str | None = None) -> list[str]:
