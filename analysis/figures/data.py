@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from analysis.controls import N_CONTROLS
@@ -17,6 +17,10 @@ from analysis.sets import NAMES, Path, Sets
 from analysis.sweep import Result
 from analysis.types import NotFoundError
 
+BEST: dict[Path, str] = {
+    "direct": "the best of as many random directions",
+    "frequency": "the best of random directions, as many as the atlas compares the layer with",
+}
 Controls = Callable[[list[int], Path], ControlEffects | None]
 
 
@@ -114,22 +118,43 @@ class Ground:
             raise NotFoundError(f"{self.asked} is not in this sweep.", code="no_such_neuron")
         return names[self.asked], "the one that was asked for"
 
+    @cached_property
+    def showing(self) -> Bool[ndarray, " token"]:
+        """Which drawn tokens are not of the half that sets and the one neuron were chosen on."""
+        halved = self.sets.halves is not None and self.result.sample_showing is not None
+        found = self.result.sample_showing if halved else None
+        return np.ones(len(self.result.sample_at), dtype=bool) if found is None else found
+
+    @cached_property
+    def of_neuron(self) -> Bool[ndarray, " token"]:
+        """Which drawn tokens the one neuron is shown at: all, where it was not the sweep that chose it."""
+        return self.showing if self.asked is None else np.ones_like(self.showing)
+
+    @property
+    def rows_drawn(self) -> Int[ndarray, " token"]:
+        """The row of each drawn token."""
+        found: ndarray = self.result.sample_at[:, 0]
+        return found
+
     # what is said of a set
+
+    def of_halves(self) -> str:
+        """What was chosen where, and shown where; empty where the sweep cannot be halved."""
+        halves = self.sets.halves
+        if halves is None:
+            return ""
+        return f"chosen on {halves.units[0]} {halves.unit} and shown on the other {halves.units[1]}"
 
     def told(self, path: Path, word: str = "Marked") -> str:
         """Who is marked, by what they were chosen and where they are shown."""
         chosen, what = self.set_of(path), NAMES[path]
         quantity = "ρ" if path == "direct" else "|alignment|"
-        beyond = f"{quantity} beyond chance ({self.sets.chance(path):.3f}, the best of as many random directions)"
+        beyond = f"{quantity} beyond chance ({self.sets.chance(path):.3f}, {BEST[path]})"
         if not chosen:
             return f"None found: no neuron has both a {what.removeprefix('strongest ')} and {beyond}."
         one = len(chosen) == 1
         text = f"{word}: {'the neuron' if one else f'the {len(chosen)} neurons'} with the {what} and {beyond}"
-        halves = self.sets.halves
-        if halves is None:
-            text += ", chosen by the same rows that are shown."
-        else:
-            text += f", chosen on {halves.units[0]} {halves.unit} and shown on the other {halves.units[1]}."
+        text += f", {self.of_halves() or 'chosen by the same rows that are shown'}."
         if path == "direct" and self.labelled is not None:
             n = len(self.labelled & set(chosen))
             text += f" {n or 'None'} of {len(chosen)} {'carry' if n != 1 else 'carries'} the label entropy neuron."
@@ -173,8 +198,8 @@ class Ground:
             for i in order
         ]
 
-    def tokens(self, x: ndarray, y: ndarray, colour: ndarray | None = None) -> list[Point]:
-        """One mark a drawn token."""
+    def tokens(self, x: ndarray, y: ndarray, colour: ndarray | None = None, *, where: ndarray) -> list[Point]:
+        """One mark a drawn token of those that ``where`` says."""
         at = self.result.sample_at
         return [
             Point(
@@ -184,7 +209,7 @@ class Ground:
                 y=float(y[i]),
                 colour=None if colour is None else float(colour[i]),
             )
-            for i in range(len(at))
+            for i in where.nonzero()[0]
         ]
 
     def boxes(self, series: tuple[str, str], path: Path) -> list[Point]:
@@ -193,12 +218,9 @@ class Ground:
         chosen = self.set_of(path)
         effects = self.controls(chosen, path) if chosen else None
         points = []
-        showing = np.ones(len(self.result.sample_at), dtype=bool)
-        if self.sets.halves is not None and self.result.sample_showing is not None:
-            showing = self.result.sample_showing
         for place in chosen:
             for name, field_ in zip(series, ("total.loss", f"{path}.loss"), strict=True):
-                values = np.abs(self.result.sampled(field_)[showing, place].astype(float))
+                values = np.abs(self.result.sampled(field_)[self.showing, place].astype(float))
                 points += [Point(name, NAMES[path], self.name(place), float(value)) for value in values]
         for index, place in enumerate(chosen if effects is not None else ()):
             assert effects is not None

@@ -19,6 +19,7 @@ from analysis.labels import Thresholds
 from analysis.model import Model
 from analysis.sets import Path, Sets
 from analysis.sweep import Result
+from analysis.types import NeuronId
 
 
 def weights_of(model: Model, atlas: Atlas, result: Result, k: int) -> dict[str, Float[ndarray, " n"]]:
@@ -92,7 +93,8 @@ def _labelled(model: Model, atlas: Atlas, sets: Sets, thresholds: Thresholds, k:
     """The places of the last-layer neurons that carry the label entropy, by their weights and this sweep."""
     layer = model.last_layer
     said = evidence_of(sets.result)
-    evidence = {neuron.index: said[str(neuron)] for neuron in sets.result.neurons}
+    places = {neuron.index: place for neuron, place in sets.result.place.items() if neuron.layer == layer}
+    evidence = {index: said[str(NeuronId(layer, index))] for index in places}
     labels = atlas.labels(layer, model.write_rows(layer), k=k, thresholds=thresholds, evidence=evidence)
     (entropy,) = (label for label in labels if label.name == "entropy")
-    return frozenset(place for neuron, place in sets.result.place.items() if bool(entropy.holds[neuron.index]))
+    return frozenset(place for index, place in places.items() if bool(entropy.holds[index]))

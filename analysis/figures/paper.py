@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy import ndarray
 
+from analysis.figures import said
 from analysis.figures.data import Figure, Ground, Point
 from analysis.ranks import spearman
 from analysis.sweep.measures import CLEAN
@@ -21,7 +22,8 @@ def figure(ground: Ground, name: str) -> Figure:
     made = MAKERS[name](ground)
     if name.startswith("3") and "frequency" not in ground.result.conditions:
         made = replace(made, notes=[NO_COUNTS, *made.notes])
-    if name in SETS and ground.sets.halves is None:
+    chosen = name in SETS or (name in OF_ONE and ground.asked is None)
+    if chosen and ground.sets.halves is None:
         made = replace(made, notes=[*made.notes, WHOLE])
     return made
 
@@ -98,16 +100,18 @@ def _spectrum(g: Ground) -> Figure:
         for i, value in enumerate(g.singular)
     ]
     chosen = g.ln_mediated[:3]
+    some = "the first three of these" if len(g.ln_mediated) > 3 else "these"
     lines = [(g.name(place), g.cosines(place)) for place in chosen]
     if chosen:
         lines.append((f"random direction, norm of {g.name(chosen[0])}", g.direction(chosen[0])))
     inside = [f"{name} {float((values[-g.k :] ** 2).sum()):.2f}" for name, values in lines]
-    where = f" In the last {g.k} directions lie, of the squared length: {', '.join(inside)}." if inside else ""
+    last = "last direction lies" if g.k == 1 else f"last {g.k} directions lie"
+    where = f" In the {last}, of the squared length: {', '.join(inside)}." if inside else ""
     return Figure(
         title="Singular values of W_U, and where the neurons write",
         caption="The spectrum of the unembedding, relative to its largest value, and the absolute cosine of output "
         "vectors with each singular vector. What lies in the directions on the right moves the logits least. "
-        f"{g.told('direct', 'Drawn are the first three of these')}{where}",
+        f"{g.told('direct', f'Drawn are {some}')}{where}",
         kind="lines",
         x="singular vector, by falling singular value",
         y="|cosine|; σ / largest σ",
@@ -122,7 +126,7 @@ def _spectrum(g: Ground) -> Figure:
 def _null_space(g: Ground) -> Figure:
     return Figure(
         title="LN-mediated effect against ρ, the length in the null space",
-        caption=f"ρ is a ratio of lengths: of the output vector's part in the last {g.k} singular directions of W_U, "
+        caption=f"ρ is a ratio of lengths: of the output vector's part in the last {_singular(g.k)} of W_U, "
         "and of the whole vector; ρ = 0.96 is 92 % of the squared length. What lies there "
         f"moves the logits through the norm. {_ln(g)}{_together(g, 'rho', 'ln_fraction', 'Over all neurons')}",
         kind="scatter",
@@ -173,80 +177,76 @@ def _frequency_boxes(g: Ground) -> Figure:
 
 def _anticorrelation(g: Ground) -> Figure:
     entropy, kl = (g.result.sample_clean[CLEAN.index(name)] for name in ("entropy", "kl_unigram"))
-    r, n = _pearson(entropy, kl)
-    said = ""
-    if np.isfinite(r):
-        sense = (
-            "go against each other: where it is unsure it is nearer to token frequency" if r < 0 else "rise together"
-        )
-        said = f" Here entropy and KL {sense} (Pearson's r = {r:.3f} over {n} tokens)."
+    r = said.correlation(entropy, kl, g.rows_drawn)
+    told = "" if r is None else f"Pearson's r = {r.value:.3f} over {r.n} tokens, {r.told('.3f')}"
+    senses = {
+        -1: "go against each other: where it is unsure it is nearer to token frequency",
+        1: "rise together: where it is unsure it is further from token frequency",
+        0: "have no clear relation",
+    }
     return Figure(
         title="Entropy against distance from the unigram distribution",
-        caption=f"The clean model at the drawn tokens.{said}",
+        caption="The clean model at the drawn tokens."
+        + ("" if r is None else f" Here entropy and KL {senses[r.sign]} ({told})."),
         kind="scatter",
         x="KL(P_freq ‖ P) (nats)",
         y="entropy (nats)",
-        rows=g.tokens(kl, entropy),
-        notes=[f"Pearson's r = {r:.3f} over {n} tokens."] if np.isfinite(r) else [],
+        rows=g.tokens(kl, entropy, where=np.ones_like(g.showing)),
+        notes=[f"{told}."] if told else [],
     )
 
 
 def _by_activation(g: Ground) -> Figure:
-    i, why = g.neuron
+    i, _ = g.neuron
+    activation, change, where = _sampled(g, "activation"), _sampled(g, "total.entropy"), g.of_neuron
+    distance = np.abs(activation - g.result.column("baseline")[i])
+    r = said.rank_correlation(distance[where], np.abs(change[where]), g.rows_drawn[where])
+    together = (
+        f" |ΔH| and the distance of the activation from its baseline have a rank correlation of {r.value:.2f} "
+        f"({r.n} tokens, {r.told('.2f')})."
+        if r is not None
+        else ""
+    )
     return Figure(
         title=f"{g.name(i)}: activation and the change of entropy",
-        caption=f"Each mark is a drawn token. The neuron is {why}. The further the activation lies from the baseline, "
-        "the further ablation moves it; colour is the clean entropy there.",
+        caption=f"Each mark is a drawn token. {_the_one(g)} Ablation moves the activation to its baseline; colour is "
+        f"the clean entropy there.{together}",
         kind="scatter",
         x="activation",
         y="ΔH when ablated (nats)",
         colour="clean entropy (nats)",
-        rows=g.tokens(_sampled(g, "activation"), _sampled(g, "total.entropy"), g.result.sample_clean[0]),
+        rows=g.tokens(activation, change, g.result.sample_clean[0], where=where),
     )
 
 
 def _by_kl(g: Ground) -> Figure:
-    i, why = g.neuron
+    i, _ = g.neuron
+    kl, entropy = _sampled(g, "total.kl_unigram"), _sampled(g, "total.entropy")
     return Figure(
         title=f"{g.name(i)}: entropy and distance from the unigram distribution, under ablation",
         caption="Each mark is a drawn token: how far ablation moves the prediction from the unigram distribution, and "
-        f"what it does to the entropy. The neuron is {why}. Colour is the activation.",
+        f"what it does to the entropy. {_the_one(g)} Colour is the activation.",
         kind="scatter",
         x="Δ KL(P_freq ‖ P) when ablated (nats)",
         y="ΔH when ablated (nats)",
         colour="activation",
-        rows=g.tokens(_sampled(g, "total.kl_unigram"), _sampled(g, "total.entropy"), _sampled(g, "activation")),
+        rows=g.tokens(kl, entropy, _sampled(g, "activation"), where=g.of_neuron),
     )
 
 
 def _by_loss(g: Ground) -> Figure:
-    i, why = g.neuron
-    before, change = g.result.sample_clean[1], _sampled(g, "total.loss")
-    said = ""
-    known = np.isfinite(before) & np.isfinite(change)
-    if known.sum() > 1:
-        low = before <= np.median(before[known])
-        small, large = float(change[known & low].mean()), float(change[known & ~low].mean())
-        said = (
-            f" Ablating it changes the loss by {small:+.4g} nats in the half of the tokens with the smaller loss and "
-        )
-        said += f"by {large:+.4g} in the other: here it "
-        said += (
-            "hedges, which costs where the model is right and saves where it is wrong."
-            if small < 0 < large
-            else "sharpens, which saves where the model is right and costs where it is wrong."
-            if small > 0 > large
-            else "moves both the same way."
-        )
+    i, _ = g.neuron
+    before, change, where = g.result.sample_clean[1], _sampled(g, "total.loss"), g.of_neuron
     return Figure(
         title=f"{g.name(i)}: loss before, and its change",
-        caption=f"Each mark is a drawn token. The neuron is {why}.{said}",
+        caption=f"Each mark is a drawn token. {_the_one(g)}"
+        + said.hedging(before[where].astype(float), change[where].astype(float), g.rows_drawn[where]),
         kind="scatter",
         x="clean loss (nats)",
         y="Δ loss when ablated (nats)",
         colour="ΔH (nats)",
         colour_centred=True,
-        rows=g.tokens(before, change, _sampled(g, "total.entropy")),
+        rows=g.tokens(before, change, _sampled(g, "total.entropy"), where=where),
     )
 
 
@@ -280,7 +280,8 @@ def _effects_with_intervals(g: Ground) -> Figure:
     return Figure(
         title="Total and direct effect with their intervals",
         caption=f"Mean absolute change of the loss. {_ln(g)} Whiskers are 95 % bootstrap intervals over documents; of "
-        "a neuron's controls, random directions of its norm, the bar is the median and the whiskers the range.",
+        "a neuron's controls, random directions of its norm, the bar is the median and the whiskers the range, at the "
+        "drawn tokens alone; the notes compare both there.",
         kind="bars",
         x="neuron",
         y="mean |Δ loss| (nats)",
@@ -307,6 +308,16 @@ def _zeros(g: Ground) -> list[str]:
     """What a logarithmic axis cannot show."""
     exact = int((g.singular == 0).sum())
     return [f"Not drawn: {exact} singular values that are exactly zero. {g.null_space}"] if exact else []
+
+
+def _singular(k: int) -> str:
+    return "singular direction" if k == 1 else f"{k} singular directions"
+
+
+def _the_one(g: Ground) -> str:
+    """Which neuron it is, and where it was chosen."""
+    where = g.of_halves() if g.asked is None else ""
+    return f"The neuron is {g.neuron[1]}{', ' if where else ''}{where}."
 
 
 def _ln(g: Ground) -> str:
@@ -345,15 +356,6 @@ def _together(g: Ground, x: str, y: str, over: str, *, size: bool = False) -> st
     return "" if r is None else f" {over} the rank correlation is {r:.2f} (n = {int(known.sum())})."
 
 
-def _pearson(a: ndarray, b: ndarray) -> tuple[float, int]:
-    """(r, n) over the pairs that are known; NaN where there are too few, or one does not vary."""
-    known = np.isfinite(a) & np.isfinite(b)
-    n = int(known.sum())
-    if n < 3 or not (np.ptp(a[known]) > 0 and np.ptp(b[known]) > 0):
-        return float("nan"), n
-    return float(np.corrcoef(a[known], b[known])[0, 1]), n
-
-
 MAKERS: dict[str, Callable[[Ground], Figure]] = {
     "1": _prediction,
     "2a": _norms,
@@ -372,4 +374,5 @@ MAKERS: dict[str, Callable[[Ground], Figure]] = {
     "7": _effects_with_intervals,
     "8": _alignment,
 }
+OF_ONE = ("4a", "4b", "4c")
 SETS = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "3a", "3b", "7", "8")

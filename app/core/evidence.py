@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from analysis.evidence import evidence_of
 from analysis.labels import Evidence
+from analysis.registry import ModelSpec
 from analysis.store import RESULT, RunFolder, read_json, sha256
 from analysis.sweep.run import read
 from analysis.types import InputError, NotFoundError
@@ -84,6 +85,11 @@ class StoredSweep:
     def may_speak(self, weights_sha256: str) -> bool:
         """Whether it may be chosen."""
         return (self.whole or self.ships) and self.weights_sha256 == weights_sha256
+
+
+def ships(spec: ModelSpec, folder: RunFolder) -> bool:
+    """Whether a run folder is the one that lies where what ships of a model lies."""
+    return spec.home is not None and folder.path.resolve() == (spec.home / "sweep").resolve()
 
 
 def stored(sweep_id: str, folder: RunFolder, created: float, named: str = "") -> StoredSweep | None:

@@ -23,7 +23,7 @@ from analysis.sweep import Result
 from analysis.sweep.run import config_of
 from analysis.types import InputError, NeuronId, NotFoundError
 from app.core.errors import ConflictError
-from app.core.evidence import RULE_BASELINES
+from app.core.evidence import RULE_BASELINES, ships
 from app.core.null_space import null_space
 from app.core.plain import number
 from app.core.prices import of_k
@@ -43,7 +43,7 @@ CALIBRATION = Kind("calibration", "analysis.calibration_study", "app.sweep.answe
 def ground(resident: Resident, atlas: Atlas, result: Result, folder: RunFolder, query: FigureQuery) -> Ground:
     """What the figures of a sweep are drawn from."""
     model, config = resident.model, config_of(folder)
-    speaks = config.neurons is None and str(config.baseline) in RULE_BASELINES
+    speaks = (config.neurons is None or ships(model.spec, folder)) and str(config.baseline) in RULE_BASELINES
 
     def controls(places: tuple[int, ...], path: Path) -> ControlEffects | None:
         def effects() -> ControlEffects | None:

@@ -11,7 +11,14 @@ import pytest
 from click.testing import CliRunner, Result
 from starlette.testclient import TestClient
 
+from analysis.model import load
+from analysis.registry import ModelSpec
+from analysis.store import RunFolder
+from analysis.sweep.run import read
 from app.cli import main
+from app.sweep.answer import ground
+from app.sweep.offline import Finished, resident
+from app.sweep.request import FigureQuery
 from tests.app.test_sweep_api import SMALL, data_dir, finished, started
 
 FLAGS = ["--rows", "2", "--length", "24", "--shard-rows", "1", "--bootstrap", "20", "--sample-tokens", "16"]
@@ -182,6 +189,25 @@ def test_an_estimate_is_of_what_the_run_then_does(run: Path, model_folder: Path,
     }
     assert "seconds" in sweep("estimate", *flags).stdout
     assert "--max-documents" in sweep("estimate", *flags, "--corpus", "hub:a/b", code=2).stderr
+
+
+@pytest.mark.parametrize("ships", [True, False])
+def test_figures_tell_labels_where_the_atlas_does(ships: bool, model_folder: Path, tmp_path: Path) -> None:
+    """A part of a layer speaks for labels where it ships with the model; a neuron of another layer has none."""
+    home = shutil.copytree(model_folder, tmp_path / "model")
+    run = home / "sweep" if ships else tmp_path / "run"
+    sweep("run", run, "--model", home, "--backend", "eager", "--neurons", "0.2,1.3,1.5", *FLAGS)
+    folder, model = RunFolder(run), load(ModelSpec("tiny", folder=home))
+    result = read(folder)
+    assert result is not None
+    done = Finished(resident(model, None), folder, result)
+    limits = {name: 0.0 for name in ("entropy_rho", "entropy_rho_chance", "ln_mediated", "effect")}
+    changes = {"label_thresholds": {**limits, "entropy_logit_var": 99.0}}
+    done.resident.settings = done.resident.settings.model_copy(update=changes)
+    found = ground(done.resident, done.atlas, result, folder, FigureQuery()).labelled
+    names = found and {str(result.neurons[place]) for place in found}
+    assert (found is not None) == ships
+    assert not names or names <= {"1.3", "1.5"}
 
 
 def test_no_figure_mixes_a_sweep_with_other_weights(run: Path, model_folder: Path, tmp_path: Path) -> None:
