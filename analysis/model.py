@@ -346,10 +346,8 @@ def count_tokens(folder: Path, texts: Iterable[str], *, name: str | None = None)
     name: the model's, for errors; the folder's by default. UnsupportedModelError as for `load`.
     """
     tokenizer = loading.tokenizer(folder, name or folder.name)
-    reader = Reader(tokenizer, name or folder.name)
     counts = np.zeros(max(tokenizer.get_vocab().values()) + 1, dtype=np.int64)  # ids may have holes
-    for text in texts:
-        ids = reader.ids(text)
+    for ids in map(Reader(tokenizer, name or folder.name).ids, texts):
         counts += np.bincount(ids, minlength=len(counts)) if ids else 0
     return counts
 

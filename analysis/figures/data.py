@@ -150,8 +150,11 @@ class Ground:
         chosen, what = self.set_of(path), NAMES[path]
         quantity = "ρ" if path == "direct" else "|alignment|"
         beyond = f"{quantity} beyond chance ({self.sets.chance(path):.3f}, {BEST[path]})"
+        if np.isnan(self.sets.chance(path)):
+            return "Nothing is marked: without token counts no alignment is known."
         if not chosen:
-            return f"None found: no neuron has both a {what.removeprefix('strongest ')} and {beyond}."
+            effect = what.removeprefix("strongest ")
+            return f"None found: no neuron has both {'an' if effect.startswith('LN') else 'a'} {effect} and {beyond}."
         one = len(chosen) == 1
         text = f"{word}: {'the neuron' if one else f'the {len(chosen)} neurons'} with the {what} and {beyond}"
         text += f", {self.of_halves() or 'chosen by the same rows that are shown'}."

@@ -49,7 +49,7 @@ def _norms(g: Ground) -> Figure:
     marked = ""
     if g.ln_mediated:
         norm, var = (
-            np.median(g.column(name)[g.ln_mediated]) / np.median(g.column(name)) for name in ("norm", "logit_var")
+            np.nanmedian(g.column(name)[g.ln_mediated]) / np.nanmedian(g.column(name)) for name in ("norm", "logit_var")
         )
         marked = f" Their median norm is {norm:.2f} x and their median LogitVar {var:.2f} x that of all neurons."
     return Figure(
@@ -252,16 +252,19 @@ def _by_loss(g: Ground) -> Figure:
 
 def _dropout(g: Ground) -> Figure:
     runs, note = {"this model": g.singular}, "No run with dropout lies beside this model: only its own is drawn."
+    title, why = "The spectrum of W_U", ""
     if g.dropout is not None:
         runs = dict(zip(("without dropout", "with dropout"), g.dropout.spectra, strict=True))
         note = f"One recipe, trained twice on the same {g.dropout.tokens:,} tokens."
-    fall = [f"{name}: {float(values[-g.k :].mean() / np.median(values)):.2g}" for name, values in runs.items()]
+        title = "The spectrum of W_U with and without dropout"
+        why = " Dropout strikes every direction alike, so a signal kept in few of them is less safe."
+    fall = [f"{name}: {_fall(values, g.k)}" for name, values in runs.items()]
     floor = 1e-6 * g.singular.max()
     return Figure(
-        title="The spectrum of W_U with and without dropout",
+        title=title,
         caption="The singular values of the folded unembedding. Where a curve falls at its end, the model keeps a null "
-        "space: directions that move no logit. Dropout strikes every direction alike, so a signal kept in few of them "
-        f"is less safe. Mean of the last {g.k} values over the median: {', '.join(fall)}.",
+        f"space: directions that move no logit.{why} Mean of the last {g.k} values over the median of those that are "
+        f"not zero: {', '.join(fall)}.",
         kind="lines",
         x="singular vector",
         y="singular value",
@@ -274,6 +277,10 @@ def _dropout(g: Ground) -> Figure:
         ],
         notes=[note, *_zeros(g)],
     )
+
+
+def _fall(values: ndarray, k: int) -> str:
+    return f"{float(values[-k:].mean() / np.median(values[values > 0])):.2g}"
 
 
 def _effects_with_intervals(g: Ground) -> Figure:

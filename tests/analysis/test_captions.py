@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy import ndarray
 
-from analysis.figures import figure, said
+from analysis.figures import MAKERS, figure, said
 from analysis.figures.data import Ground
 from analysis.sets import Sets
 from analysis.sweep import Result
@@ -41,7 +42,12 @@ def ground(seed: int, *, related: float, top: int = 6, k: int = 2, strong: int =
         nothing, nothing, sample, clean, at, sample_showing=at[:, 0] % 2 == 1,
         halves=Halves("documents", (20, 20), (20, 20)),
     )  # fmt: skip
-    weights = {"norm": np.ones(N), "rho": np.full(N, 0.9), "frequency_alignment": np.zeros(N)}
+    weights = {
+        "norm": np.ones(N),
+        "logit_var": np.array([1.0, 2.0, np.nan]),
+        "rho": np.full(N, 0.9),
+        "frequency_alignment": np.zeros(N),
+    }
     return Ground(
         sets=Sets(result, weights, 0.5, 0.5), k=k, top=top, asked=asked, singular=np.arange(8, 0, -1.0),
         cosines=lambda place: np.full(8, 8**-0.5), direction=lambda place: np.full(8, 8**-0.5),
@@ -122,3 +128,18 @@ def test_a_change_that_is_not_known_is_not_told() -> None:
     without = replace(on, sets=replace(on.sets, result=replace(on.result, sample=unknown)))
     assert "Ablating it" not in figure(without, "4c").caption
     assert "rank correlation" not in figure(without, "4a").caption
+
+
+@pytest.mark.parametrize("name", sorted(MAKERS))
+def test_no_caption_prints_what_is_not_known(name: str) -> None:
+    """A model without token counts whose unembedding has more zeros than other singular values."""
+    on = ground(5, related=1.0)
+    sets = replace(on.sets, chance_alignment=float("nan"))
+    poor = replace(on, sets=sets, singular=np.array([2.0, 1.0, *[0.0] * 6]), k=6)
+    made = figure(poor, name)
+    said_there = " ".join([made.title, made.caption, *made.notes])
+    assert not re.search(r"\bnan\b|\binf\b", said_there)
+    if name in ("3a", "3b", "8"):
+        assert "None found" not in said_there
+    if name == "6":
+        assert "dropout" not in made.title
