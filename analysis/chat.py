@@ -3,7 +3,8 @@
 The template is the model folder's; transformers renders it in its sandbox (``apply_chat_template``), and nothing else
 here runs it. Turns are data to it, never a part of it.
 
-    rendered   the turns, and where the last is not the assistant's the beginning of its answer
+    rendered   the turns, and where the last is not the assistant's the beginning of its answer; where it is, ended as
+               the template ends a turn, or open, to be gone on with
     parts      the turns of a text that the template wrote: what stands between them is learnt by rendering marks in
                their place, and looked for in the text. So an answer is told apart in any text, also one that was
                written on, pinned or stored as token ids.
@@ -84,16 +85,18 @@ class Chat:
         """Whether the tokenizer has a template."""
         return bool(getattr(self._tokenizer, "chat_template", None))
 
-    def rendered(self, turns: Sequence[Turn]) -> str:
-        """The text that the model reads. InputError without a template, or where it refuses these turns."""
+    def rendered(self, turns: Sequence[Turn], *, opened: bool = False) -> str:
+        """The text that the model reads. opened: an answer at its end is not ended. InputError without a template,
+        where it refuses these turns, or where what is said would be read as one of the tokenizer's own marks."""
         if not self.known:
             raise InputError(
                 f"The tokenizer of {self._name} has no chat template.",
                 code="no_chat_template",
                 hint="Serve a model that was trained on conversations, or give the text as it is.",
             )
+        self._require_said(turns)
         try:
-            return self._render(turns, begin=turns[-1].role != "assistant")
+            return self._render(turns, begin=turns[-1].role != "assistant", opened=opened)
         except Exception as error:  # whatever a template raises, the sandbox's refusals among it
             refused = _is_refusal(error)
             said = " ".join(str(error).split())[:200]
@@ -106,9 +109,30 @@ class Chat:
                 else "Some templates know no system turn, and most want user and assistant in turn.",
             ) from error
 
-    def _render(self, turns: Sequence[Turn], *, begin: bool) -> str:
+    def _require_said(self, turns: Sequence[Turn]) -> None:
+        """InputError naming a mark, such as the end of a turn, that stands in what is said: the tokenizer would read
+        it as the mark, and the turn would end there, or be another's."""
+        for turn in turns:
+            if (mark := next((mark for mark in self._marks if mark in turn.content), None)) is not None:
+                raise InputError(
+                    f"The {turn.role}'s turn has {mark}, which the tokenizer of {self._name} reads as one token of its "
+                    "own and not as text.",
+                    code="mark_in_turn",
+                    hint="Take it out, or put a space into it; where the mark is meant, give the whole prompt as text.",
+                )
+
+    @cached_property
+    def _marks(self) -> tuple[str, ...]:
+        """The tokens that stand for no text, longest first."""
+        added = (token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special)
+        found = {*self._tokenizer.all_special_tokens, *added}
+        return tuple(sorted(filter(None, found), key=lambda mark: (-len(mark), mark)))
+
+    def _render(self, turns: Sequence[Turn], *, begin: bool, opened: bool = False) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=begin)
+        text: str = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=begin, continue_final_message=opened and not begin
+        )
         return text
 
     def parts(self, text: str) -> list[Part]:

@@ -10,6 +10,9 @@ sum to ``top_p`` (Holtzman et al. 2020); temperature 0 takes the most probable. 
 on the processor, in float64: one seed, one text, whatever else runs. Each token has its own noise, the token with the
 largest p / noise is taken (exponential noise: a draw from p; Gumbel's maximum in logarithms). So two runs of one seed
 whose distributions differ little write the same for as long as they can.
+
+A text is taken up where it was left: tokens handed over as ``written`` are read with the prompt in one pass, told like
+the others, and each uses up its draw. So 20 tokens and 20 more are the 40 that are written in one go.
 """
 
 from __future__ import annotations
@@ -90,6 +93,7 @@ def generate(
     token_ids: Sequence[int],
     *,
     max_new_tokens: int,
+    written: Sequence[int] = (),
     sampling: Sampling | None = None,
     interventions: Sequence[AnyIntervention] = (),
     apply_to: Where = "all",
@@ -101,22 +105,29 @@ def generate(
 ) -> Iterator[Step]:
     """A step a token, at most ``max_new_tokens`` and what the context holds; close it to stop.
 
-    means: reference means, for interventions of mode "mean" on neurons. InputError for impossible tokens, neurons,
-    heads or positions; NotReadyError without means.
+    written: ids that follow the prompt as if they had been written; they are told first, and are none of the new ones.
+    means: reference means, for interventions of mode "mean" on neurons. A head set to its mean writes that over the
+    prompt: a trace of the finished text takes it over all of that. InputError for impossible tokens, neurons, heads or
+    positions; NotReadyError without means.
     """
-    sampling = sampling or Sampling()
-    room = min(max_new_tokens, model.n_ctx - len(token_ids))
-    tokens = model.tokens(token_ids)
+    room = max(min(max_new_tokens, model.n_ctx - len(token_ids) - len(written)), 0)
+    total = len(token_ids) + len(written) + room
+    tokens = model.tokens([*token_ids, *written])
     for neuron in watched:
         model.check_neuron(neuron)
-    hooks = _Hooks(model, token_ids, interventions, apply_to, means, len(token_ids) + max(room, 0))
-    draw, cache, offset = _drawing(sampling), None, 0
-    for position in range(len(token_ids), len(token_ids) + room):
-        # Nothing of a step outlives it but the cache: between two of them others use the model.
+    hooks = _Hooks(model, token_ids, interventions, apply_to, means, total)
+    choose, cache, offset = _Choice(sampling or Sampling(), written), None, 0
+    read: dict[str, Tensor] = {}
+    for position in range(len(token_ids), total):
+        # Nothing of a step outlives it but the cache and what is still to be told of a text that was handed over:
+        # between two of them others use the model.
         with torch.inference_mode():
-            captured, cache = model.extend(tokens, cache, capture=_names(model, watched), hooks=hooks.at(offset))
-            offset = position
-            step = _step(model, captured, position, draw, watched, neurons, top, unigram)
+            if not len(token_ids) < position <= len(token_ids) + len(written):
+                captured, cache = model.extend(tokens, cache, capture=_names(model, watched), hooks=hooks.at(offset))
+                offset += tokens.shape[1]
+                read = {name: value[:, position - 1 - offset :].clone() for name, value in captured.items()}
+            here = {name: value[:, [position - 1 - offset]] for name, value in read.items()}
+            step = _step(model, here, position, choose, watched, neurons, top, unigram)
             tokens = torch.tensor([[step.token_id]], device=model.device)
         yield step
 
@@ -140,7 +151,7 @@ def _step(
     model: Model,
     captured: dict[str, Tensor],
     position: int,
-    draw: Callable[[Float[Tensor, " vocab"]], int],
+    choose: Callable[[Float[Tensor, " vocab"]], int],
     watched: Sequence[NeuronId],
     neurons: Neurons | None,
     top: int,
@@ -155,7 +166,7 @@ def _step(
         start = clean(neurons.engine, layer, torch.tensor([0]), torch.tensor([-1]), at_log_p=True)
     logits = model.readout.logits(resid) if start is None else model.readout.cap(start.pre)
     log_probs = wide(logits).log_softmax(-1)
-    token = draw(log_probs[0])
+    token = choose(log_probs[0])
     p_freq = None if unigram is None else unigram.p_freq.to(resid)
     told = metrics.summary(logits, torch.tensor([token], device=logits.device), p_freq)
     best = log_probs[0].topk(min(top, model.readout.d_vocab))
@@ -181,24 +192,30 @@ def _step(
     )
 
 
-def _drawing(sampling: Sampling) -> Callable[[Float[Tensor, " vocab"]], int]:
-    """The choice of a token from log-probabilities."""
-    generator = torch.Generator().manual_seed(sampling.seed)
+class _Choice:
+    """The next token from its log-probabilities: the ids that were handed over first, then what is drawn."""
 
-    def draw(log_probs: Float[Tensor, " vocab"]) -> int:
-        if sampling.temperature == 0:
-            return int(log_probs.argmax())
-        scaled = (log_probs.double().cpu() / sampling.temperature).log_softmax(-1)
+    def __init__(self, sampling: Sampling, written: Sequence[int]) -> None:
+        self._sampling, self._written = sampling, iter(written)
+        self._generator = torch.Generator().manual_seed(sampling.seed)
+
+    def __call__(self, log_probs: Float[Tensor, " vocab"]) -> int:
+        if self._sampling.temperature == 0:
+            return next(self._written, int(log_probs.argmax()))
+        # Drawn for a token that was handed over, too: what follows it has the noise of its own place.
+        noise = torch.empty(log_probs.shape, dtype=torch.float64).exponential_(generator=self._generator)
+        given = next(self._written, None)
+        return self._drawn(log_probs, noise) if given is None else given
+
+    def _drawn(self, log_probs: Float[Tensor, " vocab"], noise: Float[Tensor, " vocab"]) -> int:
+        scaled = (log_probs.double().cpu() / self._sampling.temperature).log_softmax(-1)
         values, ids = scaled.sort(descending=True, stable=True)
-        if sampling.top_k is not None:
-            values[sampling.top_k :] = -torch.inf
+        if self._sampling.top_k is not None:
+            values[self._sampling.top_k :] = -torch.inf
         p = values.softmax(-1)
-        if sampling.top_p is not None:
-            p = torch.where(p.cumsum(-1) - p < sampling.top_p, p, 0.0)
-        noise = torch.empty_like(p).exponential_(generator=generator)
+        if self._sampling.top_p is not None:
+            p = torch.where(p.cumsum(-1) - p < self._sampling.top_p, p, 0.0)
         return int(ids[(p / noise[ids]).argmax()])
-
-    return draw
 
 
 class _Hooks:

@@ -486,6 +486,7 @@ class Questions(Wire):
         *,
         prepend_bos: bool | None = None,
         max_new_tokens: int = 64,
+        written: list[int] | tuple[()] = (),
         temperature: float = 0.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -507,6 +508,7 @@ class Questions(Wire):
             {
                 "prepend_bos": prepend_bos,
                 "max_new_tokens": max_new_tokens,
+                "written": written,
                 "temperature": temperature,
                 "top_k": top_k,
                 "top_p": top_p,

@@ -83,6 +83,30 @@
     for (const open of document.querySelectorAll("details.define[open]")) open.open = false;
   }, { capture: true, passive: true });
 
+  // The turns of a conversation: one more field, or all of them anew.
+  const turns = () => [...document.querySelectorAll(".chat .turn")];
+  const addTurn = (role, content = "") => {
+    const rows = turns(), row = rows.at(-1).cloneNode(true), [hidden, box] = row.querySelectorAll("input, textarea");
+    row.querySelector("span").textContent = role[0].toUpperCase() + role.slice(1);
+    Object.assign(hidden, { name: `role${rows.length}`, value: role });
+    Object.assign(box, { name: `turn${rows.length}`, value: content, placeholder: "" });
+    rows.at(-1).after(row);
+    return box;
+  };
+  window.turns = {
+    show: (said) => {
+      const old = turns();
+      const [first, ...rest] = said.map(({ role, content }, i) => addTurn(role, content));
+      for (const row of old) row.remove();
+      turns().forEach((row, i) => row.querySelectorAll("input, textarea").forEach((field) => { field.name = field.name.replace(/\d+$/, i); }));
+      return rest.at(-1) ?? first;
+    },
+  };
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest?.("[data-add-turn]")) return;
+    addTurn(turns().at(-1).querySelector("input").value === "user" ? "assistant" : "user").focus();
+  });
+
   // One box finds a neuron by its name, a token of the text on this page, and a page by its words.
   const entry = (href, label, hint) => {
     const item = document.createElement("li"), link = Object.assign(document.createElement("a"), { href });

@@ -77,7 +77,7 @@ def fitting(resident: Resident, text: str, prepend_bos: bool | None) -> str:
 def all_ids(resident: Resident, request: PromptRequest) -> list[int]:
     model = resident.model
     if request.turns is not None:
-        return model.encode(written_as_chat(resident, request.turns), prepend_bos=request.prepend_bos)
+        return model.encode(written_as_chat(resident, request.turns, request.opened), prepend_bos=request.prepend_bos)
     if request.text is not None:
         return model.encode(request.text, prepend_bos=request.prepend_bos)
     assert request.token_ids is not None
@@ -86,9 +86,9 @@ def all_ids(resident: Resident, request: PromptRequest) -> list[int]:
 
 
 @priced()
-def written_as_chat(resident: Resident, turns: Sequence[TurnRequest]) -> str:
-    """Turns as the model's chat template writes them."""
-    return resident.model.chat.rendered([Turn(turn.role, turn.content) for turn in turns])
+def written_as_chat(resident: Resident, turns: Sequence[TurnRequest], opened: bool = False) -> str:
+    """Turns as the model's chat template writes them. opened: an answer at their end is not ended."""
+    return resident.model.chat.rendered([Turn(turn.role, turn.content) for turn in turns], opened=opened)
 
 
 @priced()

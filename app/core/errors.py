@@ -6,7 +6,7 @@ Handlers raise; nobody formats an error but here. `app.core.pages` renders a Fai
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 API_HINT = "See /api/v1/openapi.json."
 FORM_HINT = "Correct it and send it again; nothing else has changed."
+
+
+Words = Callable[[tuple[Any, ...]], str]
+"""What a page calls a place in what was sent; nothing where it has no name for it."""
 
 
 class RefusedFieldsError(InputError):
@@ -196,11 +200,13 @@ def blamed(errors: Iterable[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(place[0]) for place in places if place))
 
 
-def validation_message(errors: Iterable[Any], most: int = 5) -> str:
-    """`where: what` of each violated rule, without echoing the input (it may be huge, or hostile)."""
+def validation_message(errors: Iterable[Any], most: int = 5, words: Words | None = None) -> str:
+    """`where: what` of each violated rule, without echoing the input (it may be huge, or hostile). words: what stands
+    beside the field on the page, for the place in what was sent; None: its name in the API."""
     parts = []
     for error in errors:
-        where = ".".join(str(part) for part in error["loc"] if part not in SOURCES)
+        place = tuple(part for part in error["loc"] if part not in SOURCES)
+        where = (words and words(place)) or ".".join(map(str, place))
         what = str(error["msg"]).removeprefix("Value error, ")
         parts.append(f"{where}: {what}" if where else what)
     shown = "; ".join(dict.fromkeys(parts[:most]))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from analysis.grammar import write_number, write_positions
 from analysis.types import InputError, Span
-from app.core.errors import validation_message
+from app.core.errors import Words, validation_message
 from app.core.grammar import read_intervention
 from app.core.request import AnyIntervention, HeadInterventionRequest, InterventionRequest, SpanRequest
 
@@ -63,9 +63,9 @@ def place_of(item: str) -> str:
     return f"{target_name(read)}@{written_positions(read)}"
 
 
-def requested(kind: type[Request], /, **values: Any) -> Request:
-    """A request of these values; InputError in place of pydantic's list."""
+def requested(kind: type[Request], words: Words | None = None, /, **values: Any) -> Request:
+    """A request of these values; InputError in place of pydantic's list. words: what the page calls a field."""
     try:
         return kind.model_validate(json.loads(json.dumps(values, default=lambda model: model.model_dump())))
     except ValidationError as error:
-        raise InputError(validation_message(error.errors()), code="invalid_request") from None
+        raise InputError(validation_message(error.errors(), words=words), code="invalid_request") from None

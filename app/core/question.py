@@ -46,23 +46,24 @@ class Priced:
 class Question(Priced):
     """Something that is computed beside a model for somebody.
 
-    name: the permalinks' kind, the client's method, the metrics' label. says: one sentence, for every door. path: below
-    /api/v1/models/{key}/; None: only pages ask it. cost: what it takes from a person's bucket beside the price of the
-    request, or a function of the request. role: the least that may have it computed: `view` for what follows from the
-    weights or is stored, `run` for all that runs the model. kept: whether answers have a permalink. atlas: whether the
-    context has `on`; "wished": it may be None; or a function of the request. job: whether it can be a durable job
-    (`app.core.answer_jobs`), without an atlas. settled: `(resident, request, **context)`, the request that such a job
-    computes, where its answer rests on the atlas. repeats: `(request)`, whether a stored answer is computed again when
-    it is opened; None: always. loose: keys of the answer, wherever they stand, that follow from more
-    than the request, so that another value there is no difference. lines: the answer as it comes, an iterator of
-    views, for a reader of NDJSON or events. charts: by name, from the view. opens: the page that a
-    stored answer opens as, `(request, caller, saved)`. every_row: token ids of all rows, `(resident, request, first)`,
-    where an answer names those of its first row only. spelled: `(canonical request, limits)`, the options as they are
-    stored, where those are not the request's fields. tells: `(view, request)`, what a shared link and file say of it
-    (`app.core.told`). before_weights: `(shipped, request)`, the answer for a listed model that is not loaded, from what
-    ships of it (`app.core.residency.shipped`). notebook: the cell that computes the stored numbers
-    again. prints: prints the answer's JSON in a shell; prints_coming: the views of `lines` as they come. command: its
-    name there; None: it has no command of its own.
+    name: the permalinks' kind, the client's method, the metrics' label. says: one sentence, for every door. path:
+    below /api/v1/models/{key}/; None: only pages ask it. cost: what it takes from a person's bucket beside the
+    price of the request, or a function of the request. role: the least that may have it computed: `view` for what
+    follows from the weights or is stored, `run` for all that runs the model. kept: whether answers have a
+    permalink. atlas: whether the context has `on`; "wished": it may be None; or a function of the request. job:
+    whether it can be a durable job (`app.core.answer_jobs`), without an atlas. settled: `(resident, request,
+    **context)`, the request that such a job computes, where its answer rests on the atlas. at_once: `(request)`, an
+    InputError for what only a job has the time for. repeats: `(request)`, whether a stored answer is computed again
+    when it is opened; None: always. loose: keys of the answer, wherever they stand, that follow from more than the
+    request, so that another value there is no difference. lines: the answer as it comes, an iterator of views, for
+    a reader of NDJSON or events. charts: by name, from the view. opens: the page that a stored answer opens as,
+    `(request, caller, saved)`. every_row: token ids of all rows, `(resident, request, first)`, where an answer
+    names those of its first row only. spelled: `(canonical request, limits)`, the options as they are stored, where
+    those are not the request's fields. tells: `(view, request)`, what a shared link and file say of it
+    (`app.core.told`). before_weights: `(shipped, request)`, the answer for a listed model that is not loaded, from
+    what ships of it (`app.core.residency.shipped`). notebook: the cell that computes the stored numbers again.
+    prints: prints the answer's JSON in a shell; prints_coming: the views of `lines` as they come. command: its name
+    there; None: it has no command of its own.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Question(Priced):
     steps: bool = False
     atlas: Atlas | Callable[[Any], Atlas] = "no"
     settled: Later | None = None
+    at_once: Callable[[Any], None] | None = None
     repeats: Callable[[Any], bool] | None = None
     loose: frozenset[str] = field(default_factory=frozenset)
     lines: Later | None = None

@@ -179,8 +179,12 @@ class TurnRequest(Strict):
 
 
 class PromptRequest(Strict):
-    """A prompt, as text, as token ids, or as the turns of a conversation."""
+    """A prompt, as text, as token ids, or as the turns of a conversation.
 
+    opened: whether an answer at the end of the turns is left open, to be gone on with.
+    """
+
+    opened: ClassVar[bool] = False
     text: Text | None = Field(None, description="The prompt as text; or give token_ids.")
     token_ids: list[Index] | None = Field(None, description="The prompt as ids; or give text.")
     turns: (
@@ -188,7 +192,8 @@ class PromptRequest(Strict):
     ) = Field(
         None,
         description="The prompt as turns, which the tokenizer's chat template writes as text; the assistant begins "
-        "where the last turn is not its own. Also as texts, such as `user: Hello`.",
+        "where the last turn is not its own, and what is written goes on with it where it is. Also as texts, such as "
+        "`user: Hello`.",
     )
     prepend_bos: bool | None = Field(
         None,

@@ -114,6 +114,8 @@ async def answered(
     caller: Caller, question: Question, key: str, request: BaseModel, *, patience: float = API_PATIENCE, **path: Any
 ) -> Any:
     """The same without a permalink."""
+    if question.at_once is not None:
+        question.at_once(request)
     if question.before_weights is not None:
         found = await before_weights(caller, key, getattr(request, "sweep", None))
         if found is not None:
@@ -159,6 +161,8 @@ def lines(
     """
     answer = question.lines or (question.answer if question.steps else None)
     assert answer is not None
+    if question.at_once is not None:
+        question.at_once(request)
     charge, make = paid or caller.admit(question, request), partial(answer, request=request)
     steps = caller.host.steps(key, lambda resident: make(resident), who=caller.person, kind=question.name)
     return _charged(charge, steps)

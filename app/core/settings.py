@@ -201,8 +201,8 @@ class Settings(Limits, BaseSettings):
 
 
 def no_colour(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether programs are asked not to colour what they print (no-color.org)."""
-    return bool(environment.get("NO_COLOR"))
+    """Whether programs are asked not to colour what they print (no-color.org), or the terminal says that it cannot."""
+    return bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"
 
 
 def unknown_variables(environment: Iterable[str] = os.environ) -> Iterator[str]:

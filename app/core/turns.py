@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.core.grammar import ROLES
 from app.core.interventions import requested
 from app.core.request import TurnRequest
 from app.core.view import TurnView
@@ -20,6 +21,13 @@ def written(fields: Mapping[str, Any]) -> list[TurnRequest]:
     return [
         requested(TurnRequest, **turn) for turn in said or [{"role": "user", "content": _lines(fields.get("text"))}]
     ]
+
+
+def typed(fields: Mapping[str, Any]) -> list[TurnView]:
+    """The fields as they were sent, empty ones too; none where nothing is in them."""
+    pairs = [(fields.get(f"role{number}"), _lines(fields.get(name))) for number, name in enumerate(TYPED)]
+    rows = [TurnView(role=role, content=content) for role, content in pairs if role in ROLES]
+    return rows if any(row.content for row in rows) else []
 
 
 def _lines(value: Any) -> str:

@@ -1,9 +1,10 @@
 """What is asked of a confidence dial."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from analysis.types import InputError
 from app.core.grammar import read_dial, reads
 from app.core.request import Activation, NeuronName, PromptRequest, Strict
 from app.core.typed import Typed
@@ -12,6 +13,9 @@ LOWEST, HIGHEST = -2.0, 4.0
 MOST_DIALS = 4
 REPEATED = 2000
 """Tokens that are written again for opening a stored answer; beyond it, what was stored is shown."""
+
+AT_ONCE = 4000
+"""Tokens that a request writes; SmolLM2 takes about as long for them as a request may (docs/performance.md)."""
 
 
 class Dial(Strict):
@@ -37,6 +41,7 @@ class Dial(Strict):
 class DialRequest(PromptRequest):
     """A prompt continued undisturbed, with each dial, and with the twins that would explain a dial away."""
 
+    opened: ClassVar[bool] = True
     dials: Annotated[
         list[Annotated[Dial, reads(read_dial)]],
         Field(min_length=1, max_length=MOST_DIALS),
@@ -62,6 +67,17 @@ class DialRequest(PromptRequest):
 def price(request: DialRequest) -> float:
     """What it costs: as a text written once for every 200 tokens."""
     return 10 * max(1.0, request.tokens / 200)
+
+
+def at_once(request: DialRequest) -> None:
+    """InputError for more than a request has time for; a job has."""
+    if request.tokens > AT_ONCE:
+        raise InputError(
+            f"These dials write up to {request.tokens} tokens; at once at most {AT_ONCE} are written.",
+            code="too_much_at_once",
+            hint="Ask for it as a job (the page's button, POST .../dial/jobs, --as-job with --url), or for fewer "
+            "seeds, tokens or dials.",
+        )
 
 
 def short(request: DialRequest) -> bool:

@@ -1,6 +1,8 @@
 """The state of the page on which the model writes: one flat form."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,14 +17,55 @@ from app.generate.dial_request import MOST_DIALS, DialRequest
 from app.generate.request import GenerateRequest
 
 Mode = Literal["scale", "value"]
+ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
+
+
+def unescaped(text: str) -> str:
+    """What a box of one line cannot hold, as it is typed there: \\n, \\t, and \\\\ for a backslash."""
+    return re.sub(r"\\([nt\\])", lambda found: ESCAPES[found[1]], text)
+
 
 # What somebody writes: shown again as it was written, however wrong.
 DIALS = tuple(f"d{number}" for number in range(1, MOST_DIALS + 1))
 TYPED = (
     *turns.TYPED,
-    *("text", "n", "temperature", "top_k", "top_p", "seed", "stop", "turned", "seeds"),
+    *("text", "n", "temperature", "top_k", "top_p", "seed", "stop", "turned", "watch", "seeds"),
     *(name for dial in DIALS for name in (dial, f"{dial}_mode", f"{dial}_value")),
 )
+LABELS = {
+    "n": "Tokens",
+    "max_new_tokens": "Tokens",
+    "temperature": "Temperature",
+    "top_k": "Top k",
+    "top_p": "Top p",
+    "seed": "Seed",
+    "seeds": "Seeds",
+    "stop": "Stop before",
+    "turned": "Turned neurons",
+    "interventions": "Turned neurons",
+    "apply_to": "Turned where",
+    "watch": "Watched neurons",
+    "neurons": "Watched neurons",
+    "text": "Prompt",
+}
+"""What stands beside the fields, by their names in the form and in the requests."""
+DIAL_PARTS = {"neurons": "neurons", "mode": "how it turns them", "value": "value"}
+
+
+def words(place: tuple[Any, ...], numbers: Sequence[str] = ("1", "2", "3", "4")) -> str:
+    """What the page calls a place. numbers: of the dials that have neurons."""
+    match place:
+        case ("dials", int(at), *inner):
+            part = DIAL_PARTS.get(str(inner[0]), "") if inner else ""
+            return f"Dial {numbers[at]}" + (f", {part}" if part else "")
+        case (str(name), *_) if name in DIALS or name.partition("_")[0] in DIALS:
+            part = DIAL_PARTS[name.partition("_")[2] or "neurons"]
+            return f"Dial {name[1]}, {part}"
+        case (str(name), *_):
+            return LABELS.get(name, "")
+    return ""
+
+
 FIRST_TEXT = "The old man shook his head and said that"
 
 
@@ -33,20 +76,24 @@ class WriteState(BaseModel):
 
     model: str | None = None
     text: str = FIRST_TEXT
-    ids: str = Field(
+    written: str = Field(
         "",
         pattern=r"^([0-9]{1,9}(,[0-9]{1,9})*)?$",
-        description="Token ids with commas: the text so far, in place of the text.",
+        description="Token ids with commas: what is written already, and is gone on with.",
     )
-    n: int = Field(40, ge=1, le=2048, description="Tokens to write.")
+    n: int = Field(40, ge=0, le=2048, description="Tokens to write.")
     temperature: float = Field(0.8, ge=0, le=100)
     top_k: int | None = Field(None, ge=1)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int = Field(0, ge=0, lt=2**63)
-    stop: str = Field("", max_length=200, description="A text before which it ends.")
+    stop: str = Field("", max_length=200, description="A text before which it ends; \\n is the end of a line.")
     turned: str = Field("", max_length=2000, description="Interventions, with spaces between.")
-    panel: Literal["", "dial", "job", "chat"] = Field(
-        "", description="dial: the dials instead of one text; job: later; chat: the form, its text as the template's."
+    apply_to: Literal["all", "prompt", "new"] = Field("all", description="Where they hold.")
+    watch: str = Field("", max_length=400, description="Neurons whose activations are told, with spaces between.")
+    panel: Literal["", "dial", "job", "chat", "shown"] = Field(
+        "",
+        description="dial: the dials instead of one text; job: later; chat: the form, its text as the template's; "
+        "shown: what stands on the page, to be kept, with the code that asks for it.",
     )
     seeds: int = Field(1, ge=1, le=50, description="Texts of each kind beside the dials.")
     d1: str = Field("", max_length=600, description="Neurons of the first dial, with spaces between, or: entropy.")
@@ -65,23 +112,22 @@ class WriteState(BaseModel):
     @classmethod
     def holding(cls, fields: Mapping[str, Any]) -> tuple[Self, RefusedFieldsError | None]:
         """The state of a form or an address as far as it holds, and why the rest does not."""
-        return holding(cls, {name: value for name, value in fields.items() if value != ""})
+        return holding(cls, {name: value for name, value in fields.items() if value != ""}, words)
 
     def plain(self) -> Self:
         """The same text, as it is first shown."""
-        return type(self)(model=self.model, text=self.text, panel=self.panel)
+        return type(self)(model=self.model, text=self.text, panel="" if self.panel in ("shown", "chat") else self.panel)
 
     def query(self) -> dict[str, str]:
         """What stands in the address: everything but the text that is not at its default."""
-        changed = self.model_dump(exclude={"text", "ids", "panel"}, exclude_defaults=True)
+        changed = self.model_dump(exclude={"text", "written", "panel", "watch"}, exclude_defaults=True)
         return {name: str(value) for name, value in changed.items()}
 
     @property
     def shared(self) -> dict[str, Any]:
         """What both questions ask for."""
-        given = {"token_ids": [int(item) for item in self.ids.split(",")]} if self.ids else {"text": self.text}
-        names = ("temperature", "top_k", "top_p", "seed")
-        return {**given, "max_new_tokens": self.n, **{name: getattr(self, name) for name in names}}
+        names = ("text", "temperature", "top_k", "top_p", "seed")
+        return {"max_new_tokens": self.n, **{name: getattr(self, name) for name in names}}
 
     def dialled(self) -> DialRequest:
         """InputError for what cannot be."""
@@ -96,7 +142,8 @@ class WriteState(BaseModel):
             }
             for name in named
         ]
-        return requested(DialRequest, **self.shared, dials=dials, seeds=self.seeds)
+        numbers = [name.removeprefix("d") for name in named]
+        return requested(DialRequest, partial(words, numbers=numbers), **self.shared, dials=dials, seeds=self.seeds)
 
     def _neurons(self, dial: str) -> list[str] | str:
         text = str(getattr(self, dial)).replace(",", " ").strip()
@@ -104,11 +151,17 @@ class WriteState(BaseModel):
 
     def asked(self, *, top_neurons: int) -> GenerateRequest:
         """InputError for what cannot be. top_neurons: how many are named at each token."""
+        if self.n < 1 and self.panel != "shown":
+            raise RefusedFieldsError("Tokens: so many are written, at least 1.", ("n",))
         return requested(
             GenerateRequest,
+            words,
             **self.shared,
-            stop=[self.stop] if self.stop else [],
+            written=self.written.split(",") if self.written else [],
+            stop=[unescaped(self.stop)] if self.stop else [],
             interventions=self.turned.split(),
+            apply_to=self.apply_to,
+            neurons=list(dict.fromkeys(self.watch.replace(",", " ").split())),
             top_neurons=top_neurons,
             alternatives=8,
         )

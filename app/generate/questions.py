@@ -2,7 +2,7 @@
 
 from app.core.later import Later
 from app.core.question import Question
-from app.generate.dial_request import DialRequest, needs_atlas, price, short
+from app.generate.dial_request import DialRequest, at_once, needs_atlas, price, short
 from app.generate.dial_view import DialView
 from app.generate.request import GenerateRequest
 from app.generate.view import GenerateView
@@ -41,6 +41,7 @@ DIAL = Question(
     atlas=lambda request: "needed" if needs_atlas(request) else "no",
     job=True,
     settled=Later("app.generate.dial_answer:named"),
+    at_once=at_once,
     repeats=short,
     charts={"means": Later("app.generate.dial_charts:means")},
     prints=Later("app.generate.shell:print_dial"),

@@ -1,17 +1,36 @@
 """What is asked of a model that writes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from app.core.request import DO, WATCHED, AnyIntervention, NeuronName, PromptRequest
+from app.core.request import DO, WATCHED, AnyIntervention, Index, NeuronName, PromptRequest
 from app.core.typed import Typed
+
+
+def _ids(value: Any) -> Any:
+    """Token ids, also as texts with commas between them."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        return value
+    words = [word.strip() for item in items for word in item.split(",")]
+    if not all(word.isdecimal() and word.isascii() and len(word) < 10 for word in words):
+        raise ValueError("token ids are whole numbers with commas between them")
+    return [int(word) for word in words]
 
 
 class GenerateRequest(PromptRequest):
     """A prompt continued, and what is told of each token."""
 
-    max_new_tokens: Annotated[int, Typed(default=40)] = Field(64, ge=1, le=2048, description="At most so many.")
+    opened: ClassVar[bool] = True
+    max_new_tokens: Annotated[int, Typed(default=40)] = Field(
+        64, ge=0, le=2048, description="At most so many, after those of `written`; 0 only tells of these."
+    )
+    written: Annotated[list[Index], BeforeValidator(_ids), Typed(metavar="ID,...")] = Field(
+        [],
+        description="Token ids that follow the prompt as if they had been written: told like the others, each using up "
+        "its draw of the seed. So a text is taken up where it was left, or at another choice of one of its tokens.",
+    )
     temperature: float = Field(0.0, ge=0, le=100, description="Divides the logits; 0 takes the most probable token.")
     top_k: int | None = Field(None, ge=1, description="Choose among so many of the most probable.")
     top_p: float | None = Field(None, gt=0, le=1, description="Choose among the fewest that sum to this probability.")
@@ -21,7 +40,9 @@ class GenerateRequest(PromptRequest):
     )
     stop_at_eos: bool = Field(True, description="Whether the model's end of text ends it.")
     interventions: Annotated[list[AnyIntervention], DO] = Field(
-        [], description="On neurons of any layer, and on attention heads, while it reads and writes."
+        [],
+        description="On neurons of any layer, and on attention heads, while it reads and writes. A head's mean is that "
+        "over the prompt; of a trace of the finished text it is the one over all of that text.",
     )
     apply_to: Literal["all", "prompt", "new"] = Field(
         "all", description="Where interventions without positions of their own hold, and where others may."
@@ -38,3 +59,9 @@ class GenerateRequest(PromptRequest):
     alternatives: Annotated[int, Typed(default=3)] = Field(
         5, ge=0, le=50, description="How many of the most probable tokens to list at each step."
     )
+
+    @model_validator(mode="after")
+    def _something_to_tell(self) -> Self:
+        if not self.max_new_tokens and not self.written:
+            raise ValueError("max_new_tokens is 0 and nothing is written yet: there is nothing to tell")
+        return self

@@ -69,13 +69,13 @@ async def _answer(request: Request, caller: Caller, state: WriteState) -> dict[s
     key = state.model or caller.host.default_key
     server = pages.server(request)
     if request.method == "POST" and state.panel == "chat":
-        text = await caller.run(key, core.written_as_chat, turns.written(await request.form()))
-        state = state.model_copy(update={"text": text, "ids": ""})
-    shown = await _conversation(caller, key, state.text)
-    if request.method != "POST" or state.panel in ("", "chat"):
+        text = await caller.run(key, core.written_as_chat, turns.written(await request.form()), GenerateRequest.opened)
+        state = state.model_copy(update={"text": text, "written": ""})
+    shown = await _conversation(request, caller, key, state)
+    if request.method != "POST" or state.panel in ("", "chat", "shown"):
         wanted = _text(caller, key, state)
         shown |= {"state": state.model_dump(), "python": server.call(key, "generate", wanted, 'answer["text"]')}
-        if request.method == "POST" and not state.panel:
+        if request.method == "POST" and (not state.panel or _kept(request, state)):
             shown["answer"] = await ask(caller, GENERATE, key, wanted)
         return shown
     turned = state.dialled()
@@ -89,13 +89,23 @@ async def _answer(request: Request, caller: Caller, state: WriteState) -> dict[s
     }
 
 
-async def _conversation(caller: Caller, key: str, text: str) -> dict[str, Any]:
-    """The turns of a text, where the model is there to say which they are: for a form nobody loads one."""
-    there = caller.host.entry(key).replicas
-    return {"turns": await caller.run(key, core.conversation, text)} if there else {}
+def _kept(request: Request, state: WriteState) -> bool:
+    """Whether what stands on the page is wanted as data, and not the code alone that asks for it."""
+    return state.panel == "shown" and pages.format_of(request) != "html"
+
+
+async def _conversation(request: Request, caller: Caller, key: str, state: WriteState) -> dict[str, Any]:
+    """The turns of a text, where the model is there to say which they are: for a form nobody loads one. What stands in
+    the fields stays there until the template has written it."""
+    if not caller.host.entry(key).replicas:
+        return {}
+    found = await caller.run(key, core.conversation, state.text)
+    typed = turns.typed(await request.form()) if request.method == "POST" and state.panel != "chat" else []
+    return {"turns": typed if found is not None and typed else found}
 
 
 def _respond(request: Request, view: WritePageView, *, status: int = 200, push: str | None = None) -> Response:
+    shown = view.state.get("panel") == "shown"  # it stands there already, under the address that one is at
     return pages.respond(
         request,
         view,
@@ -103,7 +113,8 @@ def _respond(request: Request, view: WritePageView, *, status: int = 200, push: 
         title="Write",
         model=view.state.get("model"),
         status=status,
-        push=push,
+        push=None if shown else push,
+        replace=push if shown else None,
         figures={} if view.dial is None else {"means": partial(means, view.dial)},
     )
 

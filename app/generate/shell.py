@@ -68,7 +68,8 @@ def _tell(answer: dict[str, Any]) -> None:
             for step in answer["tokens"]
         ),
     )
-    click.echo(f"{len(answer['tokens'])} tokens; ended by {answer['finish_reason']}")
+    n = len(answer["tokens"])
+    click.echo(f"{n} token{'' if n == 1 else 's'}; ended by {answer['finish_reason']}")
     if sure := answer["confidence"]:
         click.echo(
             f"mean entropy {sure['mean_entropy']:.4f} nats; log-probability {sure['log_prob']:.4f} nats; "
@@ -81,12 +82,30 @@ def print_dial(answer: dict[str, Any]) -> None:
     """The means of every arm, then the text of the first seed."""
     numbers = list(answer["arms"][0]["means"])
     print_table(
-        ["", *numbers, "matched", "of"],
+        ["", "turned", *numbers, "matched", "of"],
         (
-            [arm["name"], *(arm["means"][name]["mean"] for name in numbers), arm["reached"], arm["wanted"]]
+            [
+                arm["name"],
+                _turned(arm),
+                *(arm["means"][name]["mean"] for name in numbers),
+                arm["reached"],
+                arm["wanted"],
+            ]
             for arm in answer["arms"]
         ),
     )
     for arm in answer["arms"]:
         click.echo(f"\n{arm['name']}:\n{escaped(arm['texts'][0]['text'])}")
     click.echo(f"\nmeans over {answer['seeds']} seed{'s' if answer['seeds'] > 1 else ''}; the texts are the first's")
+
+
+def _turned(arm: dict[str, Any]) -> str:
+    """By what a twin is matched: its temperature, or the random neurons of the first text and their factor."""
+    if arm["kind"] == "temperature":
+        return f"T = {arm['temperature']:.4g}"
+    text = arm["texts"][0]
+    if arm["kind"] != "neurons" or not text["neurons"]:
+        return ""
+    left = len(text["neurons"]) - 3
+    more = f" and {left} more" if left > 0 else ""
+    return f"{', '.join(text['neurons'][:3])}{more} × {text['factor']:.4g}"

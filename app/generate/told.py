@@ -22,7 +22,8 @@ def of_text(view: GenerateView, asked: GenerateRequest) -> Told:
             f"; mean entropy {num(told.mean(step.entropy for step in steps), 2)} nats, the largest "
             f"{num(surest.entropy, 2)} at “{quoted(surest.text)}”"
         )
-    given = [Shade(text=token.text, value=None) for token in view.prompt]
+    whole = any(token.piece for token in view.prompt)  # not in answers that were stored before there were pieces
+    given = [Shade(text=token.piece if whole else token.text, value=None) for token in view.prompt]
     return Told(
         caption=f"{caption}.",
         interventions=told.in_words(asked.interventions),

@@ -14,6 +14,17 @@ class StepNeuronView(View):
     activation: float
     d_entropy: Parts
 
+    def flat(self) -> dict[str, Any]:
+        """Its columns in a CSV."""
+        parts = {f"d_entropy.{part}": value for part, value in self.d_entropy.model_dump().items()}
+        return {"name": self.neuron, "activation": self.activation, **parts}
+
+
+class PromptToken(Token):
+    """A token of the prompt."""
+
+    piece: str = Field("", description="The characters that it completes, as of a written token.")
+
 
 class StepView(View):
     """A written token and the prediction it was chosen from: the distribution as it is, before sampling; nats."""
@@ -21,6 +32,7 @@ class StepView(View):
     position: int
     id: int
     text: str
+    given: bool = Field(False, description="Handed over as `written`, and not chosen here.")
     piece: str = Field(
         "", description="The characters that it completes: nothing where it ends within one, as text is shown."
     )
@@ -38,7 +50,7 @@ class GenerateView(View):
     """The whole; as lines or events one token after another, each with the text that is certain then, and the
     whole last."""
 
-    prompt: list[Token] = Field(description="Of lines and events only the first and the last have it.")
+    prompt: list[PromptToken] = Field(description="Of lines and events only the first and the last have it.")
     tokens: list[StepView]
     text: str = Field(description="What was written, in whole characters.")
     finish_reason: Literal["length", "eos", "stop", "context"] | None = Field(
@@ -52,9 +64,16 @@ class GenerateView(View):
 
     def csv_rows(self) -> list[dict[str, Any]]:
         """One line a token."""
-        names = ("position", "id", "text", "prob", "rank", "entropy", "ln_scale", "kl_unigram")
+        names = ("position", "id", "text", "given", "prob", "rank", "entropy", "ln_scale", "kl_unigram")
         return [
             {name: getattr(step, name) for name in names}
             | {f"activation {neuron}": value for neuron, value in step.activations.items()}
+            | _numbered("choice", [{"text": each.text, "prob": each.prob} for each in step.top])
+            | _numbered("neuron", [neuron.flat() for neuron in step.neurons])
             for step in self.tokens
         ]
+
+
+def _numbered(name: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """The parts of each item as columns: `neuron 1 d_entropy.total`."""
+    return {f"{name} {n} {part}": value for n, item in enumerate(items, 1) for part, value in item.items()}

@@ -1,11 +1,32 @@
 """The text of written tokens."""
 
+import re
 from collections.abc import Sequence
 
 from analysis.model import Model
 
 HALF = "\N{REPLACEMENT CHARACTER}"
+LONGEST = 4  # bytes of a character
+BYTES = re.compile(r"\\x[0-9a-f]{2}")
+"""How a token's text shows what is no whole character (`analysis.vocab`)."""
 SEAM = 16  # tokens of the prompt that are decoded with what follows
+
+
+def pieces(model: Model, ids: Sequence[int]) -> list[str]:
+    """The characters that each token of a prompt completes; bytes that never become one as they are written."""
+    told, run = list[str](), list[int]()
+    for token, text in zip(ids, model.token_texts(ids), strict=True):
+        if not run and not BYTES.search(text):
+            told.append(text)
+            continue
+        run.append(token)
+        whole: str = model.tokenizer.decode(run, clean_up_tokenization_spaces=False)
+        if whole.endswith(HALF) and len(run) < LONGEST:
+            told.append("")
+            continue
+        told.append("".join(model.token_texts(run)) if HALF in whole else whole)
+        run = []
+    return told
 
 
 class Written:
@@ -18,15 +39,16 @@ class Written:
         self._model, self._stops = model, stops
         self._ids = list(prompt[-SEAM:])  # what is written may end a character of the prompt, or begin with a space
         self._begin = len(self._decoded())
-        self._told, self._written = 0, ""
+        self._told, self._written, self._given = 0, "", 0
         self.whole, self.stopped = "", False
 
-    def add(self, token_id: int) -> str:
-        """The characters that this token completes."""
+    def add(self, token_id: int, *, given: bool = False) -> str:
+        """The characters that this token completes. given: it was handed over, so no stop text in it counts."""
         before = self._written
         self._ids.append(token_id)
         self._written = text = self._decoded()[self._begin :]
-        at = [text.index(stop) for stop in self._stops if stop in text]
+        self._given = len(text) if given else self._given
+        at = [place for stop in self._stops if (place := text.find(stop, max(self._given - len(stop) + 1, 0))) >= 0]
         self.whole, self.stopped = text[: min(at)] if at else text, bool(at)
         return text.removeprefix(before)
 

@@ -83,14 +83,14 @@ def replayed(parted):
     else:
         print("replayed from the seed: the same text, token for token")"""
 
-# STEPS, TEMPERATURE, SEED and INTERVENTIONS come before it.
+# STEPS, GIVEN, TEMPERATURE, SEED and INTERVENTIONS come before it.
 GENERATE = """\
 parted = []
 ids = [step["id"] for step in STEPS]
 for step, (chosen, log_p) in zip(STEPS, written(ids, TEMPERATURE, SEED, INTERVENTIONS)):
     assert abs(entropy_of(log_p) - step["entropy"]) < 1e-3, step
     assert abs(float(log_p[step["id"]].exp()) - step["prob"]) < 1e-3, step
-    if chosen != step["id"]:
+    if chosen != step["id"] and step not in STEPS[:GIVEN]:
         parted.append(step["position"])
 replayed(parted)
 print("the numbers agree")"""

@@ -24,8 +24,10 @@ def generated(options: Mapping[str, Any], answer: Mapping[str, Any], turned: lis
             hint="Its JSON and Python give the same numbers.",
         )
     steps = [{name: step[name] for name in ("position", "id", "entropy", "prob")} for step in answer["tokens"]]
+    given = len(options.get("written", ()))
     return (
-        f"STEPS = {steps!r}\nTEMPERATURE, SEED = {options['temperature']!r}, {options['seed']!r}\n"
+        f"STEPS = {steps!r}\nGIVEN = {given}  # the first so many were handed over, not drawn\n"
+        f"TEMPERATURE, SEED = {options['temperature']!r}, {options['seed']!r}\n"
         f"INTERVENTIONS = {turned!r}\n\n{cells.GENERATE}"
     )
 

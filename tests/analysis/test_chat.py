@@ -68,6 +68,28 @@ def test_every_token_has_its_side_and_the_templates_own_have_none(chatting: Mode
     assert all(role is None for index, role in zip(ids, roles, strict=True) if index in chatting.special_ids)
 
 
+@NAMED
+def test_an_answer_is_left_open_where_it_is_to_be_gone_on_with(name: str) -> None:
+    chat = Chat(chats.tokenizer(chats.TEMPLATES[name]), "tiny")
+    opened, ended = chat.rendered(TURNS[:2], opened=True), chat.rendered(TURNS[:2])
+    assert opened.endswith("Very.")
+    assert ended.startswith(opened)
+    assert len(ended) > len(opened), "the template ends it"
+    assert chat.turns(opened + " Yes") == [TURNS[0], Turn("assistant", "Very. Yes")]
+    assert chat.rendered(TURNS[:1], opened=True) == chat.rendered(TURNS[:1]), "whose answer has not begun"
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+def test_what_is_said_is_never_read_as_a_mark(chatting: Model, role: Any) -> None:
+    for mark in {chatting.tokenizer.bos_token, chatting.tokenizer.eos_token}:
+        said = [*TURNS[:1], *TURNS[1:2], Turn("user", "b")] if role != "system" else [Turn("system", "a"), TURNS[0]]
+        at = next(i for i, turn in enumerate(said) if turn.role == role)
+        said[at] = Turn(role, f"a {mark} b")
+        with pytest.raises(InputError, match=f"{role}'s turn has {mark}") as refused:
+            chatting.chat.rendered(said)
+        assert refused.value.hint
+
+
 def test_a_text_that_no_template_wrote_has_no_turns_and_keeps_the_models_habit(chatting: Model) -> None:
     ids = chatting.encode("It was cold.")
     assert ids[0] == chatting.bos_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from analysis.attention import mean_outputs
 from analysis.effects import Engine, effects
 from analysis.generate import Neurons, Sampling, Step, generate
 from analysis.model import Model
@@ -118,6 +119,54 @@ def test_one_seed_is_one_text_and_another_one_another(tiny_model):
     one = ids(written(model, 12, sampling=Sampling(1.0, seed=3)))
     assert one == ids(written(model, 12, sampling=Sampling(1.0, seed=3)))
     assert one != ids(written(model, 12, sampling=Sampling(1.0, seed=4)))
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(1.0, seed=3), Sampling(1.5, top_k=9, top_p=0.9, seed=5)])
+def test_a_text_taken_up_again_is_the_one_that_is_written_in_one_go(name, sampling, tiny_model):
+    model = tiny_model(name)
+    more = {"sampling": sampling, "watched": [EARLY], "interventions": TURNED, "apply_to": "new"}
+    once = written(model, 8, **more)
+    again = written(model, 5, written=ids(once)[:3], **more)
+    assert ids(again) == ids(once)
+    for one, other in zip(again, once, strict=True):
+        assert (one.position, one.rank, one.top_ids.tolist()) == (other.position, other.rank, other.top_ids.tolist())
+        for value in ("entropy", "ln_scale", "log_prob"):
+            assert getattr(one, value) == pytest.approx(getattr(other, value), abs=of_pass(name))
+        assert one.activations[EARLY] == pytest.approx(other.activations[EARLY], abs=of_pass(name))
+
+
+def test_what_was_handed_over_is_told_though_nothing_is_written(tiny_model):
+    model = tiny_model("gpt2")
+    given = tiny.token_ids(9)[6:]
+    steps = written(model, 0, written=given)
+    assert ids(steps) == given
+    agree(model, steps, trace(model, [*PROMPT, *given]), of_pass("gpt2"))
+    full = [*given * 99][: model.n_ctx - len(PROMPT)]
+    assert ids(written(model, 5, written=full)) == full, "the context is full"
+    with pytest.raises(InputError):
+        written(model, 5, written=[*full, 1])
+
+
+def test_a_head_at_its_mean_writes_that_over_the_prompt_alone(tiny_model):
+    """What is yet to be written has no part in it; so a text taken up again has the same mean, too."""
+    model, out = tiny_model("gpt2"), HeadIntervention(HeadId(0, 1), "mean", None)
+    steps = written(model, 4, interventions=[out])
+    text = [*PROMPT, *ids(steps)]
+    mean = mean_outputs(model, model.tokens(PROMPT), [0])[0][1]
+
+    def at_mean(z: torch.Tensor) -> torch.Tensor:
+        new = z.clone()
+        new[:, :, 1] = mean.to(z)
+        return new
+
+    end = f"blocks.{model.last_layer}.hook_resid_post"
+    by_hand = model.run(model.tokens(text), capture=[end], hooks=[("blocks.0.attn.hook_z", at_mean)])[end]
+    scale = model.readout.scale(by_hand[0].double())
+    for step in steps:
+        assert step.ln_scale == pytest.approx(float(scale[step.position - 1]), abs=of_pass("gpt2"))
+    once = ids(written(model, 4, interventions=[out]))
+    assert ids(written(model, 2, written=once[:2], interventions=[out])) == once
 
 
 def test_what_sampling_leaves_out_is_never_written(tiny_model):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from analysis import sinks
+from analysis import frequency, sinks
+from analysis.generate import Sampling, generate
 from analysis.model import Model
 from analysis.trace import trace
 from tests.real import TEXT, assert_effects_are_plain, entropy_label
+from tests.tolerance import EFFECT
 
 NEURONS = [830, 1022, 511, 1165, 729, 1438, 684, 999, 1272, 0]
 
@@ -29,6 +32,30 @@ def test_smollm2_goes_on_as_it_should(smollm2: Model) -> None:
 def test_effects_are_those_of_plain_transformers_in_float64(smollm2: Model, smollm2_folder: Path) -> None:
     """Ten neurons at three positions."""
     assert_effects_are_plain(smollm2, smollm2_folder, NEURONS, (3, 12, len(smollm2.encode(TEXT)) - 2))
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_what_is_told_while_it_writes_is_what_a_trace_of_the_text_tells(smollm2: Model) -> None:
+    """To 2e-5 of a number's size (float32: an LN scale of 40, a KL of 13 nats), in one go and in two."""
+    counted = frequency.unigram(torch.arange(smollm2.d_vocab), d_vocab=smollm2.d_vocab, source="a ramp")
+    ids = smollm2.encode("The old man shook his head and said that")
+    options = {"sampling": Sampling(0.8, seed=1), "unigram": counted}
+    once = list(generate(smollm2, ids, max_new_tokens=32, **options))
+    written = [step.token_id for step in once]
+    again = list(generate(smollm2, ids, max_new_tokens=16, written=written[:16], **options))
+    assert [step.token_id for step in again] == written
+    told = trace(smollm2, [*ids, *written], unigram=counted).metrics
+    assert told.kl_unigram is not None
+    for step in (*once, *again):
+        at = step.position - 1
+        for found, expected in (
+            (step.entropy, told.entropy),
+            (step.ln_scale, told.ln_scale),
+            (step.kl_unigram, told.kl_unigram),
+            (-step.log_prob, told.loss),
+        ):
+            assert found == pytest.approx(float(expected[at]), rel=EFFECT, abs=EFFECT)
 
 
 @pytest.mark.real

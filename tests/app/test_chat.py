@@ -110,6 +110,40 @@ def test_what_is_written_is_the_answer_and_its_numbers_those_of_a_trace(chat: Te
     assert chat.get(f"/api/v1/results/{name}").json()["verdict"] == "recomputed"
 
 
+def test_an_answer_that_is_begun_is_gone_on_with(chat: TestClient) -> None:
+    """At every door that writes, and one text written in two goes is the one that is written at once."""
+    text = WRITTEN + "Yes."
+    body = {"max_new_tokens": 4, "stop_at_eos": False}
+    told = chat.post(f"{URL}/generate", json={"turns": TURNS, **body}).json()
+    assert "".join(token["text"] for token in told["prompt"]) == text
+    dial = {"dials": ["1.3:scale=2"], "twins": False, "max_new_tokens": 2}
+    arms = chat.post(f"{URL}/dial", json={"turns": TURNS, **dial}).json()
+    assert "".join(token["text"] for token in arms["prompt"]) == text
+    page = chat.post("/write", data=form(panel="chat", role2="assistant", turn2="Yes."), headers=HTML).text
+    assert box(page) == text
+    once = chat.post(f"{URL}/generate", json={"turns": ASKED, **body}).json()
+    ids = [step["id"] for step in once["tokens"]]
+    again = chat.post(f"{URL}/generate", json={"turns": ASKED, "written": ids[:2], **body, "max_new_tokens": 2}).json()
+    assert [step["id"] for step in again["tokens"]] == ids
+    assert again["confidence"]["n"] == 4
+
+
+def test_a_mark_in_a_turn_is_refused_at_every_door(chat: TestClient, folder: Path) -> None:
+    said = [{"role": "user", "content": "a </s> b"}]
+    for path, more in (("trace", {}), ("generate", {}), ("tokens", {}), ("dial", {"dials": ["1.3:scale=2"]})):
+        answer = chat.post(f"{URL}/{path}", json={"turns": said, **more})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "mark_in_turn"), path
+    for path, button in (("/", {"act": "chat"}), ("/write", {"panel": "chat"})):
+        page = chat.post(path, data=form(**button, turn1="a </s> b"), headers=HTML)
+        assert page.status_code == 422
+        assert "turn has &lt;/s&gt;" in page.text
+        assert box(page.text, "turn1") == "a </s> b", "what was typed stays"
+    words = ["generate", "--turn", "user: a </s> b", "--model", str(folder)]
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code != 0
+    assert "turn has </s>" in refused.output
+
+
 def test_the_client_and_the_shell_take_turns(chat: TestClient, folder: Path) -> None:
     with Client("http://testserver", model="tiny-chat", transport=Through(chat)) as speaker:
         run = speaker.trace(TURNS)
@@ -187,3 +221,19 @@ def test_what_is_no_conversation_is_refused(client: TestClient, wrong: dict) -> 
 def test_fields_for_turns_end_where_the_form_does() -> None:
     many = {f"role{number}": "user" for number in range(99)} | {f"turn{number}": "a\r\nb" for number in range(99)}
     assert [turn.content for turn in fields.written(many)] == ["a\nb"] * fields.FIELDS
+
+
+def test_as_many_turns_as_one_adds_are_written_and_none_is_lost_by_a_refusal(chat: TestClient) -> None:
+    said = [*ASKED, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "Why?"}]
+    rows = {f"{name}{number}": turn[key] for number, turn in enumerate(said) for name, key in NAMES}
+    data = {"text": "It was", "model": "tiny-chat", "panel": "chat", **rows}
+    page = chat.post("/write", data=data, headers=HTML).text
+    assert box(page) == WRITTEN + "Yes.<<end>>\n<<user>>Why?<<end>>\n<<assistant>>"
+    assert [box(page, f"turn{number}") for number in range(5)] == [*(turn["content"] for turn in said), ""]
+    assert "data-add-turn" in page
+    refused = chat.post("/write", data={**data, "turn3": "Why <s>?"}, headers=HTML)
+    assert refused.status_code == 422
+    kept = [box(refused.text, f"turn{number}") for number in range(4)]
+    assert kept == ["Speak.", "Cold?", "Yes.", "Why <s>?"]
+    run = chat.post("/write", data={**data, "panel": "", "n": "2"}, headers=HTML).text
+    assert box(run, "turn3") == "Why?", "typed, and not yet written as the template does"

@@ -104,6 +104,22 @@ def test_long_work_is_not_repeated_for_opening_its_permalink(
     assert "not repeated" in saved["sentence"]
 
 
+def test_what_takes_longer_than_a_request_may_is_a_jobs_work(client: TestClient) -> None:
+    """At once it would be thrown away half done."""
+    long = {"dials": ["1.3:scale=2"], "seeds": 50, "max_new_tokens": 256}
+    answer = client.post(f"{URL}/dial", json={**BODY, **long})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "too_much_at_once"
+    assert "job" in answer.json()["error"]["hint"]
+    form = {"text": "A dog", "n": "256", "model": "tiny-gpt2", "d1": "1.3", "seeds": "50"}
+    page = client.post("/write", data={**form, "panel": "dial"})
+    assert page.status_code == 422
+    assert "at once at most" in page.text
+    job = client.post(f"{URL}/dial/jobs", json={**BODY, **long}).json()
+    assert job["state"] in ("queued", "running")
+    assert client.post(f"/api/v1/jobs/{job['id']}/cancel").status_code < 400
+
+
 def test_labelled_neurons_are_turned_by_their_label(client: TestClient) -> None:
     """Whatever the tiny model's labels are, the names are those of the table, or it is said that there is none."""
     named = [

@@ -61,11 +61,36 @@ def test_nothing_is_shaded_where_it_is_not_wanted(
 ) -> None:
     assert settings.no_colour({"NO_COLOR": "1"})
     assert not settings.no_colour({"NO_COLOR": ""})
+    assert settings.no_colour({"TERM": "dumb"})
+    assert not settings.no_colour({"TERM": "xterm"})
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert not shell._coloured()
+    for name, value in (("TERM", "dumb"), ("NO_COLOR", "1")):
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        assert shell._coloured()
+        monkeypatch.setenv(name, value)
+        assert not shell._coloured()
     shell.print_as_written(iter(COMING))
     assert capsys.readouterr().out.startswith("a\nb\\x1b!\n")
+
+
+def test_one_token_is_one_and_a_text_is_taken_up_again(model_folder: Any) -> None:
+    words = ["generate", "--token-ids", IDS, "--max-new-tokens", "1", "--model", str(model_folder), "--no-stop-at-eos"]
+    told = CliRunner().invoke(main, words)
+    assert "\n1 token; ended by length" in told.stdout
+    again = CliRunner().invoke(main, [*words, "--written", "5,6", "--written", "7", "--json"])
+    assert [step["id"] for step in json.loads(again.stdout)["tokens"]][:3] == [5, 6, 7]
+    assert CliRunner().invoke(main, [*words, "--written", "5;6"]).exit_code == 2
+
+
+def test_the_table_of_dials_says_what_the_twins_are(model_folder: Any) -> None:
+    words = ["dial", "--token-ids", IDS, "-d", "1.3:scale=3", "--max-new-tokens", "3", "--model", str(model_folder)]
+    table = CliRunner().invoke(main, words).stdout
+    told = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
+    _, _, hotter, random = told["arms"]
+    assert f"T = {hotter['temperature']:.4g}" in table
+    (text,) = random["texts"]
+    assert f"{', '.join(text['neurons'])} × {text['factor']:.4g}" in table
 
 
 @pytest.mark.parametrize("wrong", [["-n", "9.1"], ["--stop", ""]])
