@@ -1,5 +1,6 @@
 """What is asked of a model that writes."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -14,7 +15,7 @@ def _ids(value: Any) -> Any:
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         return value
     words = [word.strip() for item in items for word in item.split(",")]
-    if not all(word.isdecimal() and word.isascii() and len(word) < 10 for word in words):
+    if not all(re.fullmatch("[0-9]{1,9}", word) for word in words):
         raise ValueError("token ids are whole numbers with commas between them")
     return [int(word) for word in words]
 
