@@ -191,7 +191,7 @@ def compute(model: Model, unigram: Unigram | None = None, *, layers: Sequence[in
     wanted = range(model.n_layers) if layers is None else layers
     readout = model.readout
     widths = (
-        (max(2 * readout.d_model, 512), readout.d_vocab),
+        (nullspace.block_width(readout.d_model), readout.d_vocab),
         (weights.vocabulary_width(readout.d_model), readout.n_tokens),
     )
     chunks = list(weights.steps(model.d_mlp, weights.neurons_per_step(readout)))

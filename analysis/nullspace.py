@@ -23,6 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis import interrupt
+from analysis.progress import Progress, Steps
 from analysis.readout import Readout
 from analysis.types import InputError
 
@@ -161,12 +163,18 @@ class Spectrum:
         return self.U[:, self.d_model - k :]
 
 
+def block_width(d_model: int) -> int:
+    """Tokens a step of `triangle`."""
+    return max(2 * d_model, 512)
+
+
 def triangle(W_U: Float[Tensor, "d_model d_vocab"]) -> Iterator[Float[Tensor, "rank d_model"]]:
     """R of W_Uᵀ = QR, a block of tokens a step; the last one yielded is the whole. Memory: a few d_model² in
     float64."""
     d_model = W_U.shape[0]
     R = W_U.new_zeros(0, d_model, dtype=torch.float64)
-    for part in torch.split(W_U, max(2 * d_model, 512), dim=1):
+    for part in torch.split(W_U, block_width(d_model), dim=1):
+        interrupt.check()
         R = _triangular(torch.cat([R, part.T.double()]))
         yield R
 
@@ -216,6 +224,15 @@ def _trivial_last(null: Float[Tensor, "d_model exact"]) -> Float[Tensor, "d_mode
     turn = torch.linalg.qr(torch.cat([along[:, None], torch.eye(len(along), dtype=along.dtype)], 1)).Q
     turned: Tensor = null @ turn.roll(-1, 1)
     return turned
+
+
+def steps(readout: Readout) -> Steps[Spectrum]:
+    """The spectrum, a block of tokens a step: with a large vocabulary it takes many seconds."""
+    total, R = -(-readout.d_vocab // block_width(readout.d_model)), None
+    for done, R in enumerate(triangle(readout.W_U), 1):  # noqa: B007, the last one is used
+        yield Progress("spectrum", done, total)
+    assert R is not None
+    return decompose(R, readout)
 
 
 def spectrum(readout: Readout) -> Spectrum:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis import interrupt
 from analysis.metrics import entropy, wide
 from analysis.model import Model
 from analysis.nullspace import Spectrum, share
@@ -30,7 +31,11 @@ RECONSTRUCTION = 1e-5  # relative: float32 weights against a float64 spectrum of
 def head_shares(model: Model, spectrum: Spectrum, k: int) -> list[list[float]]:
     """The null space's share of what each head can write: (layer, head). NaN for a head that writes nothing."""
     basis, centre = spectrum.basis(k).to(model.device), model.readout.centre
-    return [[share(centre(head.float()), basis) for head in model.W_O(layer)] for layer in range(model.n_layers)]
+    shares = []
+    for layer in range(model.n_layers):
+        interrupt.check()
+        shares.append([share(centre(head.float()), basis) for head in model.W_O(layer)])
+    return shares
 
 
 def other_shares(model: Model, spectrum: Spectrum, k: int) -> dict[str, float]:
@@ -39,6 +44,7 @@ def other_shares(model: Model, spectrum: Spectrum, k: int) -> dict[str, float]:
     stride = max(1, len(W_E) // EMBEDDINGS)
     shares = {"token embeddings": share(model.readout.centre(W_E[::stride].float()), basis)}
     for layer in range(model.n_layers):
+        interrupt.check()
         shares[f"MLP {layer}"] = share(model.write_rows(layer), basis)
     trivial = int(spectrum.trivial)
     return shares | {"random directions": (k - trivial) / (spectrum.d_model - trivial)}

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from analysis import interrupt
+
 
 class PassBegunError(Exception):
     """A forward pass would begin where only what comes before it was wanted."""
@@ -15,7 +17,8 @@ class Passes:
     _held_back = False
 
     def begin(self) -> None:
-        """A forward pass begins now; PassBegunError inside `held_back`."""
+        """A forward pass begins now; PassBegunError inside `held_back`. Work that is given up ends here."""
+        interrupt.check()
         if self._held_back:
             raise PassBegunError("A forward pass would begin now.")
         self.passes += 1

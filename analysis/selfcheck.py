@@ -6,7 +6,7 @@ log-probability.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -36,51 +36,45 @@ class Finding:
         return self.error <= self.tolerance
 
 
-@torch.inference_mode()
 def run(model: Model, *, seed: int = 0) -> list[Finding]:
-    """Try every identity on random tokens and random last-layer neurons of ``model``."""
+    """Every identity at once."""
+    return list(steps(model, seed=seed))
+
+
+def steps(model: Model, *, seed: int = 0) -> Iterator[Finding]:
+    """Try every identity, one a step, on random tokens and random last-layer neurons of ``model``."""
     generator = torch.Generator().manual_seed(seed)
     n_tokens = min(_N_TOKENS, model.n_ctx)
     ids = model.known[torch.randint(model.n_tokens, (n_tokens,), generator=generator)].tolist()
     indices = torch.randperm(model.d_mlp, generator=generator)[:_N_NEURONS].tolist()
-    clean = trace(model, ids)
-    tokens = model.tokens(ids)
-    ablation = [Intervention(NeuronId(model.last_layer, index), "zero") for index in indices]
-    closed = intervene(model, clean, ablation, method="closed_form")
+    with torch.inference_mode():
+        clean = trace(model, ids)
+    for name, says, gap in IDENTITIES:
+        with torch.inference_mode():
+            error = gap(model, clean, indices)
+        yield Finding(name, says.format(n=len(indices)), error, _TOLERANCE_FACTOR * model.self_check.tolerance)
 
-    tolerance = _TOLERANCE_FACTOR * model.self_check.tolerance
 
-    def finding(name: str, claim: str, error: float) -> Finding:
-        return Finding(name, claim, error, tolerance)
+def _logits_gap(model: Model, clean: Trace, indices: list[int]) -> float:
+    return _gap(_log_probs(model, clean), _own(model, model.tokens(clean.token_ids), []))
 
+
+def _closed_gap(model: Model, clean: Trace, indices: list[int]) -> float:
     hook = _zeroing(model, indices)
-    return [
-        finding(
-            "logits",
-            "log-probabilities of the folded readout = those of the plain transformers model",
-            _gap(_log_probs(model, clean), _own(model, tokens, [])),
-        ),
-        finding(
-            "closed_form",
-            f"ablating {len(indices)} last-layer neurons in closed form = a hooked forward pass",
-            _gap(_log_probs(model, closed), _own(model, tokens, [hook])),
-        ),
-        finding(
-            "frozen_scale",
-            "the same with the LN scale frozen = a pass with the scale hook frozen",
-            _frozen_gap(model, clean, closed, tokens, hook),
-        ),
-        finding(
-            "each_neuron",
-            "each of them by itself: closed form = hooked pass",
-            max(_one_gap(model, clean, tokens, index) for index in indices),
-        ),
-        finding(
-            "no_change",
-            "after all that, the clean run is what it was",
-            _gap(_log_probs(model, trace(model, ids)), _log_probs(model, clean)),
-        ),
-    ]
+    return _gap(_log_probs(model, _closed(model, clean, indices)), _own(model, model.tokens(clean.token_ids), [hook]))
+
+
+def _each_gap(model: Model, clean: Trace, indices: list[int]) -> float:
+    return max(_closed_gap(model, clean, [index]) for index in indices)
+
+
+def _clean_gap(model: Model, clean: Trace, indices: list[int]) -> float:
+    return _gap(_log_probs(model, trace(model, clean.token_ids)), _log_probs(model, clean))
+
+
+def _closed(model: Model, clean: Trace, indices: list[int]) -> Trace:
+    ablation = [Intervention(NeuronId(model.last_layer, index), "zero") for index in indices]
+    return intervene(model, clean, ablation, method="closed_form")
 
 
 def _log_probs(model: Model, run: Trace) -> Float[Tensor, "pos d_vocab"]:
@@ -101,15 +95,21 @@ def _zeroing(model: Model, indices: list[int]) -> Hook:
     return f"blocks.{model.last_layer}.mlp.hook_post", lambda activations: activations * mask
 
 
-def _one_gap(model: Model, clean: Trace, tokens: Int[Tensor, "1 pos"], index: int) -> float:
-    closed = intervene(model, clean, [Intervention(NeuronId(model.last_layer, index), "zero")], method="closed_form")
-    return _gap(_log_probs(model, closed), _own(model, tokens, [_zeroing(model, [index])]))
-
-
-def _frozen_gap(model: Model, clean: Trace, closed: Trace, tokens: Int[Tensor, "1 pos"], hook: Hook) -> float:
+def _frozen_gap(model: Model, clean: Trace, indices: list[int]) -> float:
     """The scale of the clean run, put in place of the ablated run's own by the hook on the final norm."""
+    tokens = model.tokens(clean.token_ids)
     frozen = model.run(tokens, capture=["ln_final.hook_scale"])["ln_final.hook_scale"]
     hold: Callable[[Tensor], Tensor] = lambda scale: frozen.clone()  # noqa: E731
-    own = _own(model, tokens, [hook, ("ln_final.hook_scale", hold)])
+    own = _own(model, tokens, [_zeroing(model, indices), ("ln_final.hook_scale", hold)])
     scale = model.readout.scale(clean.last.resid)
-    return _gap(model.readout.logits(closed.last.resid, scale=scale).log_softmax(-1), own)
+    return _gap(model.readout.logits(_closed(model, clean, indices).last.resid, scale=scale).log_softmax(-1), own)
+
+
+IDENTITIES: tuple[tuple[str, str, Callable[[Model, Trace, list[int]], float]], ...] = (
+    ("logits", "log-probabilities of the folded readout = those of the plain transformers model", _logits_gap),
+    ("closed_form", "ablating {n} last-layer neurons in closed form = a hooked forward pass", _closed_gap),
+    ("frozen_scale", "the same with the LN scale frozen = a pass with the scale hook frozen", _frozen_gap),
+    ("each_neuron", "each of them by itself: closed form = hooked pass", _each_gap),
+    ("no_change", "after all that, the clean run is what it was", _clean_gap),
+)
+"""(name, what it claims, how far a model is off); tried in this order, the last behind all others."""

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis import metrics
+from analysis import interrupt, metrics
 from analysis.apply import edited
 from analysis.attention import check_head, head_hooks, mean_outputs
 from analysis.frequency import Unigram
@@ -222,10 +222,10 @@ def position_metrics(
     p_freq = None if unigram is None else unigram.p_freq.to(resid)
     scale = readout.scale(resid)
     chunk = metrics.positions_per_chunk(readout.d_vocab)
-    parts = [
-        metrics.summary(readout.logits(x, scale=s), target, p_freq)
-        for x, s, target in zip(*(torch.split(part, chunk) for part in (resid, scale, targets)), strict=True)
-    ]
+    parts = []
+    for x, s, target in zip(*(torch.split(part, chunk) for part in (resid, scale, targets)), strict=True):
+        interrupt.check()
+        parts.append(metrics.summary(readout.logits(x, scale=s), target, p_freq))
     loss, rank = (torch.cat([getattr(part, name) for part in parts]) for name in ("loss", "rank"))
     loss[-1], rank[-1] = float("nan"), -1
     cross = [part.cross_entropy for part in parts if part.cross_entropy is not None]

@@ -41,7 +41,7 @@ from app.sweep.store import Sweeps
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Models begin to load; the app answers at once. On the way out the running request is finished."""
+    """Models begin to load; the app answers at once. On the way out the running request ends at its next check."""
     host: ModelHost = app.state.host
     database: Database = app.state.database
     jobs: Jobs = app.state.jobs

@@ -37,7 +37,7 @@ from analysis.sweep.executor import InProcess
 from analysis.sweep.run import run, start
 from analysis.sweep.worker import Worker
 from analysis.trace import trace
-from analysis.types import NeuronId
+from analysis.types import NeuronId, NotReadyError
 from app.core.residency import packages
 from app.core.residency.facts import read_facts
 from app.core.settings import Settings
@@ -110,8 +110,20 @@ def loading(folder: Path) -> dict[str, Any]:
     return {"seconds": seconds, "peak": held("VmHWM") - before, "kept": held("VmRSS") - before, "needed": needed}
 
 
+class NoAtlas:
+    """In the place of the app's atlases: the table stands without the columns that are looked up there."""
+
+    async def get(self, key: str, *, patience: float) -> Any:
+        raise NotReadyError(f"{key} has no atlas here.", code="atlas_not_ready")
+
+    def close(self) -> None: ...
+
+
 def click(folder: Path) -> dict[str, Any]:
-    """Another token of a prompt of TOKENS tokens, as the page asks: the panel of the token and the table, to HTML."""
+    """Another token of a prompt of TOKENS tokens, as the page asks: the panel of the token and the table, to HTML.
+
+    Nothing is computed beside it, or its time would count: few tokens for the means, which are waited for, and no atlas.
+    """
     from starlette.testclient import TestClient
 
     from app.main import create_app
@@ -125,12 +137,15 @@ def click(folder: Path) -> dict[str, Any]:
             run_jobs=False,
             rate_per_minute=1e6,
             request_seconds=3600,
+            reference_tokens=256,
         )
         app = create_app(settings)
+        app.state.atlases = NoAtlas()
         with TestClient(app) as client:
             host = app.state.host
             key = host.default_key
             host.wait(key)
+            host.entry(key).means_settled.wait()
             resident = host.entry(key).replicas[0][1]
             text = resident.model.fitting(sample(), TOKENS)
             form = {"model": key, "text": text, "baseline": "zero", "limit": str(SHOWN)}

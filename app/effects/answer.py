@@ -168,17 +168,17 @@ def lens_views(resident: Resident, request: LensRequest) -> Iterator[LensView | 
         yield Progress("layers", len(layers), total)
 
 
-def ledger(resident: Resident, request: LedgerRequest) -> LedgerView:
-    """What the LN scale at one token is made of."""
+def ledger(resident: Resident, request: LedgerRequest) -> Iterator[Progress | LedgerView]:
+    """What the LN scale at one token is made of. The spectrum comes first, where the model has none yet."""
     ids = prompt_ids(resident, request)
     resident.admit(len(ids), rows=2)
     position = position_in(request, ids)
     model = resident.model
-    spectrum = resident.spectrum
+    spectrum = yield from resident.spectrum_in_steps()
     k = spectrum.chosen(request.k)
     book = books.ledger(model, ids, position, null_basis=spectrum.basis(k))
     assert book.null_total is not None
-    return LedgerView(
+    yield LedgerView(
         rows=to_view.ledger_rows(book),
         neurons=to_view.ledger_neurons(book, model.last_layer, request.limit),
         total=book.scale**2,

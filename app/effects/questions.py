@@ -91,6 +91,7 @@ LEDGER = Question(
     request=requests.LedgerRequest,
     view=views.LedgerView,
     answer=Later("app.effects.answer:ledger"),
+    steps=True,
     cost=10,
     permalink=True,
     tells=Later("app.effects.told:of_ledger"),

@@ -62,6 +62,7 @@ def induction(resident: Resident, request: InductionRequest, *, on: AtlasSource 
             model, measured, repeat, chosen, n_controls=request.controls, seed=request.seed
         )
         clip = to_view.clip(cut, controls, repeat)
+    rho = yield from _rho(resident)
     yield views.InductionView(
         repeat=view,
         curves=to_view.curve_views(metric),
@@ -69,7 +70,7 @@ def induction(resident: Resident, request: InductionRequest, *, on: AtlasSource 
         halves=to_view.halves({**metric, **activation}, repeat),
         total=model.d_mlp,
         ranking=to_view.ranking(
-            model, found, on_natural, _rho(resident), _labels(resident, on), _logit_var(resident, on), request.limit
+            model, found, on_natural, rho, _labels(resident, on), _logit_var(resident, on), request.limit
         ),
         labels_rest_on=None if on is None else weights_rows.resting_on(on.findings),
         passages=n_passages,
@@ -199,9 +200,9 @@ def _natural_differences(resident: Resident) -> Steps[tuple[Differences | None, 
     return found
 
 
-def _rho(resident: Resident) -> list[float]:
+def _rho(resident: Resident) -> Steps[list[float]]:
     rows = resident.model.write_rows(resident.model.last_layer)
-    spectrum = resident.spectrum
+    spectrum = yield from resident.spectrum_in_steps()
     return resident.cached(RHO, (spectrum.k,), lambda: nullspace.rho(rows, spectrum.basis(spectrum.k)).tolist())
 
 

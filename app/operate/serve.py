@@ -38,13 +38,12 @@ def command(**flags: Any) -> None:
 
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     with refusing():
-        import uvicorn
-
         from analysis.registry import resolve
         from app.core.locks import DataFolder
         from app.core.settings import LOOPBACK, Settings
         from app.operate.logs import configure_logging
         from app.operate.starting import Starting
+        from app.operate.stopping import Server
 
         settings = Settings(**given)
         for name in settings.models:
@@ -77,7 +76,7 @@ def command(**flags: Any) -> None:
             server.should_exit = True
 
         app = Starting(build, stop, settings.root_path)
-        server = uvicorn.Server(server_config(app, settings))
+        server = Server(server_config(app, settings))
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again once everything is closed
             server.run(sockets=[listening])
         folder.release()
@@ -97,6 +96,7 @@ def server_config(app: Any, settings: Any) -> Any:
     import uvicorn
 
     from app.core.connections import bounded, room
+    from app.operate.stopping import GRACE
 
     connections, backlog = room(settings.max_connections)
     return uvicorn.Config(
@@ -105,7 +105,7 @@ def server_config(app: Any, settings: Any) -> Any:
         ws="none",
         backlog=backlog,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=GRACE,
         log_config=None,
         access_log=False,
         proxy_headers=False,

@@ -3,22 +3,28 @@
 Every row compares what the closed form gives with what the model itself does when it is hooked (METHODS section 6).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from analysis import nullspace_study, selfcheck
 from analysis.kernels import Backend
+from analysis.progress import Progress
 from app.core.plain import number
 from app.core.request import NothingAsked
 from app.core.residency.resident import Resident
 from app.server.view import CheckRow, CheckView
 
 
-def check(resident: Resident, request: NothingAsked) -> CheckView:
+def check(resident: Resident, request: NothingAsked) -> Iterator[Progress | CheckView]:
     """The readout against the model's own logits, the closed form against hooked passes, the frozen scale, the null
-    space."""
+    space; a step for each of them and for each block of the spectrum."""
     model = resident.model
-    rows = _rows([*selfcheck.run(model), nullspace_study.reconstruction(model.readout, resident.spectrum)])
-    return CheckView(
+    found = []
+    for finding in selfcheck.steps(model):
+        found.append(finding)
+        yield Progress("identities", len(found), len(selfcheck.IDENTITIES))
+    spectrum = yield from resident.spectrum_in_steps()
+    rows = _rows([*found, nullspace_study.reconstruction(model.readout, spectrum)])
+    yield CheckView(
         model=model.key,
         architecture=model.architecture,
         dtype=str(model.dtype).removeprefix("torch."),

@@ -13,6 +13,7 @@ CHECK = Question(
     request=NothingAsked,
     view=CheckView,
     answer=Later("app.server.check:check"),
+    steps=True,
     cost=4,
 )
 QUESTIONS = (CHECK,)

@@ -159,3 +159,19 @@ def test_closing_finishes_what_runs_and_refuses_what_waits() -> None:
     assert running.future.result() is None
     with pytest.raises(UnavailableError, match="shutting down"):
         ask(worker, lambda: 1)
+
+
+def test_closing_ends_what_runs_at_its_next_check() -> None:
+    worker, entered = Worker("cpu", queue_size=4, per_person=4), threading.Event()
+    worker.start()
+
+    def work() -> None:
+        entered.set()
+        while True:
+            interrupt.check()
+
+    running = ask(worker, work)
+    assert entered.wait(600)
+    worker.close()
+    with pytest.raises(GivenUpError):
+        running.future.result(600)

@@ -97,7 +97,7 @@ class ModelHost:
             self._background.submit(self._load, entry)
 
     def close(self) -> None:
-        """Let the running request finish, refuse what waits, stop the background work."""
+        """End the running request at its next check, refuse what waits, stop the background work."""
         self._closing.set()
         for worker in self.workers.values():
             worker.close()

@@ -18,6 +18,7 @@ from analysis.frequency import Unigram
 from analysis.model import Model
 from analysis.nullspace import Spectrum
 from analysis.passes import PassBegunError
+from analysis.progress import Steps
 from analysis.reference import ReferenceMeans
 from analysis.types import NotReadyError, NullscopeError
 from app.core.residency.cache import Cache, Key, Kind
@@ -206,10 +207,14 @@ class Resident:
         """What follows from this model and the inputs: a spectrum, a text as tokens. Built once, if there is room."""
         return self.cache.cached(self.key_of(kind, *inputs), build)
 
-    @property
-    def spectrum(self) -> Spectrum:
-        """Of ``W_U``."""
-        return self.cached(SPECTRUM, (), lambda: nullspace.spectrum(self.model.readout))
+    def spectrum_in_steps(self) -> Steps[Spectrum]:
+        """Of ``W_U``; a block of tokens a step where it is not kept yet, so that other requests go in between."""
+        key = self.key_of(SPECTRUM)
+        if (found := self.cache.get(key)) is None:
+            found = yield from nullspace.steps(self.model.readout)
+            self.cache.put(key, found)
+        spectrum: Spectrum = found
+        return spectrum
 
     @property
     def means_sha256(self) -> str | None:

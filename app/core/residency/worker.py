@@ -97,7 +97,9 @@ class Worker:
         self._thread.start()
 
     def close(self) -> None:
-        """Finish what is running, refuse the rest."""
+        """What is running ends at its next check, or is finished; the rest is refused."""
+        if (running := self.running) is not None:
+            running.given_up.set()
         for ticket in self._queue.close():
             if ticket.future.set_running_or_notify_cancel():
                 ticket.future.set_exception(UnavailableError("The server is shutting down.", code="shutting_down"))
