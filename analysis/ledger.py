@@ -49,6 +49,12 @@ class Ledger:
         return None if self.null is None else float(self.null.sum())
 
 
+def held_bytes(model: Model, n_tokens: int) -> int:
+    """What `ledger` keeps of its pass: the captured writes, and at the token every component and neuron in float64."""
+    written = 4 * 4 * model.n_layers * n_tokens * model.d_model
+    return written + 8 * 3 * (model.d_mlp + (model.n_heads + 3) * model.n_layers) * model.d_model
+
+
 @torch.inference_mode()
 def ledger(
     model: Model,

@@ -59,6 +59,11 @@ def lens(
             yield _read(readout, name, stream, ends, tokens.to(last.device), frozen, top_k)
 
 
+def held_bytes(model: Model, n_tokens: int) -> int:
+    """What `lens` keeps from its first reading to its last: the streams, and the model's own output in full."""
+    return 4 * n_tokens * (model.d_vocab + (3 * model.n_layers + 1) * model.d_model)
+
+
 def _names(model: Model) -> list[str]:
     blocks = [f"blocks.{layer}" for layer in range(model.n_layers)]
     hooks = ("hook_attn_out", "hook_mlp_out", "hook_resid_post")

@@ -168,6 +168,12 @@ def block_width(d_model: int) -> int:
     return max(2 * d_model, 512)
 
 
+def working_bytes(d_model: int) -> int:
+    """What `spectrum` takes beside the readout, at most: a block with the triangle before it, their QR, the SVD, each
+    some d_model² in float64."""
+    return 8 * 16 * max(d_model, 256) ** 2
+
+
 def triangle(W_U: Float[Tensor, "d_model d_vocab"]) -> Iterator[Float[Tensor, "rank d_model"]]:
     """R of W_Uᵀ = QR, a block of tokens a step; the last one yielded is the whole. Memory: a few d_model² in
     float64."""

@@ -18,7 +18,7 @@ from analysis.model import Hook, Model
 from analysis.trace import Trace, intervene, trace
 from analysis.types import Intervention, NeuronId
 
-_N_TOKENS, _N_NEURONS = 24, 12
+TOKENS, _N_NEURONS = 24, 12
 _TOLERANCE_FACTOR = 2.0  # an ablated last layer adds the rounding of the model's own forward pass twice
 
 
@@ -44,7 +44,7 @@ def run(model: Model, *, seed: int = 0) -> list[Finding]:
 def steps(model: Model, *, seed: int = 0) -> Iterator[Finding]:
     """Try every identity, one a step, on random tokens and random last-layer neurons of ``model``."""
     generator = torch.Generator().manual_seed(seed)
-    n_tokens = min(_N_TOKENS, model.n_ctx)
+    n_tokens = min(TOKENS, model.n_ctx)
     ids = model.known[torch.randint(model.n_tokens, (n_tokens,), generator=generator)].tolist()
     indices = torch.randperm(model.d_mlp, generator=generator)[:_N_NEURONS].tolist()
     with torch.inference_mode():

@@ -122,7 +122,7 @@ class NoAtlas:
 def click(folder: Path) -> dict[str, Any]:
     """Another token of a prompt of TOKENS tokens, as the page asks: the panel of the token and the table, to HTML.
 
-    Nothing is computed beside it, or its time would count: few tokens for the means, which are waited for, and no atlas.
+    Nothing is computed beside it, or its time would count: few tokens for the means, waited for, and no atlas.
     """
     from starlette.testclient import TestClient
 

@@ -69,6 +69,14 @@ def smollm2_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def gemma3_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Gemma 3 270M likewise."""
+    scratch = tmp_path_factory.mktemp("gemma3")
+    yield real.gemma3_folder(scratch)
+    shutil.rmtree(scratch)  # more than a gigabyte
+
+
+@pytest.fixture(scope="session")
 def smollm2(smollm2_folder: Path) -> Model:
     """One for all tests, read only."""
     return real.smollm2_model(smollm2_folder)

