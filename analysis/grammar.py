@@ -9,7 +9,7 @@ Neurons and heads read themselves (`analysis.types`). Only ASCII digits are digi
 
 import re
 
-from analysis.types import InputError, Span
+from analysis.types import InputError, Span, unread
 
 MOST_POSITIONS = 10_000  # that a text with ranges may name
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -21,7 +21,7 @@ def read_number(text: str) -> float:
     plain = text.strip().replace("−", "-")
     number = float(plain) if _NUMBER.fullmatch(plain) else float("inf")
     if number in (float("inf"), float("-inf")):
-        raise InputError(f"{text[:40]!r} is not a number.", code="invalid_number", hint="Write it as 1.5 or 2e-3.")
+        raise InputError(unread(text, "a number"), code="invalid_number", hint="Write it as 1.5 or 2e-3.")
     return number
 
 
@@ -33,7 +33,7 @@ def write_number(number: float) -> str:
 def read_integer(text: str) -> int:
     """A count or an index, from 0; InputError."""
     if not _INTEGER.fullmatch(text.strip()):
-        raise InputError(f"{text[:40]!r} is not a whole number.", code="invalid_number", hint="Write it as 12.")
+        raise InputError(unread(text, "a whole number"), code="invalid_number", hint="Write it as 12.")
     return int(text)
 
 
@@ -42,6 +42,8 @@ def read_positions(text: str) -> tuple[int, ...] | Span | None:
     plain = text.replace(" ", "").replace("–", "-")
     if plain == "all":
         return None
+    if not plain:
+        raise InputError("No position is named.", code="invalid_positions", hint="Write 4, 3,7 or 4-9, counted from 0.")
     try:
         ranges = [_range(part) for part in plain.split(",")]
     except InputError as error:

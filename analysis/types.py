@@ -75,6 +75,11 @@ class UnsupportedModelError(NullscopeError):
     code = "unsupported_model"
 
 
+def unread(text: str, what: str, most: int = 40) -> str:
+    """Why a text that somebody wrote is not ``what``, as a sentence."""
+    return f"{text[:most]!r} is not {what}." if text.strip() else f"Nothing is written where {what} is wanted."
+
+
 NEURON = r"([0-9]{1,4})\.([0-9]{1,7})"
 """How a neuron is written, `layer.index`, as a regular expression."""
 
@@ -105,9 +110,8 @@ class NeuronId:
     def parse(cls, text: str) -> NeuronId:
         match = re.fullmatch(NEURON, text)
         if match is None:
-            raise InputError(
-                f"{text[:40]!r} is not a neuron.", code="invalid_neuron", hint="Write layer.index, for example 11.2378."
-            )
+            hint = "Write layer.index, for example 11.2378."
+            raise InputError(unread(text, "a neuron"), code="invalid_neuron", hint=hint)
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
@@ -137,7 +141,7 @@ class HeadId:
         match = re.fullmatch(rf"{HEAD}|L([0-9]{{1,4}})H([0-9]{{1,4}})", text)
         if match is None:
             hint = "Write layer.head, such as 5.1 or L5H1."
-            raise InputError(f"{text[:40]!r} is not a head.", code="invalid_head", hint=hint)
+            raise InputError(unread(text, "a head"), code="invalid_head", hint=hint)
         layer, head = (digits for digits in match.groups() if digits is not None)
         return cls(int(layer), int(head))
 

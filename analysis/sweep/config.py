@@ -11,7 +11,7 @@ from analysis.grammar import read_number
 from analysis.kernels import choose
 from analysis.model import Model
 from analysis.store import sha256
-from analysis.types import InputError, NeuronId, TokenFilter
+from analysis.types import InputError, NeuronId, TokenFilter, unread
 
 BaselineKind = Literal["mean", "filtered_mean", "zero", "percentile", "resample", "value"]
 BackendChoice = Literal["auto", "eager", "compiled", "triton"]
@@ -62,7 +62,7 @@ class SweepBaseline:
             return cls("value", read_number(text))
         except (InputError, ValueError):
             raise InputError(
-                f"{text[:40]!r} is no baseline.",
+                unread(text, "a baseline"),
                 code="bad_baseline",
                 hint="Known: mean, filtered_mean, zero, resample, percentile:90, or a number.",
             ) from None

@@ -13,10 +13,12 @@ from app.core import offloop, pages
 from app.core.answering import router as routes
 from app.core.atlas_caller import PAGE_PATIENCE, AtlasCallerDep
 from app.core.atlas_waiting import wait
+from app.core.wording import spelled
 
 router = routes(include_in_schema=False)
 
-LocalPath = Annotated[str, Field(pattern=r"^/([^/\s\\][^\s\\]*)?$", max_length=4000, description="A page of ours.")]
+OURS = spelled(r"^/([^/\s\\][^\s\\]*)?$", "the path of a page of this server")
+LocalPath = Annotated[str, Field(pattern=OURS, max_length=4000, description="A page of ours.")]
 
 
 @router.get("/atlas")

@@ -1,6 +1,7 @@
 """How every route answers: a view becomes JSON off the event loop."""
 
 import inspect
+import warnings
 from collections.abc import Awaitable, Callable
 from functools import update_wrapper
 from typing import Any
@@ -8,8 +9,13 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from app.core.drawn import Drawn
+
+# FastAPI names each field of a request by an alias, and hides what pydantic has to say of that. Models whose schema is
+# built when it is first needed (`defer_build`) say it then, in the log of a server that is asked for the first time.
+warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
 
 
 class Handler:

@@ -6,7 +6,7 @@ Handlers raise; nobody formats an error but here. `app.core.pages` renders a Fai
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,15 +22,12 @@ from analysis.types import (
     NullscopeError,
     UnsupportedModelError,
 )
+from app.core.wording import Words, refusals
 
 log = logging.getLogger(__name__)
 
 API_HINT = "See /api/v1/openapi.json."
 FORM_HINT = "Correct it and send it again; nothing else has changed."
-
-
-Words = Callable[[tuple[Any, ...]], str]
-"""What a page calls a place in what was sent; nothing where it has no name for it."""
 
 
 class RefusedFieldsError(InputError):
@@ -161,8 +158,9 @@ def failure_of(exc: Exception) -> Failure:
         case NullscopeError():
             return _own(exc)
         case RequestValidationError() | ValidationError():
-            message = validation_message(exc.errors())
-            return Failure(422, "invalid_request", message, hint=API_HINT, fields=blamed(exc.errors()))
+            errors = [*map(_within, exc.errors())] if isinstance(exc, RequestValidationError) else exc.errors()
+            message = validation_message(errors)
+            return Failure(422, "invalid_request", message, hint=API_HINT, fields=blamed(errors))
         case ClientDisconnect():
             return Failure(499, "client_gone", "The client closed the connection.")
         case HTTPException():
@@ -191,24 +189,20 @@ def _http_code(status: int) -> str:
     return names.get(status, f"http_{status}")
 
 
-SOURCES = ("body", "query", "path", "form")  # where FastAPI says that a value was
+def _within(error: Any) -> Any:
+    """An error of FastAPI's by its place in the body, the address or the path: it names which of these first."""
+    return {**error, "loc": error["loc"][1:]}
 
 
 def blamed(errors: Iterable[Any]) -> tuple[str, ...]:
     """The outermost name of each place that an error names."""
-    places = ([part for part in error["loc"] if part not in SOURCES] for error in errors)
-    return tuple(dict.fromkeys(str(place[0]) for place in places if place))
+    return tuple(dict.fromkeys(str(error["loc"][0]) for error in errors if error["loc"]))
 
 
 def validation_message(errors: Iterable[Any], most: int = 5, words: Words | None = None) -> str:
-    """`where: what` of each violated rule, without echoing the input (it may be huge, or hostile). words: what stands
-    beside the field on the page, for the place in what was sent; None: its name in the API."""
-    parts = []
-    for error in errors:
-        place = tuple(part for part in error["loc"] if part not in SOURCES)
-        where = (words and words(place)) or ".".join(map(str, place))
-        what = str(error["msg"]).removeprefix("Value error, ")
-        parts.append(f"{where}: {what}" if where else what)
-    shown = "; ".join(dict.fromkeys(parts[:most]))
-    text = shown + (f"; and {len(parts) - most} more" if len(parts) > most else "")
+    """A sentence about each violated rule, the field's name first. words: what stands beside the field on the page, for
+    the place in what was sent; None: its name in the API."""
+    clauses = refusals(errors, words)
+    shown = [clause.removesuffix(".") for clause in clauses[:most]]
+    text = "; ".join([*shown, *([f"and {len(clauses) - most} more"] if len(clauses) > most else [])]) + "."
     return text.encode("utf-8", "replace").decode()  # a key of the input may hold a lone surrogate

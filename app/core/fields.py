@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from app.core.errors import RefusedFieldsError, Words, blamed, validation_message
+from app.core.errors import RefusedFieldsError, blamed, validation_message
+from app.core.wording import Words
 
 State = TypeVar("State", bound=BaseModel)
 

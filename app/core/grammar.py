@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BeforeValidator
 
 from analysis.grammar import read_number, read_positions
-from analysis.types import HeadId, InputError, NeuronId, Span
+from analysis.types import HeadId, InputError, NeuronId, Span, unread
 
 ROLES = ("system", "user", "assistant")
 BASELINES = ("mean", "prompt_mean", "zero")
@@ -56,7 +56,7 @@ def _name_or_number(text: str, names: tuple[str, ...], what: str, hint: str) -> 
     try:
         return read_number(text)
     except InputError:
-        raise InputError(f"{text[:40]!r} is not {what}.", hint=hint) from None
+        raise InputError(unread(text, what), hint=hint) from None
 
 
 def read_where(text: str) -> list[int] | dict[str, int] | None:
@@ -97,7 +97,7 @@ def read_intervention(text: str) -> dict[str, Any]:
             body["positions"] = read_where(where)
     except InputError as error:
         raise InputError(
-            f"{text[:60]!r} is not an intervention: {error.message}",
+            _because(text, "an intervention", error),
             code="invalid_intervention",
             hint="For example 3.17:mean, 3.20:zero@4-9, 3.5:value=1.5, 3.8:scale=0.5, 3.9:clip=0..2, L3H2:bos.",
         ) from None
@@ -115,10 +115,16 @@ def read_dial(text: str) -> dict[str, Any]:
         return {"neurons": neurons, "mode": mode, "value": read_number(argument)}
     except InputError as error:
         raise InputError(
-            f"{text[:60]!r} is not a dial: {error.message}",
+            _because(text, "a dial", error),
             code="invalid_dial",
             hint="For example 3.17:scale=2, 3.17,3.20:scale=-1, entropy:scale=0, 3.17:value=1.5.",
         ) from None
+
+
+def _because(text: str, what: str, error: InputError) -> str:
+    """Why a text is not `what`, with what was wrong in it."""
+    told = unread(text, what, 60)
+    return f"{told.removesuffix('.')}: {error.message}" if text.strip() else told
 
 
 def read_turn(text: str) -> dict[str, str]:
@@ -126,7 +132,7 @@ def read_turn(text: str) -> dict[str, str]:
     role, colon, content = text.partition(":")
     if role.strip() not in ROLES or not colon:
         raise InputError(
-            f"{text[:40]!r} is not a turn.", code="invalid_turn", hint=f"Begin it with {', '.join(ROLES)} and a colon."
+            unread(text, "a turn"), code="invalid_turn", hint=f"Begin it with {', '.join(ROLES)} and a colon."
         )
     return {"role": role.strip(), "content": content.removeprefix(" ")}
 

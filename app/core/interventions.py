@@ -10,9 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from analysis.grammar import write_number, write_positions
 from analysis.types import InputError, Span
-from app.core.errors import Words, validation_message
+from app.core.errors import validation_message
 from app.core.grammar import read_intervention
 from app.core.request import AnyIntervention, HeadInterventionRequest, InterventionRequest, SpanRequest
+from app.core.wording import Words
 
 Request = TypeVar("Request", bound=BaseModel)
 

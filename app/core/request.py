@@ -90,7 +90,10 @@ class Strict(BaseModel):
     @classmethod
     def _truth_is_no_number(cls, value: object, info: ValidationInfo) -> object:
         """pydantic takes true for 1. Numbers written as text stay numbers: forms and addresses have nothing else."""
-        if isinstance(value, bool) and bool not in _kinds(cls.model_fields[str(info.field_name)].annotation):
+        if not isinstance(value, bool):
+            return value
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if bool not in kinds and kinds.intersection((int, float)):
             raise ValueError("true and false are no numbers")
         return value
 
@@ -160,11 +163,11 @@ class InterventionRequest(_Placed):
 
 def _kind(item: Any) -> str:
     is_head = isinstance(item, HeadInterventionRequest) or (isinstance(item, dict) and "head" in item)
-    return "head" if is_head else "neuron"
+    return "a head" if is_head else "a neuron"
 
 
 AnyIntervention = Annotated[
-    Annotated[InterventionRequest, Tag("neuron")] | Annotated[HeadInterventionRequest, Tag("head")],
+    Annotated[InterventionRequest, Tag("a neuron")] | Annotated[HeadInterventionRequest, Tag("a head")],
     Discriminator(_kind),
     reads(read_intervention),
 ]

@@ -6,12 +6,15 @@ Each field can be set by a variable `NULLSCOPE_<NAME>` or by the flag of `nullsc
 import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.core.wording import spelled
 
 PREFIX = "NULLSCOPE_"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")  # names of this machine, for this machine alone
@@ -26,7 +29,7 @@ def default_data_dir() -> Path:
 class Limits(BaseModel):
     """What one request may ask for; checked before any work is done."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     max_characters: int = Field(20_000, ge=1, description="Longest prompt, in characters.")
     max_tokens: int = Field(
@@ -53,7 +56,7 @@ class Limits(BaseModel):
 class Settings(Limits, BaseSettings):
     """How this process runs."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -87,7 +90,7 @@ class Settings(Limits, BaseSettings):
     )
     threads: int = Field(0, ge=0, description="Threads of torch inside one operation; 0 leaves torch's own choice.")
     allow_download: bool = Field(True, description="Whether a hub model that is not on this machine may be downloaded.")
-    reference: tuple[Annotated[str, Field(pattern=r"^[^=]+=.+$")], ...] = Field(
+    reference: tuple[Annotated[str, Field(pattern=spelled(r"^[^=]+=.+$", "KEY=FILE"))], ...] = Field(
         (), description="Texts for the reference means of single models, each KEY=FILE (.txt, or .jsonl as below)."
     )
     reference_text: Path | None = Field(
@@ -198,6 +201,17 @@ class Settings(Limits, BaseSettings):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names a request may be addressed to; empty: any, or loopback for a loopback server."
     )
+
+    @field_validator("label_thresholds")
+    @classmethod
+    def _are_thresholds(cls, value: dict[str, float]) -> dict[str, float]:
+        if value:
+            from analysis.labels import Thresholds  # brings torch: only where somebody has set one
+
+            known = [each.name for each in fields(Thresholds)]
+            if unknown := [name for name in value if name not in known]:
+                raise ValueError(f"no threshold {unknown[0][:40]!r}; there are: {', '.join(known)}")
+        return value
 
 
 def no_colour(environment: Mapping[str, str] = os.environ) -> bool:

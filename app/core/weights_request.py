@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from app.core.request import PageFormat, Strict
+from app.core.wording import spelled
 
 K = Annotated[
     int | None, Field(ge=1, description="Dimension of the null space; null: the knee's, else 1 % of d_model.")
@@ -14,7 +15,7 @@ K = Annotated[
 SweepChoice = Annotated[
     str | None,
     Field(
-        pattern=r"^[A-Za-z0-9._-]{1,120}$",
+        pattern=spelled(r"^[A-Za-z0-9._-]{1,120}$", "the name of a sweep, or none"),
         description="The finished sweep whose evidence counts; `none`: no sweep; null: the largest that fits.",
     ),
 ]

@@ -13,6 +13,7 @@ from app.core.errors import RefusedFieldsError
 from app.core.fields import holding
 from app.core.interventions import requested
 from app.core.request import Number
+from app.core.wording import spelled
 from app.generate.dial_request import MOST_DIALS, DialRequest
 from app.generate.request import GenerateRequest
 
@@ -72,13 +73,13 @@ FIRST_TEXT = "The old man shook his head and said that"
 class WriteState(BaseModel):
     """Field names are short because they stand in addresses. Numbers arrive as text and may be empty."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
     model: str | None = None
     text: str = FIRST_TEXT
     written: str = Field(
         "",
-        pattern=r"^([0-9]{1,9}(,[0-9]{1,9})*)?$",
+        pattern=spelled(r"^([0-9]{1,9}(,[0-9]{1,9})*)?$", "token ids with commas between, such as 5,17,3"),
         description="Token ids with commas: what is written already, and is gone on with.",
     )
     n: int = Field(40, ge=0, le=2048, description="Tokens to write.")

@@ -11,6 +11,7 @@ from analysis.grammar import listed
 from analysis.types import InputError
 from app.core.errors import RefusedFieldsError, blamed, validation_message
 from app.core.fields import holding
+from app.core.wording import spelled
 from app.induction import request as requests
 
 Request = TypeVar("Request", bound=BaseModel)
@@ -20,6 +21,8 @@ IN_STATE = {"neuron": "who", "mode": "how"}  # a request's field -> where it sta
 BODY_ONLY = {"text", "act", "format", "table", "saved"}
 ROWS = ("kind", "text", "seed", "rows", "length", "copies", "separator", "corrupt", "corrupt_at")
 BESIDE = ("pattern", "who", "heads", "how", "queries", "random")  # what the panels show beside the curves
+
+KEPT = spelled(r"^([0-9a-f]{64})?$", "the 64 hexadecimal digits of a kept answer")
 
 
 class InductionState(BaseModel):
@@ -46,7 +49,7 @@ class InductionState(BaseModel):
     how: Literal["bos", "mean", "zero"] = "bos"
     queries: int = Field(32, ge=1)
     random: int = Field(3, ge=0, le=20)
-    saved: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="Where one's own text and its curves are kept.")
+    saved: str = Field("", pattern=KEPT, description="Where one's own text and its curves are kept.")
     table: Literal["", "ranking", "controls", "tokens", "pattern", "positions", "queries", "passages"] = ""
     act: str = Field("", max_length=60)
 

@@ -26,6 +26,7 @@ from app.core.errors import TooLargeError, validation_message
 from app.core.question import SWEEP, Question, Unasked
 from app.core.request import PromptRequest
 from app.core.settings import Limits
+from app.core.wording import named
 from app.lab.transfer import CanonicalRequest, ImportRequest, ResultRow
 
 MOST_ROWS = 100_000
@@ -73,7 +74,7 @@ def read(kinds: Kinds, body: bytes, limits: Limits, vocabularies: Mapping[str, i
 
 
 def _refused(index: int, reason: str) -> InputError:
-    return InputError(f"results.{index}: {reason}", code="invalid_request", hint="Nothing was taken in.")
+    return InputError(f"{named(('results', index))}: {reason}", code="invalid_request", hint="Nothing was taken in.")
 
 
 def _too_large(message: str) -> TooLargeError:

@@ -7,10 +7,12 @@ from pydantic import AfterValidator, Field, StringConstraints
 from analysis.types import NEURON
 from app.core.names import MODEL_PATTERN
 from app.core.request import NeuronName, Strict, well_formed
+from app.core.wording import spelled
 
 TARGET = rf"^(neuron:{MODEL_PATTERN}/{NEURON}|result:[0-9a-f]{{64}})$"
-Target = Annotated[str, Field(pattern=TARGET, description="neuron:<model>/<layer.index> or result:<hash>")]
-ModelKey = Annotated[str, StringConstraints(pattern=f"^{MODEL_PATTERN}$")]
+TARGET_WORDS = "neuron:<model>/<layer.index> or result:<hash>"
+Target = Annotated[str, Field(pattern=spelled(TARGET, TARGET_WORDS), description=TARGET_WORDS)]
+ModelKey = Annotated[str, StringConstraints(pattern=spelled(f"^{MODEL_PATTERN}$", "the key of a model"))]
 
 
 def writable(text: str) -> str:
@@ -29,7 +31,7 @@ Line = Annotated[
 ]
 Title = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=120, pattern=r"^[^\r\n]*$"),
+    StringConstraints(strip_whitespace=True, max_length=120, pattern=spelled(r"^[^\r\n]*$", "one line")),
     AfterValidator(well_formed),
     AfterValidator(writable),
 ]

@@ -1,6 +1,6 @@
 """The lab page: results, notes, lists and pins; plain forms that answer with a redirect."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import Form, Query, Request, Response
@@ -28,7 +28,7 @@ Field_ = Annotated[str, Form()]
 class LabQuery(BaseModel):
     """Whose results the page lists."""
 
-    who: Annotated[str, Field(pattern="^(mine|lab)$")] = "mine"
+    who: Literal["mine", "lab"] = "mine"
     offset: int = Field(0, ge=0, le=10_000_000)
     limit: int = Field(20, ge=1, le=200)
     model: str | None = None

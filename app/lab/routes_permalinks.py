@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from fastapi import Form, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -49,7 +49,7 @@ UNANSWERABLE = (
 class ResultsQuery(BaseModel):
     """Whose results, and which page of them."""
 
-    who: Annotated[str, Field(pattern="^(mine|lab)$")] = "mine"
+    who: Literal["mine", "lab"] = "mine"
     offset: int = Field(0, ge=0, le=10_000_000)
     limit: int = Field(50, ge=1, le=500)
 

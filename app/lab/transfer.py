@@ -10,13 +10,14 @@ from pydantic import AfterValidator, BaseModel, FailFast, Field, StringConstrain
 
 from app.core.canonical import content_hash
 from app.core.request import Index, NeuronName, Strict, well_formed
+from app.core.wording import spelled
 from app.lab.request import Line, ModelKey, Prose, Target, Title, Words, writable
 
 MOST_TOKENS = 100_000  # of one result; limits that an operator sets are lower
 LAST_SECOND = 253_402_300_799  # of the year 9999: what a date can say
 
-Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Hash = Annotated[str, StringConstraints(pattern=spelled(r"^[0-9a-f]{64}$", "64 hexadecimal digits"))]
+Id = Annotated[str, StringConstraints(pattern=spelled(r"^[0-9a-f]{32}$", "32 hexadecimal digits"))]
 Time = Annotated[float, Field(ge=0, le=LAST_SECOND, description="Seconds since 1970, UTC.")]
 
 

@@ -18,8 +18,10 @@ from app.core.fields import holding
 from app.core.grammar import read_neuron, read_target
 from app.core.interventions import parse_intervention, place_of, requested
 from app.core.request import EFFECT_COLUMNS, AnyIntervention, BaselineValue, EffectsRequest, Number, Order, TraceRequest
+from app.core.wording import spelled
 
 METRIC_PATTERN = rf"^(entropy|loss|ln_scale|kl_unigram|top1_prob|{NEURON})$"
+METRIC_WORDS = "entropy, loss, ln_scale, kl_unigram, top1_prob, or a neuron, such as 3.17"
 TOP_K = 12
 # The small form that adds a neuron, and the filter of the neuron table: typed, and not in the state until they hold.
 ADD = ("neuron", "mode", "value", "min", "max", "where")
@@ -55,7 +57,11 @@ class PromptState(BaseModel):
     to: int | None = Field(None, ge=0, description="Last token of a selected range.")
     do: str = Field("", max_length=4000, description="Interventions, compactly.")
     watch: str = Field("", max_length=400, description="Neurons whose activations are drawn, separated by spaces.")
-    metric: str = Field("entropy", pattern=METRIC_PATTERN, description="What colours the strip: a metric, or a neuron.")
+    metric: str = Field(
+        "entropy",
+        pattern=spelled(METRIC_PATTERN, METRIC_WORDS),
+        description="What colours the strip: a metric, or a neuron.",
+    )
     show: Literal["clean", "intervened", "change"] = "clean"
     scale: Literal["prompt", "fixed"] = "prompt"
     baseline: BaselineValue = "mean"

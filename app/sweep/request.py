@@ -8,6 +8,7 @@ from analysis.grammar import listed
 from analysis.sweep.config import SweepBaseline, SweepConfig
 from analysis.types import NeuronId, TokenFilter
 from app.core.request import NeuronName, PageFormat, Strict, TableRequest, Text
+from app.core.wording import spelled
 
 MEASURES = (
     "abs_loss",
@@ -34,7 +35,13 @@ SWEEP_COLUMNS = (
 )
 FIGURES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "3a", "3b", "3c", "4a", "4b", "4c", "6", "7", "8")
 FigureName = Literal["1", "2a", "2b", "2c", "2d", "2e", "2f", "3a", "3b", "3c", "4a", "4b", "4c", "6", "7", "8"]
-CorpusId = Annotated[str, Field(pattern=r"^(sample|[0-9a-f]{12})$", description="`sample`, or the id of an upload.")]
+CorpusId = Annotated[
+    str,
+    Field(
+        pattern=spelled(r"^(sample|[0-9a-f]{12})$", "sample, or the id of an uploaded text (12 hexadecimal digits)"),
+        description="`sample`, or the id of an upload.",
+    ),
+]
 
 
 class FilterRequest(Strict):

@@ -8,6 +8,7 @@ from pydantic import Field
 from app.core.jobs_view import JobView, State
 from app.core.names import NeuronName
 from app.core.view import StandingView, View
+from app.core.wording import spelled
 
 Interval = tuple[float, float]
 
@@ -126,7 +127,7 @@ class SweepRow(View):
 class KeptSweep(View):
     """What is stored of a finished sweep under its permalink: fields of `SweepView`, in their order there."""
 
-    id: Annotated[str, Field(pattern=r"^[\w.:-]{1,120}$")]
+    id: Annotated[str, Field(pattern=spelled(r"^[\w.:-]{1,120}$", "the name of a sweep"))]
     manifest: dict[str, Any] | None
     clean: dict[str, float | None] | None
     n_rows: int

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from app.core.request import AT, Interventions, Position, PromptRequest, Text
 from app.core.typed import Typed
+from app.core.wording import spelled
 
 TargetName = Literal["entropy", "loss", "log_prob"]
 TokenId = Annotated[int, Field(ge=0)]  # forms send it as text
@@ -77,7 +78,10 @@ class CircuitRequest(PromptRequest):
     """What drives a neuron at a token, or a component's share of the entropy there, followed back."""
 
     component: str = Field(
-        pattern=r"^([0-9]{1,4}\.[0-9]{1,7}|L[0-9]{1,4}H[0-9]{1,4}|L[0-9]{1,4}\.mlp)$",
+        pattern=spelled(
+            r"^([0-9]{1,4}\.[0-9]{1,7}|L[0-9]{1,4}H[0-9]{1,4}|L[0-9]{1,4}\.mlp)$",
+            "a neuron, 3.62, a head, L2H3, or an MLP, L0.mlp",
+        ),
         description="A neuron, 3.62; of a prediction's entropy or loss also a head, L2H3, or an MLP, L0.mlp.",
     )
     of: Literal["activation", "entropy", "loss"] = Field(

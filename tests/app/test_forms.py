@@ -22,6 +22,7 @@ from app.families import FAMILIES
 from tests.app.forms import WRITTEN, Button, Form, Page
 from tests.app.test_induction_pages import wait
 from tests.app.test_sweep_api import finished, started
+from tests.app.words import foreign
 
 TEXT = "the cat sat on the mat, and the cat sat"
 REPEATED = "the cat sat"
@@ -264,6 +265,7 @@ def _try(
     if answer.status_code < 400:
         return False
     assert answer.headers["content-type"].startswith("text/html"), where
+    assert foreign(re.sub("<[^>]*>", " ", answer.text)) == [], where  # what is read, not how a field is spelled
     page = page_of(answer)
     assert page.alerts, (where, answer.text[-600:])
     if kind not in WRITTEN and kind != "select" and door.action.partition("?")[0] != place.path:

@@ -340,7 +340,7 @@ def test_no_tokens_are_no_text_to_go_on_with(client: TestClient) -> None:
     ("wrong", "word"),
     [
         ({"n": "many"}, "Tokens: "),
-        ({"top_p": "2"}, "Top p: "),
+        ({"top_p": "2"}, "Top p must be at most 1."),
         ({"watch": "x.y"}, "Watched neurons: "),
         ({"turned": "1.3:scale"}, "Turned neurons: "),
         ({"panel": "dial", "d1": "", "d3": "nothing"}, "Dial 3, neurons: "),

@@ -10,11 +10,28 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from analysis.grammar import MOST_POSITIONS, listed, read_number, read_positions, write_number, write_positions
+from analysis.grammar import (
+    MOST_POSITIONS,
+    listed,
+    read_integer,
+    read_number,
+    read_positions,
+    write_number,
+    write_positions,
+)
 from analysis.sweep.config import SweepBaseline
 from analysis.types import HeadId, InputError, NeuronId, Span
 from app.cli import main
 from app.core.errors import validation_message
+from app.core.grammar import (
+    read_baseline,
+    read_dial,
+    read_head,
+    read_intervention,
+    read_neuron,
+    read_scale,
+    read_turn,
+)
 from app.core.interventions import parse_intervention, place_of, requested, write_intervention
 from app.core.request import EffectsRequest, HeadInterventionRequest, TraceRequest
 from app.effects.page_request import EffectsState
@@ -36,12 +53,27 @@ def test_a_number_is_read_back(number: float) -> None:
     assert read_number(write_number(number).replace("-", "−")) == number
 
 
-@pytest.mark.parametrize(
-    "text", ["", "nan", "inf", "-inf", "1_000", "1e999", "0x10", "１", "٣", "1,5", "--1", "1 2", "."]
-)
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1_000", "1e999", "0x10", "１", "٣", "1,5", "--1", "1 2", "."])
 def test_what_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="is not a number"):
         read_number(text)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_number, read_integer, read_positions, read_neuron, read_head, read_baseline, read_scale, read_intervention,
+        read_dial, read_turn, SweepBaseline.parse,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("text", ["", " "])
+def test_nothing_written_is_told_as_that_and_not_as_a_pair_of_quotation_marks(
+    read: Callable[[str], Any], text: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        read(text)
+    assert "'" not in refused.value.message
+    assert refused.value.message.startswith(("Nothing is written where ", "No position is named."))
 
 
 POSITIONS = (
@@ -83,7 +115,7 @@ def test_a_name_is_ascii_digits_with_nothing_around_them(text: str) -> None:
 def test_a_sweeps_baseline_takes_the_same_numbers(text: str) -> None:
     assert SweepBaseline.parse(text).kind == (text if text[0].isalpha() else "value")
     for other in ("1_000", "nan", "percentile:1_0"):
-        with pytest.raises(InputError, match="no baseline"):
+        with pytest.raises(InputError, match="is not a baseline"):
             SweepBaseline.parse(other)
 
 

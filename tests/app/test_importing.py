@@ -172,8 +172,8 @@ CRAFTED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str]] = {
     "a request with more in it": ("trace", _request(more=1), "more"),
     "an answer of other tokens": ("trace", _request(token_ids=[5, 6]), "other tokens"),
     "an answer of other weights": ("trace", _request(weights_sha256=NO_WEIGHTS), "another model"),
-    "an answer of another kind": ("trace", _request(kind="effects", options={}), "results.0"),
-    "an answer without its parts": ("effects", _answer("rows", 0, "d_entropy", to={}), "rows.0.d_entropy"),
+    "an answer of another kind": ("trace", _request(kind="effects", options={}), "the 1st of results"),
+    "an answer without its parts": ("effects", _answer("rows", 0, "d_entropy", to={}), "d_entropy in the 1st of rows"),
     "curves of another length": ("trace", _answer("clean", "entropy", to=[1.0]), "entropy"),
     "a token out of order": ("lens", _answer("tokens", 0, "position", to=10**6), "positions"),
     "a reading without a token": ("lens", _answer("layers", 0, "top", 0, to=[]), "top"),
@@ -206,7 +206,7 @@ def test_a_row_that_no_request_makes_is_refused_by_name(
     answer = taken(server, head(packed(row)))
     assert answer.status_code == 422, answer.text
     error = answer.json()["error"]
-    assert error["message"].startswith("results.0")
+    assert "the 1st of results" in error["message"]
     assert reason in error["message"]
 
 

@@ -35,9 +35,9 @@ def values(html: str, action: str = "/") -> dict[str, str]:
         ({"neuron": "1.3", "where": "a"}, "does not name positions", "counted from 0"),
         ({"neuron": "L9H9", "mode": "bos"}, "There is no head 9.9", "heads from 0 to"),
         ({"neuron": "1.3", "mode": "value"}, "needs a number", "beside"),
-        ({"neuron": "1.3", "mode": "value", "value": "1e99"}, "value", "less than or equal to"),
+        ({"neuron": "1.3", "mode": "value", "value": "1e99"}, "value", "must be at most 1000000"),
         ({"neuron": "1.3", "mode": "clip", "min": "2", "max": "1"}, "min must not be greater", ""),
-        ({"neuron": "a neuron that is none at all"}, "neuron: String should have at most", "Correct it"),
+        ({"neuron": "a neuron that is none at all"}, "neuron must have at most 20 characters", "Correct it"),
     ],
 )
 def test_an_item_that_cannot_hold_is_refused_beside_its_field(

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import click
 import pytest
 from pydantic import ValidationError
 
 from app.core.request import TraceRequest
 from app.core.settings import Limits, Settings, unknown_variables
+from app.core.shell.session import refusing
 from app.prompt.request import TOP_K
+from tests.app.words import foreign
 
 
 def test_every_setting_says_what_it_is() -> None:
@@ -34,11 +37,31 @@ def test_settings_come_from_the_environment_and_flags_win(monkeypatch: pytest.Mo
         {"nonsense": 1},
         {"request_seconds": 0},
         {"models": ()},
+        {"label_thresholds": {"entropy_rhos": 0.5}},
+        {"rate_per_minute": float("inf")},
     ],
 )
 def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Settings(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_variable_that_cannot_be_read_is_one_sentence_that_names_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in ("", "²", "x", "-1", "nan", "1e400", '["demo"', "[[]]", '{"a": "b"}', "9" * 40, "null"):
+        monkeypatch.setenv(f"NULLSCOPE_{name.upper()}", value)
+        try:
+            with refusing():
+                Settings()
+        except click.ClickException as refused:
+            said = refused.message
+        else:
+            continue
+        assert name in said.lower(), (value, said)
+        assert foreign(said) == [], value
+        assert said.endswith("."), value
 
 
 def test_the_lowest_top_k_lets_the_page_and_default_requests_through() -> None:

@@ -6,6 +6,7 @@ Either way the answer is the API's own JSON, so a command cannot show another nu
 import asyncio
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -127,6 +128,7 @@ def refusing() -> Iterator[None]:
 
 def _refusal(error: Exception) -> Refused | None:
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from analysis.files import disk_full, is_full
     from analysis.types import NullscopeError
@@ -136,7 +138,18 @@ def _refusal(error: Exception) -> Refused | None:
         return Refused(error.told)
     if isinstance(error, ValidationError):
         return Refused(f"{validation_message(error.errors()).removesuffix('.')}.")
+    if isinstance(error, SettingsError):
+        return Refused(_no_json(str(error)))
     return Refused(disk_full("the file").told) if is_full(error) else None
+
+
+def _no_json(error: str) -> str:
+    """A variable of the environment that holds a list or a table, in ours for pydantic's words."""
+    from app.core.settings import PREFIX
+
+    named = re.search(r'field "(\w+)"', error)
+    variable = f"{PREFIX}{named[1].upper()}" if named else f"A variable {PREFIX}..."
+    return f'{variable} is not JSON. Write a list as ["demo", "./folder"], a table as {{"entropy": 2}}.'
 
 
 def make_data_dir(folder: Path) -> None:
