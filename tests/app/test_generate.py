@@ -339,7 +339,7 @@ def test_no_tokens_are_no_text_to_go_on_with(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
-        ({"n": "many"}, "Tokens: "),
+        ({"n": "many"}, "Tokens must be a whole number"),
         ({"top_p": "2"}, "Top p must be at most 1."),
         ({"watch": "x.y"}, "Watched neurons: "),
         ({"turned": "1.3:scale"}, "Turned neurons: "),
