@@ -15,8 +15,8 @@ def singular_values(view: NullspaceView, *, tail: bool = False) -> go.Figure:
     """The spectrum, whole or its tail, with the knee and the null space shaded."""
     spectrum = view.spectrum
     S = np.array(spectrum.singular_values)
-    d, k = len(S), spectrum.k
-    first = max(0, d - max(TAIL, 2 * k)) if tail else 0
+    d = len(S)
+    first = max(0, d - max(TAIL, 2 * spectrum.k)) if tail else 0
     log = bool(view.state["log"])
     index = np.arange(d, dtype=np.int32)
     line = go.Scatter(
@@ -42,38 +42,22 @@ def singular_values(view: NullspaceView, *, tail: bool = False) -> go.Figure:
         y=axis,
         height=300,
         showlegend=False,
-        shapes=[
-            {
-                "type": "rect",
-                "xref": "x",
-                "yref": "paper",
-                "x0": d - k - 0.5,
-                "x1": d - 0.5,
-                "y0": 0,
-                "y1": 1,
-                "fillcolor": theme.SERIES[1],
-                "opacity": 0.13,
-                "line": {"width": 0},
-                "layer": "below",
-            },
-            *(
-                []
-                if spectrum.knee is None
-                else [
-                    {
-                        "type": "line",
-                        "x0": spectrum.knee + 0.5,
-                        "x1": spectrum.knee + 0.5,
-                        "yref": "paper",
-                        "y0": 0,
-                        "y1": 1,
-                        "line": {"color": theme.MARK, "width": 1, "dash": "dot"},
-                    }
-                ]
-            ),
-        ],
+        shapes=_marks(spectrum),
         annotations=_notes(spectrum, first, log),
     )
+
+
+def _marks(spectrum: SpectrumView) -> list[dict[str, Any]]:
+    """The null space shaded, and a line at the knee."""
+    d = spectrum.d_model
+    upright = {"yref": "paper", "y0": 0, "y1": 1}
+    shaded = {"fillcolor": theme.SERIES[1], "opacity": 0.13, "line": {"width": 0}, "layer": "below"}
+    marks = [{"type": "rect", "xref": "x", **upright, "x0": d - spectrum.k - 0.5, "x1": d - 0.5, **shaded}]
+    if spectrum.knee is not None:
+        at = spectrum.knee + 0.5
+        dotted = {"line": {"color": theme.MARK, "width": 1, "dash": "dot"}}
+        marks.append({"type": "line", "x0": at, "x1": at, **upright, **dotted})
+    return marks
 
 
 def _notes(spectrum: SpectrumView, first: int, log: bool) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from tests.app.test_jobs import until
+from tests.app.served import until
 from tests.app.test_sweep_api import SMALL, finished, started
 
 MODEL = "tiny-gpt2"

@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,33 @@ def served(app: Any, settings: Settings) -> Iterator[int]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for another thread's or process' doing (it polls nothing that could miss)."""
+    done, pause = threading.Event(), 0.005
+    while not condition():
+        done.wait(pause)
+        pause = min(1.2 * pause, 0.1)  # whoever asks all the time keeps the other from its work
+
+
+def until_it_answers(
+    client: httpx.Client, path: str, process: subprocess.Popen[Any], wanted: Callable[[httpx.Response], bool]
+) -> None:
+    """Until a server in another process gives the wanted answer; one that is not listening yet is asked again."""
+
+    def given() -> bool:
+        assert process.poll() is None, "the server has ended"
+        with suppress(httpx.TransportError):
+            return wanted(client.get(path))
+        return False
+
+    until(given)
+
+
+def is_ready(answer: httpx.Response) -> bool:
+    """What /readyz says once every model is loaded."""
+    return answer.status_code == 200
 
 
 def connected(port: int) -> socket.socket:
@@ -87,8 +114,8 @@ class Process:
         found = re.search(r"http://127\.0\.0\.1:(\d+)", self._process.stdout.readline())
         assert found is not None, self.log
         self.port = int(found.group(1))
-        while "starting" in httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=PATIENCE).text:
-            assert self._process.poll() is None, self.log
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE) as client:
+            until_it_answers(client, "/readyz", self._process, lambda answer: "starting" not in answer.text)
 
     @property
     def log(self) -> str:

@@ -15,7 +15,7 @@ from app.core.errors import ConflictError
 from app.core.expiry import DAY
 from app.core.jobs import FINAL
 from app.registry import QUESTIONS
-from tests.app.test_jobs import until
+from tests.app.served import until
 
 M = "/api/v1/models/tiny-gpt2"
 BODY = {"heads": ["0.1"], "neurons": ["1.3"], "kind": "random", "rows": 1, "length": 8, "random": 1}

@@ -21,7 +21,7 @@ from app.core.settings import Settings
 from app.core.shell.output import cell
 from app.main import create_app
 from tests import tiny
-from tests.app.served import PATIENCE
+from tests.app.served import PATIENCE, is_ready, until_it_answers
 
 IDS = tiny.token_ids(8)
 TOKENS = ",".join(map(str, IDS))
@@ -227,8 +227,8 @@ def test_serve_answers_until_it_is_told_to_stop(model_folder: Path, tmp_path: Pa
             line = process.stdout.readline()
             url = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
             assert httpx.get(f"{url}/healthz", timeout=PATIENCE).json() == {"status": "ok"}
-            while httpx.get(f"{url}/readyz", timeout=PATIENCE).status_code != 200:
-                assert process.poll() is None
+            with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+                until_it_answers(client, "/readyz", process, is_ready)
             refused = httpx.get(f"{url}/healthz", headers={"host": "evil.example"}, timeout=PATIENCE)
             assert refused.status_code == 403  # a loopback server answers to loopback names only
         finally:

@@ -23,7 +23,7 @@ from app.core.store import Database
 from app.core.store import notes as stored
 from app.core.store.tables import Job, Note
 from tests.app import every_route
-from tests.app.test_jobs import until
+from tests.app.served import until
 
 TRACE = "/api/v1/models/tiny-gpt2/trace"
 KEEP = f"{TRACE}?store=true"

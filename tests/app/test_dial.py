@@ -7,8 +7,8 @@ from starlette.testclient import TestClient
 
 from nullscope.client import Client
 from tests import tiny
+from tests.app.served import until
 from tests.app.test_client import Through
-from tests.app.test_jobs import until
 
 URL = "/api/v1/models/tiny-gpt2"
 IDS = tiny.token_ids(5)

@@ -7,7 +7,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -80,7 +79,7 @@ def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path: Path, m
 
     people = [threading.Thread(target=person, args=(number,)) for number in range(4)]
     try:
-        _until_ready(server)
+        server.until_ready()
         for each in people:
             each.start()
         assert enough.wait(300)
@@ -89,7 +88,7 @@ def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path: Path, m
         with sqlite3.connect(server.data_dir / "nullscope.sqlite") as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         server.start()
-        _until_ready(server)
+        server.until_ready()
         for each in people:
             each.join(300)
         found = server.client.get("/api/v1/notes", params={"limit": 500}).json()["rows"]
@@ -101,14 +100,6 @@ def test_a_killed_server_has_lost_nothing_that_it_acknowledged(tmp_path: Path, m
         server.kill()
         server.client.close()
         server.socket.close()
-
-
-def _until_ready(server: Server) -> None:
-    while server.process.poll() is None:  # asking is all that one can do with another process
-        with suppress(httpx.TransportError):
-            if server.client.get("/readyz").status_code == 200:
-                return
-    pytest.fail("the server did not come up")
 
 
 def test_a_clock_set_back_stops_nothing(

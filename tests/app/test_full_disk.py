@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from app.cli import main
 from app.core.errors import failure_of
-from tests.app.test_jobs import until
+from tests.app.served import until
 from tests.app.test_sweep_api import SMALL, data_dir, finished, started
 from tests.full_disk import fill
 

@@ -12,7 +12,7 @@ import pytest
 
 from app.core.jobs import Jobs, Step
 from app.core.store import Database
-from tests.app.test_jobs import until
+from tests.app.served import until
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from analysis.types import InputError, NotFoundError
 from app.core.errors import BusyError, ConflictError, UnavailableError
 from app.core.jobs import Jobs, Progress, Step
 from app.core.store import Database
+from tests.app.served import until
 
 
 @pytest.fixture
@@ -37,14 +38,6 @@ class Gate:
             self.at.release()
             self.go.acquire()
             yield Step("working", number + 1, self.steps)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread's doing (it polls nothing that could miss)."""
-    done, pause = threading.Event(), 0.005
-    while not condition():
-        done.wait(pause)
-        pause = min(1.2 * pause, 0.1)  # whoever asks all the time keeps the other from its work
 
 
 def jobs_with(database: Database, runner: Any) -> Jobs:

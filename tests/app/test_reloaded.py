@@ -37,7 +37,7 @@ from app.core.residency.host import ModelHost
 from app.core.settings import Settings
 from app.main import create_app
 from tests import tiny
-from tests.app.test_jobs import until
+from tests.app.served import until
 from tests.contracts.test_caches import kinds_of_the_program
 from tests.net import questions
 from tests.net.answers import comparable, differences

@@ -22,7 +22,7 @@ from app.core.settings import Settings
 from app.main import create_app
 from app.sweep import estimate as sweep_estimate
 from app.sweep.store import STAGES
-from tests.app.test_jobs import until
+from tests.app.served import until
 from tests.tolerance import near, of_pass
 
 SMALL = {"rows": 2, "length": 24, "shard_rows": 1, "bootstrap": 20, "sample_tokens": 16}

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from tests.app.served import PATIENCE
+from tests.app.served import PATIENCE, is_ready, until_it_answers
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """
@@ -47,6 +47,9 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
+    def until_ready(self) -> None:
+        until_it_answers(self.client, "/readyz", self.process, is_ready)
+
     def sweep(self, sweep_id: str) -> dict[str, Any]:
         return self.client.get(f"/api/v1/sweeps/{sweep_id}", params={"limit": 1000}).json()
 
@@ -68,8 +71,7 @@ def test_a_killed_server_goes_on(tmp_path: Path, model_folder: Path) -> None:
     server = Server(tmp_path / "data", model_folder)
     body = {"shard_rows": 1, "length": 12, "bootstrap": 20, "sample_tokens": 16}
     try:
-        while server.client.get("/readyz").status_code != 200:
-            assert server.process.poll() is None
+        server.until_ready()
         sweep_id = server.client.post("/api/v1/sweeps", json=body).json()["id"]
         server.until(sweep_id, lambda view: view["progress"]["done"] > 0 or view["state"] == "finished")
         server.kill()

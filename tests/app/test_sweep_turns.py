@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from analysis.sweep.sums import Sums
 from analysis.sweep.worker import Worker
 from app.core.residency import host, worker
-from tests.app.test_jobs import until
+from tests.app.served import until
 from tests.app.test_sweep_api import SMALL, finished, started
 
 

@@ -21,7 +21,7 @@ from app.why.page_view import WhyPageView
 from app.why.questions import CIRCUIT
 from app.why.view import WhyCompareView, WhyTextView, WhyView
 from tests import tiny
-from tests.app.test_jobs import until
+from tests.app.served import until
 from tests.tolerance import EFFECT
 
 URL = "/api/v1/models/tiny-gpt2"

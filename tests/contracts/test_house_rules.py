@@ -118,3 +118,21 @@ def test_no_example_is_timed() -> None:
     """What Hypothesis measures on a busy machine says nothing about the program."""
     assert hypothesis.settings().deadline is None
     assert hypothesis.HealthCheck.too_slow in hypothesis.settings().suppress_health_check
+
+
+def _asks_at_once(loop: ast.While) -> bool:
+    calls = [node for node in ast.walk(loop) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    names = {call.func.attr for call in calls if isinstance(call.func, ast.Attribute)}
+    first = [ast.unparse(call.args[0]) for call in calls if call.args and call.func.attr in ("get", "post")]  # type: ignore[attr-defined]
+    return any("/" in address for address in first) and not names & {"sleep", "wait", "join"}
+
+
+def test_who_waits_for_a_server_leaves_it_the_processor() -> None:
+    """A loop that asks again at once takes half of two processors from what it waits for: `tests.app.served.until`."""
+    loops = [
+        f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.While) and _asks_at_once(node)
+    ]
+    assert loops == []

@@ -12,7 +12,7 @@ from shutil import copy, copytree, ignore_patterns
 import httpx
 import pytest
 
-from tests.app.served import PATIENCE
+from tests.app.served import PATIENCE, is_ready, until
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("analysis", "app", "nullscope", "templates", "static", "models", "docs")
@@ -69,18 +69,15 @@ def address(wheel: zipfile.ZipFile, tmp_path: Path) -> Iterator[str]:
 
 def test_the_unpacked_wheel_serves_the_bundled_model(address: str) -> None:
     with httpx.Client(base_url=address, timeout=PATIENCE) as client:
-        while (page := client.get("/")).status_code == 503:  # until the program is imported
-            assert "starting" in page.text
+        until(lambda: client.get("/").status_code != 503)  # the program is imported
+        page = client.get("/")
         assert page.status_code == 200
         style = re.search(r'href="(/static/app\.css[^"]*)"', page.text)
         assert style is not None
         assert client.get(style.group(1)).status_code == 200
         body = {"text": "It was the best", "top_k": 1}
         retried = httpx.Client(base_url=address, timeout=PATIENCE)
-        for _ in range(50_000):  # until it is loaded; each turn is a request of its own
-            answer = retried.post("/api/v1/models/demo/trace", json=body)
-            if answer.status_code != 503:
-                break
-            retried.get("/readyz")
+        until(lambda: is_ready(retried.get("/readyz")))
+        answer = retried.post("/api/v1/models/demo/trace", json=body)
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["tokens"]) > 3

@@ -18,9 +18,9 @@ from app.core.settings import Settings
 from app.core.store import Database
 from app.core.store.tables import Base
 from tests.app.conftest import make_client, make_settings
+from tests.app.served import until
 from tests.app.test_followed import PROGRESS, finished, held, start
 from tests.app.test_isolation import serving
-from tests.app.test_jobs import until
 from tests.security.table import MODEL, SMALL
 
 __all__ = ["make_client", "make_settings"]

@@ -23,7 +23,7 @@ from app.families import FAMILIES
 from app.main import create_app
 from app.registry import QUESTIONS
 from tests.app.conftest import with_checkpoint
-from tests.app.test_jobs import until
+from tests.app.served import until
 from tests.security.table import MODEL, PRICES, SMALL, TABLE, TOGETHER, WITH_TEXT, Ask, api, at
 
 ROLES = ("view", "run", "admin")
