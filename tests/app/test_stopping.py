@@ -26,7 +26,7 @@ from app.effects.view import LedgerView
 from app.server.check import check
 from app.server.view import CheckView
 from tests import tiny
-from tests.app.served import PATIENCE, ROOT
+from tests.app.served import PATIENCE, ROOT, is_ready, until_it_answers
 
 STUCK = """
 import sys, threading
@@ -54,8 +54,8 @@ def test_a_layer_that_takes_for_ever_does_not_hold_the_process(model_folder: Pat
         try:
             found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
             assert found is not None
-            while httpx.get(f"{found[0]}/readyz", timeout=PATIENCE).status_code != 200:
-                assert process.poll() is None
+            with httpx.Client(base_url=found[0], timeout=PATIENCE) as client:
+                until_it_answers(client, "/readyz", process, is_ready)
             asking = threading.Thread(target=_asked, args=(f"{found[0]}/api/v1/models/tiny-gpt2/check",))
             asking.start()
             assert process.stdout.readline() == "stuck\n"
