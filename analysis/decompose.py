@@ -30,7 +30,7 @@ from torch import Tensor
 from analysis import metrics
 from analysis.components import Component, MeanWrites, rows_at_once, writes
 from analysis.effects.clean import exact
-from analysis.model import Model
+from analysis.model import Hook, Model
 from analysis.readout import Readout
 from analysis.types import InputError
 from analysis.written import Written, read
@@ -108,27 +108,27 @@ def decompose(
     baseline: MeanWrites | None = None,
     target: Target | None = None,
     complete: float = COMPLETE,
+    readout: Readout | None = None,
 ) -> Iterator[Split]:
     """Each of ``positions``, in their order, without another pass where ``text`` has been `read`.
 
     baseline: means over a reference text; None takes the means over this prompt. complete: the completeness error in
-    nats that is aimed at; whatever is reached is in the result.
+    nats that is aimed at; whatever is reached is in the result. readout: another than the model's own, such as one
+    whose LN scale is held: then nothing acts through it.
     """
-    target = target or Target()
+    target, readout = target or Target(), readout or model.readout
     run = text if isinstance(text, Written) else read(model, text)
     check(model, run.token_ids, positions, target)
     means = baseline or run.means
     rows = exact(model.write_rows(model.last_layer))
     followed = _targets(run.token_ids, positions, target, model.device)
-    step = min(STEP, metrics.positions_per_chunk(model.readout.d_vocab))
+    step = min(STEP, metrics.positions_per_chunk(readout.d_vocab))
     for start in range(0, len(positions), step):
         at = list(positions[start : start + step])
         with torch.inference_mode():  # a generator's caller may have left the block
             part = {name: value[at] for name, value in run.terms.items()}
             wrote = writes(model, part, positions=means.positions)
-            integral = _integrate(
-                model.readout, wrote.sum(0), means.stream, target, followed[start : start + step], complete
-            )
+            integral = _integrate(readout, wrote.sum(0), means.stream, target, followed[start : start + step], complete)
             halves = torch.stack([integral.direct, integral.through], -1)
             shares = torch.einsum("cpd,pdh->pch", wrote - means.writes[:, None], halves)
             neurons = (part["neurons"] - means.neurons)[..., None] * (rows @ halves)
@@ -158,18 +158,22 @@ def ablations(
     *,
     target: Target | None = None,
     neurons: Sequence[int] = (),
+    readout: Readout | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> Iterator[tuple[Component | int, float]]:
     """F(clean) - F(ablated) of every component and of last-layer ``neurons`` (by index), each by real passes.
 
     A component's write at ``position`` alone is replaced by its mean there, and all that follows runs anew, so what
     later components make of it is in the number (a share of `decompose` holds the component's own write only). Signed
-    like a share: above zero, the component raises F here. The biases have none.
+    like a share: above zero, the component raises F here. The biases have none. hooks: those of the interventions that
+    ``text`` was read under, which every pass is run under too. readout: as in `decompose`.
     """
-    target = target or Target()
+    target, readout = target or Target(), readout or model.readout
     run = text if isinstance(text, Written) else read(model, text)
     token_ids = run.token_ids
     check(model, token_ids, [position], target)
-    tokens = token_ids[: position + 1]
+    tokens = token_ids if hooks else token_ids[: position + 1]  # an intervention may be behind the position
+    aim = _Aim(readout, target, _targets(token_ids, [position], target, model.device), position)
     at = {name: value[position] for name, value in run.terms.items()}
     change = means.writes - writes(model, at, positions=means.positions)
     site = f"blocks.{model.last_layer}.hook_mlp_out"
@@ -180,39 +184,48 @@ def ablations(
     ]
     rows = exact(model.write_rows(model.last_layer))
     plan += [(i, site, (means.neurons[i] - at["neurons"][i]) * rows[i]) for i in neurons]
-    followed = _targets(token_ids, [position], target, model.device)
-    clean = _ablated(model, tokens, [], target, followed)[0]
+    clean = _ablated(model, tokens, [], aim, hooks)[0]
     batch = rows_at_once(len(tokens))
     for start in range(0, len(plan), batch):
         part = plan[start : start + batch]
         with torch.inference_mode():
-            values = _ablated(model, tokens, [(where, delta) for _, where, delta in part], target, followed)
+            values = _ablated(model, tokens, [(where, delta) for _, where, delta in part], aim, hooks)
         for (which, _, _), value in zip(part, values, strict=True):
             yield which, clean - value
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """What is measured behind a pass: F at ``position``. followed: the token that it speaks of."""
+
+    readout: Readout
+    target: Target
+    followed: Int[Tensor, " 1"]
+    position: int
 
 
 def _ablated(
     model: Model,
     tokens: Sequence[int],
     plan: Sequence[tuple[str, Float[Tensor, " d_model"]]],
-    target: Target,
-    followed: Int[Tensor, " 1"],
+    aim: _Aim,
+    hooks: Sequence[Hook],
 ) -> list[float]:
-    """F at the last token, one row of the batch an entry of ``plan`` (one clean row without any)."""
+    """F, one row of the batch an entry of ``plan`` (one row as it is without any)."""
     size = max(1, len(plan))
 
     def adds(row: int, delta: Tensor) -> Callable[[Tensor], Tensor]:
         def hook(value: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
             new = value.clone()
-            new[row, -1] += delta.to(value)
+            new[row, aim.position] += delta.to(value)
             return new
 
         return hook
 
     last = f"blocks.{model.last_layer}.hook_resid_post"
-    hooks = [(where, adds(row, delta)) for row, (where, delta) in enumerate(plan)]
-    run = model.run(model.tokens(tokens).expand(size, -1), capture=[last], hooks=hooks)
-    values = _values(model.readout, exact(run[last][:, -1]), target, followed.expand(size))
+    more = [(where, adds(row, delta)) for row, (where, delta) in enumerate(plan)]
+    run = model.run(model.tokens(tokens).expand(size, -1), capture=[last], hooks=[*hooks, *more])
+    values = _values(aim.readout, exact(run[last][:, aim.position]), aim.target, aim.followed.expand(size))
     return [float(value) for value in values]
 
 
@@ -356,18 +369,25 @@ def _targets(
     return torch.tensor(chosen, device=device)
 
 
-def check(model: Model, token_ids: Sequence[int], positions: Sequence[int], target: Target) -> None:
-    """InputError for what cannot be taken apart."""
+def check(
+    model: Model, token_ids: Sequence[int], positions: Sequence[int], target: Target, *, where: str = "the text"
+) -> None:
+    """InputError for what cannot be taken apart. where: the text, as the message names it."""
     length = len(token_ids) - (target.kind == "loss")
     if length < 1:
         raise InputError("The only token has no next token.", code="no_next_token", hint="Give a longer prompt.")
     for position in positions:
         if not 0 <= position < length:
-            more = ", and the last one has no next token" if target.kind == "loss" else ""
+            if position == length and target.kind == "loss":
+                raise InputError(
+                    f"Token {position} is the last one: it has no next token, so the prediction there has no loss.",
+                    code="no_next_token",
+                    hint=f"Choose a token from 0 to {length - 1}, or explain its entropy.",
+                )
             raise InputError(
-                f"Position {position} is not in the text.",
+                f"Position {position} is not in {where}.",
                 code="position_out_of_range",
-                hint=f"Positions run from 0 to {length - 1}{more}.",
+                hint=f"Positions run from 0 to {length - 1}.",
             )
     if target.token_id is not None and not 0 <= target.token_id < model.readout.d_vocab:
         raise InputError(

@@ -121,7 +121,10 @@
     if (!figure) return;
     const Plotly = await plotly();
     if (!element.isConnected) return;
+    const least = figure.layout.meta?.least;  // pixels: a narrower window scrolls it
+    if (least) { element.style.minWidth = `${least}px`; element.parentElement.classList.add("wide"); element.parentElement.tabIndex = 0; }
     await Plotly.react(element, resolve(figure.data), look(resolve(figure.layout)), config);
+    if (least && !element._bound) element.parentElement.scrollLeft = element.scrollWidth;  // where what it is of stands
     element.dataset.drawn = "true";
     thin(element);
     await mark(element);

@@ -181,7 +181,10 @@ def check_root(model: Model, of: NeuronId | Component, position: int | None, *, 
             hint="A neuron has one, such as 3.62; of a prediction's entropy a head or an MLP too.",
         )
     if not (0 <= of.layer < model.n_layers and (of.index or 0) < model.n_heads):
-        raise NotFoundError(f"There is no {of.name}.", hint=f"{model.key} has {model.n_layers} layers.")
+        raise NotFoundError(
+            f"There is no {of.name}.",
+            hint=f"Layers run from 0 to {model.n_layers - 1}, heads from 0 to {model.n_heads - 1}.",
+        )
     return Node("head" if of.kind == "head" else "mlp", of.layer, of.index or 0, position)
 
 

@@ -120,12 +120,13 @@ class AnswerJobs:
         assert answer is not None
         make = partial(answer, request=request)
         last: BaseModel | None = None
+        step = Step("computing")
         for item in self._host.slices(model, lambda resident: make(resident), who=LONG_WORK, kind=question.name):
             if isinstance(item, Progress):
-                yield Step(item.stage, item.done, item.total)
+                step = Step(item.stage, item.done, item.total)
             elif isinstance(item, BaseModel):
-                last = item
-                yield Step("computing")
+                last = item  # how far it is stands as it was told: a view of what there is by now is no step back
+            yield step
         if last is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_bytes(self._folder / f"{job_id}.json", last.model_dump_json().encode())

@@ -197,11 +197,7 @@ def _ledger(given: Given) -> str:
     answer = given.answer
     switches = answer["provenance"]["folding"]
     if switches["post_norm"] or switches["soft_cap"]:
-        raise InputError(
-            "There is no notebook for the ledger of a model with a norm behind its MLP or capped logits yet.",
-            code="no_notebook",
-            hint="Its JSON and Python give the same numbers.",
-        )
+        raise _none_yet("the ledger of a model with a norm behind its MLP or capped logits")
     rows = {
         name: [{key: row[key] for key in ("component", "share", "null")} for row in answer[name]]
         for name in ("rows", "neurons")
@@ -214,16 +210,19 @@ def _ledger(given: Given) -> str:
     )
 
 
+def _none_yet(what: str) -> InputError:
+    hint = "Its JSON and Python give the same numbers."
+    return InputError(f"There is no notebook for {what} yet.", code="no_notebook", hint=hint)
+
+
 def _why(given: Given) -> str:
     """Every part, by torch's own gradients; against the means over the stored rows or over the prompt itself."""
     answer, asked = given.answer, given.stored.request["options"]
     switches = answer["provenance"]["folding"]
     if switches["post_norm"] or switches["soft_cap"]:
-        raise InputError(
-            "There is no notebook for a split of a model with a norm behind its MLP or capped logits yet.",
-            code="no_notebook",
-            hint="Its JSON and Python give the same numbers.",
-        )
+        raise _none_yet("a split of a model with a norm behind its MLP or capped logits")
+    if asked.get("interventions") or asked.get("ln_scale") is not None:
+        raise _none_yet("a split under interventions or with the LN scale held")
     name = asked["baseline"]
     rows = [list(row) for row in given.rows]
     tokens = next(one["tokens"] for one in answer["baselines"] if one["name"] == name)

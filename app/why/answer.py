@@ -1,6 +1,7 @@
 """A prediction's entropy, loss or log-probability split over all that wrote to the stream. On the device's thread."""
 
 from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,15 +12,18 @@ from analysis.decompose import Split, Target
 from analysis.progress import Progress, whole
 from analysis.ranks import spearman
 from analysis.types import InputError
-from analysis.written import Written, read
+from analysis.written import Written
 from app.core import to_view
-from app.core.answer import clean_trace, prompt_ids, provenance
+from app.core.answer import prompt_ids, provenance
+from app.core.escape import visible
 from app.core.question import priced
 from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 from app.core.sample import sample_rows
+from app.core.told import quoted
 from app.core.view import Token
-from app.why.request import BaselineText, SplitRequest, WhyRequest, WhyTextRequest, last_position
+from app.why.passes import Pass, passed, target_of, undisturbed
+from app.why.request import BaselineText, WhyRequest, WhyTextRequest, last_position
 from app.why.view import AlongView, BaselineView, PartView, SharesView, WhyTextView, WhyView
 
 MEAN_WRITES = Kind("mean writes", "analysis.components", "app.core.sample")
@@ -36,15 +40,16 @@ def why(resident: Resident, request: WhyRequest) -> Iterator[WhyView | Progress]
 def why_views(resident: Resident, request: WhyRequest) -> Iterator[WhyView | Progress]:
     """The shares first; where they are asked for, the whole again with the ablations beside them."""
     model, ids = resident.model, prompt_ids(resident, request)
-    resident.admit(len(ids), rows=2 + 2 * (written.rows_at_once(len(ids)) if request.ablate else 0))
-    target = target_of(request)
+    resident.admit(len(ids), rows=3 + 2 * (written.rows_at_once(len(ids)) if request.ablate else 0))
+    target = target_of(resident, request)
     position = position_of(request.position, ids, target)
     splits.check(model, ids, [position], target)
-    run = read(model, ids)
-    named = yield from baselines(resident, run)
+    ran = passed(resident, ids, request.interventions, request.ln_scale)
+    named = yield from baselines(resident, ran.clean)
     means = chosen(named, request.baseline)
+    aim: dict[str, Any] = {"target": target, "readout": ran.readout}
     split_by = {
-        name: next(splits.decompose(model, run, [position], baseline=other, target=target))
+        name: next(splits.decompose(model, ran.written, [position], baseline=other, **aim))
         for name, other in named.items()
     }
     split = split_by[request.baseline]
@@ -54,10 +59,12 @@ def why_views(resident: Resident, request: WhyRequest) -> Iterator[WhyView | Pro
         if name != request.baseline:
             beside = parts_of(other, ranked, model.last_layer)
             parts = [part.model_copy(update={"other": one.total}) for part, one in zip(parts, beside, strict=True)]
-    clean = clean_trace(resident, ids)
     token_id = ids[position + 1] if target.kind == "loss" else target.token_id
     view = WhyView(
-        clean=to_view.position(model, clean, position),
+        clean=to_view.position(model, ran.trace, position),
+        under=list(ran.under),
+        ln_scale=ran.ln_scale,
+        undisturbed=undisturbed(resident, ran, position, target),
         target=request.target,
         token=None
         if token_id is None
@@ -70,15 +77,15 @@ def why_views(resident: Resident, request: WhyRequest) -> Iterator[WhyView | Pro
         parts=parts,
         baselines=[_shares(name, other, split_by[name]) for name, other in named.items()],
         sentence="",
-        provenance=provenance("why", resident, ids, request),
+        provenance=provenance("why", resident, ids, request, ran.baseline),
     )
-    view = view.model_copy(update={"sentence": sentence(view, request.baseline)})
+    view = view.model_copy(update={"sentence": sentence(view, request.baseline, ran.words)})
     yield view
     if not request.ablate:
         return
     ablated: dict[str, float] = {}
     total = sum(component.kind != "biases" for component in means.components) + len(ranked)
-    for which, value in splits.ablations(model, run, position, means, target=target, neurons=ranked):
+    for which, value in splits.ablations(model, ran.written, position, means, neurons=ranked, hooks=ran.hooks, **aim):
         ablated[f"{model.last_layer}.{which}" if isinstance(which, int) else which.name] = value
         yield Progress("mean ablations", len(ablated), total)
     parts = [part.model_copy(update={"ablation": ablated.get(part.component)}) for part in parts]
@@ -94,21 +101,22 @@ def why_text_views(resident: Resident, request: WhyTextRequest) -> Iterator[WhyT
     """Every prediction of the prompt, some more positions each time."""
     model, ids = resident.model, prompt_ids(resident, request)
     resident.admit(len(ids), rows=3)
-    target = target_of(request)
+    target = target_of(resident, request)
     positions = range(len(ids) - (1 if target.kind == "loss" else 0))
     splits.check(model, ids, positions, target)
-    run = read(model, ids)
-    means = chosen((yield from baselines(resident, run)), request.baseline)
+    ran = passed(resident, ids, request.interventions, request.ln_scale)
+    means = chosen((yield from baselines(resident, ran.clean)), request.baseline)
     rows: list[Split] = []
-    for split in splits.decompose(model, run, positions, baseline=means, target=target):
+    aim: dict[str, Any] = {"target": target, "readout": ran.readout}
+    for split in splits.decompose(model, ran.written, positions, baseline=means, **aim):
         rows.append(split)
         if len(rows) % splits.STEP == 0 or len(rows) == len(positions):
-            yield _along(resident, request, ids, rows, len(positions), means)
+            yield _along(resident, request, ran, rows, len(positions), means)
             yield Progress("positions", len(rows), len(positions))
 
 
 def _along(
-    resident: Resident, request: WhyTextRequest, ids: list[int], rows: list[Split], total: int, means: MeanWrites
+    resident: Resident, request: WhyTextRequest, ran: Pass, rows: list[Split], total: int, means: MeanWrites
 ) -> WhyTextView:
     """The first positions taken apart; nothing yet at the others."""
     direct, through = (np.stack([getattr(row, half).cpu().numpy() for row in rows]) for half in ("direct", "through"))
@@ -144,8 +152,11 @@ def _along(
         kind: [i for i, component in enumerate(means.components) if component.kind == kind]
         for kind in dict.fromkeys(component.kind for component in means.components)
     }
+    ids = list(ran.trace.token_ids)
     view = WhyTextView(
         tokens=to_view.tokens(resident.model, ids),
+        under=list(ran.under),
+        ln_scale=ran.ln_scale,
         target=request.target,
         values=[*(row.value for row in rows), *to_come],
         baseline_value=rows[0].baseline,
@@ -163,13 +174,14 @@ def _along(
         ],
         baseline=baseline_view(request.baseline, means, rows[0].baseline),
         sentence="",
-        provenance=provenance("why_text", resident, ids, request),
+        provenance=provenance("why_text", resident, ids, request, ran.baseline),
     )
-    return view.model_copy(update={"sentence": text_sentence(view)})
+    return view.model_copy(update={"sentence": text_sentence(view, ran.words)})
 
 
-def text_sentence(view: WhyTextView) -> str:
-    """Which components move the prediction most over the text, and what stands out at the largest value."""
+def text_sentence(view: WhyTextView, words: str = "") -> str:
+    """Which components move the prediction most over the text, and what stands out at the largest value. words: what
+    was done to its pass."""
     done = sum(value is not None for value in view.values)
     shares = {
         one.component: np.array(one.direct[:done], float) + np.array(one.ln_scale[:done], float)
@@ -180,24 +192,27 @@ def text_sentence(view: WhyTextView) -> str:
     most = max(range(done), key=lambda at: view.values[at] or 0.0)
     there = max(shares, key=lambda name: abs(float(shares[name][most])))
     return (
-        f"Over {done} predictions the largest shares, on average in size, are "
+        f"Over {done} predictions{f' under {words}' if words else ''} the largest shares, on average in size, are "
         f"{', '.join(f'{name} {size:.2f}' for size, name in sizes)} nats. {WHAT[view.target]} is largest behind "
-        f"“{view.tokens[most].text.strip()}” at {most}, {view.values[most] or 0.0:.2f}; the largest share "
+        f"“{quoted(view.tokens[most].text)}” at {most}, {view.values[most] or 0.0:.2f}; the largest share "
         f"there is {there}'s, {float(shares[there][most]):+.2f}."
     )
 
 
-def sentence(view: WhyView, baseline: BaselineText) -> str:
+def sentence(view: WhyView, baseline: BaselineText, words: str = "") -> str:
     """What the numbers say: the difference, its two halves, and the components that make most of it.
 
-    The last MLP counts as one, however many of its neurons are listed singly.
+    The last MLP counts as one, however many of its neurons are listed singly. words: what was done to its pass.
     """
     difference = view.value - view.baseline_value
     against = "the reference text's" if baseline == "reference" else "this prompt's"
     way = "above" if difference > 0 else "below"
+    under = f" under {words}" if words else ""
+    of = f" of “{visible(view.token.text)}”" if view.target == "log_prob" and view.token else ""
+    before = "" if view.undisturbed is None else f" ({view.undisturbed:.2f} undisturbed)"
     return (
-        f"{WHAT[view.target]} here is {view.value:.2f} nats, {abs(difference):.2f} {way} that of {against} mean stream "
-        f"({view.baseline_value:.2f}): {halves_and_largest(view.parts)}"
+        f"{WHAT[view.target]}{of} here{under} is {view.value:.2f} nats{before}, {abs(difference):.2f} {way} that of "
+        f"{against} mean stream ({view.baseline_value:.2f}): {halves_and_largest(view.parts)}"
     )
 
 
@@ -215,10 +230,6 @@ def halves_and_largest(parts: Sequence[PartView]) -> str:
 def position_of(asked: int | None, ids: Sequence[int], target: Target) -> int:
     """Without one, the last that has the target."""
     return last_position(len(ids), target.kind) if asked is None else asked
-
-
-def target_of(request: SplitRequest) -> Target:
-    return Target(request.target, request.token_id)
 
 
 def baselines(

@@ -14,6 +14,7 @@ from analysis.written import read
 from app.core import to_view
 from app.core.answer import prompt_ids, provenance
 from app.core.residency.resident import Resident
+from app.core.told import quoted
 from app.why.answer import baselines, chosen
 from app.why.request import CircuitRequest
 from app.why.view import CircuitView, EdgeView, MassiveView, NodeView, SinkView
@@ -143,7 +144,7 @@ def _split(view: CircuitView) -> int:
 def _place(view: CircuitView, node: NodeView) -> str:
     if node.source is None:
         return node.component
-    return f"{node.component} reading “{view.tokens[node.source].text.strip()}”"
+    return f"{node.component} reading “{quoted(view.tokens[node.source].text)}”"
 
 
 def _named(component: str) -> NeuronId | Component:

@@ -1,18 +1,15 @@
 """What makes the difference between two predictions. On the device's thread."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from analysis import decompose as splits
 from analysis.progress import Progress
-from analysis.trace import Trace, intervene
-from analysis.written import Written, read
 from app.core import to_view
-from app.core.answer import clean_trace, prompt_ids, provenance
-from app.core.interventions import write_intervention
-from app.core.limits import check_interventions
-from app.core.request import AnyIntervention, InterventionRequest
+from app.core.answer import prompt_ids, provenance
 from app.core.residency.resident import Resident
+from app.core.told import quoted
+from app.core.view import PositionView
 from app.why.answer import (
     WHAT,
     baseline_view,
@@ -21,8 +18,8 @@ from app.why.answer import (
     halves_and_largest,
     parts_of,
     position_of,
-    target_of,
 )
+from app.why.passes import Pass, passed, target_of
 from app.why.request import WhyCompareRequest
 from app.why.view import WhyCompareView
 
@@ -36,16 +33,16 @@ def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyC
             resident, request.model_copy(update={"text": request.other_text, "token_ids": None, "turns": None})
         )
     resident.admit(max(len(ids), len(others)), rows=4)
-    target = target_of(request)
+    target = target_of(resident, request)
     at = position_of(request.position, ids, target)
     other_at = position_of(request.other_position, others, target)
     splits.check(model, ids, [at], target)
-    splits.check(model, others, [other_at], target)
-    run = read(model, ids)
-    means = chosen((yield from baselines(resident, run)), request.baseline)
-    (one,) = splits.decompose(model, run, [at], baseline=means, target=target)
-    there, changed = _intervened(resident, request, others)
-    (other,) = splits.decompose(model, changed, [other_at], baseline=means, target=target)
+    splits.check(model, others, [other_at], target, where="the text" if others is ids else "the other text")
+    here = passed(resident, ids, request.interventions, request.ln_scale)
+    there = passed(resident, others, request.other_interventions, request.other_ln_scale)
+    means = chosen((yield from baselines(resident, here.clean)), request.baseline)
+    (one,) = splits.decompose(model, here.written, [at], baseline=means, target=target, readout=here.readout)
+    (other,) = splits.decompose(model, there.written, [other_at], baseline=means, target=target, readout=there.readout)
     apart = replace(
         one,
         baseline=other.value,
@@ -55,11 +52,13 @@ def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyC
         neuron_through=one.neuron_through - other.neuron_through,
         error=one.error - other.error,
     )
-    another = target.kind == "loss" and ids[at + 1] != others[other_at + 1]  # the baseline's loss is another one, too
+    # Of another next token, or under another scale, the baseline itself has another value.
+    another = target.kind == "loss" and ids[at + 1] != others[other_at + 1]
+    another = another or here.ln_scale != there.ln_scale
     ranked = apart.neuron_total.abs().argsort(descending=True)[: request.neurons].tolist()
     view = WhyCompareView(
-        here=to_view.position(model, clean_trace(resident, ids), at),
-        there=to_view.position(model, there, other_at),
+        here=to_view.position(model, here.trace, at),
+        there=to_view.position(model, there.trace, other_at),
         target=request.target,
         value=one.value,
         other_value=other.value,
@@ -68,41 +67,24 @@ def why_compare(resident: Resident, request: WhyCompareRequest) -> Iterator[WhyC
         completeness_error=apart.error,
         parts=parts_of(apart, ranked, model.last_layer),
         sentence="",
-        provenance=provenance("why_compare", resident, ids, request, "mean" if _averaged(request) else None),
+        provenance=provenance("why_compare", resident, ids, request, here.baseline or there.baseline),
     )
-    yield view.model_copy(update={"sentence": difference_sentence(view, request.other_interventions)})
+    yield view.model_copy(update={"sentence": difference_sentence(view, here, there)})
 
 
-def _intervened(resident: Resident, request: WhyCompareRequest, ids: list[int]) -> tuple[Trace, Written]:
-    """The other prediction's pass, traced and read, with what is done to it."""
-    clean = clean_trace(resident, ids)
-    if not request.other_interventions:
-        return clean, read(resident.model, ids)
-    check_interventions(request.other_interventions, resident.limits)
-    done = [to_view.intervention(item) for item in request.other_interventions]
-    means = resident.require_means() if _averaged(request) else None
-    traced = intervene(resident.model, clean, done, unigram=resident.unigram, means=means)
-    return traced, read(resident.model, ids, interventions=done, reference_means=means)
-
-
-def _averaged(request: WhyCompareRequest) -> bool:
-    """Whether a neuron is set to its reference mean."""
-    return any(item.mode == "mean" for item in request.other_interventions if isinstance(item, InterventionRequest))
-
-
-def difference_sentence(view: WhyCompareView, interventions: Sequence[AnyIntervention] = ()) -> str:
-    """Which of the two is larger, by how much in either half, and the components that make most of it.
-
-    interventions: on the other's pass.
-    """
+def difference_sentence(view: WhyCompareView, here: Pass, there: Pass) -> str:
+    """Which of the two is larger, by how much in either half, and the components that make most of it."""
     apart = view.value - view.other_value
-    done = [write_intervention(item) for item in interventions]
-    under = f" under {', '.join(done[:3])}{f' and {len(done) - 3} more' if done[3:] else ''}" if done else ""
-    there = f"“{view.there.token.text.strip()}”{under} ({view.other_value:.2f})"
     moved = view.baseline_difference
-    expected = f"{moved:+.2f} since their next tokens are different ones at the baseline already; " if moved else ""
+    why = "their LN scales are held differently" if here.ln_scale != there.ln_scale else ""
+    why = why or "their next tokens are different ones"
+    expected = f"{moved:+.2f} at the baseline already, since {why}; " if moved else ""
     return (
-        f"{WHAT[view.target]} behind “{view.here.token.text.strip()}” is {view.value:.2f} nats, {abs(apart):.2f} "
-        f"{'above' if apart > 0 else 'below'} that behind {there}: "
+        f"{WHAT[view.target]} behind {_named(view.here, here)} is {view.value:.2f} nats, {abs(apart):.2f} "
+        f"{'above' if apart > 0 else 'below'} that behind {_named(view.there, there)} ({view.other_value:.2f}): "
         f"{expected}{halves_and_largest(view.parts)}"
     )
+
+
+def _named(at: PositionView, ran: Pass) -> str:
+    return f"“{quoted(at.token.text)}”" + (f" under {ran.words}" if ran.words else "")

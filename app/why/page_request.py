@@ -12,10 +12,10 @@ from app.core.errors import RefusedFieldsError
 from app.core.fields import holding
 from app.core.interventions import requested
 from app.core.place import AtToken
-from app.why.request import BaselineText, CircuitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
+from app.why.request import MOST_TOKEN, BaselineText, CircuitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
 
 # What somebody writes: shown again as it was written, however wrong.
-TYPED = ("text", "token", "target", "baseline", "ablate", "along", "patch")
+TYPED = ("text", "token", "target", "baseline", "ablate", "along", "patch", "over")
 PARTS = 10  # neurons listed singly
 
 FIRST_TEXT = "The old man shook his head and said that he had never seen the like of it. The old man shook his head and"
@@ -45,16 +45,29 @@ class WhyState(Drawing, AtToken):
     model: str | None = None
     text: str = FIRST_TEXT
     target: Literal["entropy", "loss", "log_prob"] = "entropy"
-    token: str = Field("", max_length=12, description="For log_prob: the token's id.")
+    token: str = Field("", max_length=MOST_TOKEN, description="For log_prob: the token, or its id; digits in quotes.")
     baseline: BaselineText = "reference"
     ablate: bool = False
     along: bool = Field(False, description="Whether the split of every token is shown.")
     scale: Literal["own", "frozen"] = Field("own", description="The LN scale that the lens reads with.")
-    vs: str = Field("", max_length=8, description="Another token of the text to compare it with, or pinned.")
+    do: str = Field("", max_length=4000, description="What is done to the pass that is split, compactly.")
+    ln: str = Field("", max_length=24, description="Empty: the model's norm; 'median' or a number: a constant scale.")
+    bos: Literal["", "yes", "no"] = Field("", description="Prepend BOS; empty: what the model was trained with.")
+    vs: str = Field(
+        "",
+        max_length=11,
+        description="Another token of the text to compare it with; or undisturbed, pinned, pinned_end.",
+    )
     follow: str = Field("", max_length=16, description="The component that is followed upstream.")
     patch: bool = Field(False, description="Whether its edges are checked by patched passes.")
+    over: Literal["", "activation", "text"] = Field(
+        "",
+        description="What of it is followed: its share here, a neuron's activation here, or on average over the text.",
+    )
     job: Literal["", "why", "why_text", "circuit"] = Field("", description="Which answer is asked for as a job.")
-    table: Literal["parts", "along", "circuit", "compared"] = Field("parts", description="Which one is given as CSV.")
+    table: Literal["parts", "along", "circuit", "compared", "lens"] = Field(
+        "parts", description="Which one is given as CSV."
+    )
 
     @classmethod
     def holding(cls, fields: Mapping[str, Any]) -> tuple[Self, RefusedFieldsError | None]:
@@ -84,36 +97,63 @@ class WhyState(Drawing, AtToken):
         return requested(WhyTextRequest, **self._split())
 
     def compared(self) -> WhyCompareRequest:
-        """With the token of `vs`."""
-        more = {"position": self.pos or None, "other_position": self.vs, "neurons": PARTS}
-        return requested(WhyCompareRequest, **self._split(), **more)
+        """With the token of `vs` in the same pass, or with this one in the undisturbed pass."""
+        split, position = self._split(), self.pos or None
+        done = {"other_interventions": split["interventions"], "other_ln_scale": split["ln_scale"]}
+        other = {"other_position": position} if self.vs == "undisturbed" else {"other_position": self.vs, **done}
+        return requested(WhyCompareRequest, **split, **other, position=position, neurons=PARTS)
 
-    def beside(self, text: str, position: int, done: Sequence[str]) -> WhyCompareRequest:
+    def beside(self, text: str, position: int | None, done: Sequence[str], ln: str) -> WhyCompareRequest:
         """With a token of another text's pass, and what is done there."""
         other = {"other_text": text, "other_position": position, "other_interventions": list(done)}
+        other |= {"other_ln_scale": ln or None}
         more = {"position": self.pos or None, "neurons": PARTS}
         return requested(WhyCompareRequest, **self._split(), **other, **more)
 
     def circuit(self) -> CircuitRequest:
         """Of what is followed: a neuron's activation where a token's log-probability is split, else the share."""
-        more = {"of": "activation" if self.target == "log_prob" else self.target, "position": self.pos or None}
-        text = self.text.replace("\r\n", "\n")
+        whole = self.over == "text"
+        activation = self.over != "" or self.target == "log_prob"
+        more = {"of": "activation" if activation else self.target, "position": None if whole else self.pos or None}
         return requested(
-            CircuitRequest, text=text, component=self.follow, baseline=self.baseline, check=self.patch, **more
+            CircuitRequest,
+            **self.prompt,
+            component=self.follow,
+            baseline=self.baseline,
+            check=self.patch,
+            average=whole,
+            **more,
         )
 
-    def _token(self) -> int | None:
-        """For log_prob alone: what stands in its field otherwise waits there."""
+    @property
+    def prompt(self) -> dict[str, Any]:
+        """The fields of every request about its text."""
+        bos = {"": None, "yes": True, "no": False}[self.bos]
+        return {"text": self.text.replace("\r\n", "\n"), "prepend_bos": bos}
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether something is done to the pass that is split."""
+        return bool(self._done or self.ln)
+
+    @property
+    def _done(self) -> list[str]:
+        return [item for item in self.do.split() if not item.startswith("!")]
+
+    def _token(self) -> dict[str, Any]:
+        """For log_prob alone: what stands in its field otherwise waits there. Digits are an id, in quotes a token."""
         if self.target != "log_prob":
-            return None
-        if not re.fullmatch("[0-9]+", self.token):
-            raise InputError("The token to explain is named by its id.", code="token_id", hint="For example 262.")
-        return int(self.token)
+            return {}
+        if not self.token:
+            raise InputError(
+                "Which token's log-probability is to be explained?",
+                code="token",
+                hint="Type the token as it stands in the strip, such as ␣the, or its id, such as 262.",
+            )
+        if re.fullmatch("[0-9]{1,9}", self.token):
+            return {"token_id": int(self.token)}
+        return {"token": re.sub('^"(.+)"$', r"\1", self.token)}
 
     def _split(self) -> dict[str, Any]:
-        return {
-            "text": self.text.replace("\r\n", "\n"),
-            "target": self.target,
-            "token_id": self._token(),
-            "baseline": self.baseline,
-        }
+        done = {"interventions": self._done, "ln_scale": self.ln or None}
+        return {**self.prompt, "target": self.target, "baseline": self.baseline, **self._token(), **done}

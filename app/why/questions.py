@@ -74,7 +74,7 @@ CIRCUIT = Question(
     cost=10,
     permalink=True,
     tells=Later("app.why.told:of_circuit"),
-    charts={"circuit": Later("app.why.charts:circuit")},
+    charts={"circuit": Later("app.why.circuit_chart:circuit")},
     prints=Later("app.why.shell:print_circuit"),
     command="circuit",
 )

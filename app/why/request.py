@@ -4,13 +4,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.core.request import AT, Interventions, Position, PromptRequest, Text
+from app.core.grammar import read_scale, reads
+from app.core.request import AT, DO, Interventions, Number, Position, PromptRequest, SwitchedRequest, Text
 from app.core.typed import Typed
 from app.core.wording import spelled
 
 TargetName = Literal["entropy", "loss", "log_prob"]
 TokenId = Annotated[int, Field(ge=0)]  # forms send it as text
 BaselineText = Literal["reference", "prompt"]
+MOST_TOKEN = 100  # characters of a token that is typed
 
 
 def last_position(n_tokens: int, target: str) -> int:
@@ -18,28 +20,39 @@ def last_position(n_tokens: int, target: str) -> int:
     return n_tokens - (2 if target == "loss" else 1)
 
 
-class SplitRequest(PromptRequest):
-    """What is split, and against which baseline."""
+class SplitRequest(SwitchedRequest):
+    """What is split, under which interventions, and against which baseline."""
 
     target: TargetName = Field(
-        "entropy", description='"entropy", "loss" (of the token that follows), or {"token_id": n}: its log-probability.'
+        "entropy",
+        description='"entropy", "loss" (of the token that follows), or {"token_id": n} or {"token": " the"}: its '
+        "log-probability.",
     )
-    token_id: TokenId | None = Field(None, description="For log_prob: the token.")
+    token_id: TokenId | None = Field(None, description="For log_prob: the token's id.")
+    token: Annotated[Text, Field(min_length=1, max_length=MOST_TOKEN)] | None = Field(
+        None, description="For log_prob: the token as text, its space in front with it; ␣ is read as one."
+    )
     baseline: BaselineText = Field(
-        "reference", description="reference: means over the model's reference text; prompt: means over this prompt."
+        "reference",
+        description="reference: means over the model's reference text; prompt: means over this prompt, undisturbed.",
+    )
+    interventions: Annotated[Interventions, DO] = Field(
+        [], description="What is done to the pass whose prediction is split, as in a trace. Also as texts, `3.17:zero`."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _token_as_target(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(chosen := data.get("target"), dict) and set(chosen) == {"token_id"}:
-            return {**data, "target": "log_prob", "token_id": chosen["token_id"]}
+        chosen = data.get("target") if isinstance(data, dict) else None
+        if isinstance(chosen, dict) and set(chosen) in ({"token_id"}, {"token"}):
+            return {**data, "target": "log_prob", **chosen}
         return data
 
     @model_validator(mode="after")
     def _token_fits(self) -> Self:
-        if (self.target == "log_prob") != (self.token_id is not None):
-            raise ValueError("token_id is needed for the target log_prob, and only there")
+        named = (self.token_id is not None) + (self.token is not None)
+        if named != (self.target == "log_prob"):
+            raise ValueError("the target log_prob needs one of token and token_id, and no other target has any")
         return self
 
 
@@ -60,6 +73,9 @@ OTHER = Typed(
 )
 
 
+OTHER_SCALE = Typed(help="Hold the final LN scale of the other prediction's pass at this number, or at 'median'.")
+
+
 class WhyCompareRequest(SplitRequest):
     """Two predictions, and what makes the difference; of one text, or of two."""
 
@@ -69,6 +85,9 @@ class WhyCompareRequest(SplitRequest):
     other_interventions: Annotated[Interventions, OTHER] = Field(
         [], description="What is done to the other prediction's pass, as in a trace. Also as texts, `3.17:zero`."
     )
+    other_ln_scale: Annotated[
+        Literal["median"] | Annotated[Number, Field(ge=1e-6, le=1e6)] | None, reads(read_scale), OTHER_SCALE
+    ] = Field(None, description="The final LN scale of the other prediction's pass, held at this constant.")
     neurons: Annotated[int, Typed(default=8)] = Field(
         12, ge=0, le=256, description="Last-layer neurons listed singly, by size of the difference."
     )

@@ -20,10 +20,11 @@ from app.core.question import Question
 from app.core.request import TraceRequest
 from app.core.run import ask, settled
 from app.why import charts as figures
+from app.why import circuit_chart as drawing
 from app.why.page_request import TYPED, Drawing, WhyState
 from app.why.page_view import Making, WhyPageView
 from app.why.questions import CIRCUIT, WHY, WHY_COMPARE, WHY_TEXT
-from app.why.request import WhyCompareRequest
+from app.why.request import SplitRequest, WhyCompareRequest, last_position
 
 router = routes(include_in_schema=False)
 
@@ -40,7 +41,8 @@ PYTHON = {
     "lens": ("python_lens", 'answer["sentence"]'),
 }
 JOBS = {question.name: question for question in (WHY, WHY_TEXT, CIRCUIT)}
-PINNED = "pinned"
+PINNED, PINNED_END = "pinned", "pinned_end"
+"""What a token is compared with: the one at its place in the pinned run's text, or that text's last."""
 JobKind = Annotated[Literal["why", "why_text", "circuit"], Path()]
 
 
@@ -85,16 +87,16 @@ async def _answer(request: Request, caller: Caller, state: WhyState) -> dict[str
     wanted: list[tuple[Question, BaseModel]] = [(WHY, why)]
     if state.along:
         wanted.append((WHY_TEXT, state.whole()))
-    if state.vs == PINNED:
+    if state.vs in (PINNED, PINNED_END):
         wanted.append((WHY_COMPARE, await _beside_pinned(request, caller, key, state)))
     elif state.vs:
         wanted.append((WHY_COMPARE, state.compared()))
     if state.follow:
         wanted.append((CIRCUIT, state.circuit()))
     if state.lens:
-        wanted.append((lens, lens.request(text=why.text, scale=state.scale)))
+        wanted.append((lens, lens.request(**state.prompt, scale=state.scale)))
     shown: dict[str, Any] = {"state": state.model_dump() | {"job": ""}}
-    shown["trace"] = await ask(caller, trace, key, TraceRequest(text=why.text))
+    shown["trace"] = await ask(caller, trace, key, _traced(why))
     runs: FollowedRuns = request.app.state.followed
     begun, parts = list[Run](), list[dict[str, Any]]()
     for question, asked in wanted:
@@ -106,6 +108,11 @@ async def _answer(request: Request, caller: Caller, state: WhyState) -> dict[str
         await runs.wait(caller, run, FIRST_WAIT if _in_steps(request) else caller.host.settings.request_seconds)
         parts.append(await _so_far(request, caller, runs, run, state.drawing()))
     return shown | _merged(parts)
+
+
+def _traced(split: SplitRequest) -> TraceRequest:
+    """The pass that is split, traced."""
+    return TraceRequest.model_validate(split.model_dump(include=set(TraceRequest.model_fields) - {"neurons"}))
 
 
 def _in_steps(request: Request) -> bool:
@@ -123,25 +130,27 @@ async def _beside_pinned(request: Request, caller: Caller, key: str, state: WhyS
         raise InputError("No run is pinned.", code="no_pin", hint="Pin one on the page Prompt.")
     if pin.get("model") not in (None, "", key):
         raise InputError(f"The pinned run is of {pin['model'][:40]}.", code="other_model", hint="Unpin it there.")
-    if pin.get("ln"):
+    if pin.get("bos", "") != state.bos:
         raise InputError(
-            "The pinned run holds its LN scale at a constant. Nothing acts through a scale that is held, and the mean "
-            "stream has another value under it, so its shares and this token's are not of one difference.",
-            code="held_scale",
-            hint="Pin the run again with the model's own norm.",
-        )
-    if pin.get("bos"):
-        raise InputError(
-            "The pinned run has BOS chosen by hand; this page reads texts as the model was trained.",
+            "The pinned run begins with another choice of BOS than this one.",
             code="pinned_bos",
-            hint="Pin the run again with BOS as it comes.",
+            hint="Pin a run again that begins as this one does.",
         )
-    trace = request.app.state.questions["trace"]
-    asked = state.why()
-    both = [await ask(caller, trace, key, TraceRequest(text=text)) for text in (asked.text, pin["text"])]
-    here, there = (len(each.tokens) - (2 if state.target == "loss" else 1) for each in both)
-    at = here if asked.position is None else asked.position
-    return state.beside(pin["text"], max(0, min(at, there)), pin.get("do", "").split())
+    at, done = None, [item for item in pin.get("do", "").split() if not item.startswith("!")]
+    if state.vs == PINNED:
+        trace = request.app.state.questions["trace"]
+        asked = state.why()
+        texts = (state.prompt, {**state.prompt, "text": pin["text"]})
+        both = [await ask(caller, trace, key, TraceRequest(**each)) for each in texts]
+        here, there = (last_position(len(each.tokens), state.target) for each in both)
+        at = here if asked.position is None else asked.position
+        if at > there:
+            raise InputError(
+                f"The pinned run's text has no prediction at {at}: its last one is at {max(there, 0)}.",
+                code="beyond_pin",
+                hint="Choose an earlier token, or compare with the last one of the pinned run's text.",
+            )
+    return state.beside(pin["text"], at, done, pin.get("ln", ""))
 
 
 async def _so_far(request: Request, caller: Caller, runs: FollowedRuns, run: Run, drawn: Drawing) -> dict[str, Any]:
@@ -210,7 +219,7 @@ def _respond(request: Request, view: WhyPageView, *, status: int = 200, push: st
     if compared is not None:
         drawn["why_compare"] = lambda: figures.differences(compared)
     if circuit is not None:
-        drawn["circuit"] = lambda: figures.circuit(circuit)
+        drawn["circuit"] = lambda: drawing.circuit(circuit)
     return pages.respond(
         request,
         view,

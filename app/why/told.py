@@ -9,18 +9,19 @@ PARTS = {"Component": "component", "Share": "total", "through the logits": "dire
 FIRST = 12  # rows that a link shows; the whole table stands below
 
 
-def of_why(view: WhyView, _: WhyRequest) -> Told:
+def of_why(view: WhyView, asked: WhyRequest) -> Told:
     """Its sentence, the token that it is of, and its largest parts."""
     parts = sorted(largest(view.parts, FIRST), key=lambda part: -abs(part.total))
     return Told(
         caption=f"At token {view.clean.position} “{quoted(view.clean.token.text)}”: {view.sentence}",
+        interventions=told.in_words(asked.interventions, asked.ln_scale),
         position=view.clean.position,
         **told.table(PARTS, parts, "What made it so, in nats"),
     )
 
 
-def of_text(view: WhyTextView, _: WhyTextRequest) -> Told:
-    return Told(caption=view.sentence)
+def of_text(view: WhyTextView, asked: WhyTextRequest) -> Told:
+    return Told(caption=view.sentence, interventions=told.in_words(asked.interventions, asked.ln_scale))
 
 
 def of_compared(view: WhyCompareView, _: WhyCompareRequest) -> Told:

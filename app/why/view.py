@@ -76,7 +76,10 @@ class SharesView(BaselineView):
 class WhyView(View):
     """``value`` - ``baseline_value`` split exactly over the parts (docs/methods.md); nats."""
 
-    clean: PositionView
+    clean: PositionView = Field(description="The pass that is split, at its token: undisturbed, or as `under` says.")
+    under: list[str] = Field([], description="What was done to the pass, as compact interventions.")
+    ln_scale: float | None = Field(None, description="The constant that the final LN scale was held at.")
+    undisturbed: float | None = Field(None, description="The target in the undisturbed pass, where another is split.")
     target: TargetName
     token: Token | None = Field(description="The token that the target speaks of; null for entropy.")
     value: float
@@ -134,7 +137,9 @@ class WhyCompareView(View):
     other_value: float
     baseline: BaselineView = Field(description="The one that both were split against.")
     baseline_difference: float = Field(
-        0.0, description="The baseline's own difference: of a loss, where the next tokens are different ones; else 0."
+        0.0,
+        description="The baseline's own difference: of a loss where the next tokens are different ones, and where the "
+        "final LN scales are held differently; else 0.",
     )
     completeness_error: float = Field(description="Sum of the parts and of the baseline's, less the difference.")
     parts: list[PartView] = Field(description="In the order of the forward pass.")
@@ -260,6 +265,8 @@ class WhyTextView(View):
     """The split at every position: `components` and, summed, all others. null where it is still to come."""
 
     tokens: list[Token]
+    under: list[str] = Field([], description="What was done to the pass, as compact interventions.")
+    ln_scale: float | None = Field(None, description="The constant that the final LN scale was held at.")
     target: TargetName
     values: Series
     baseline_value: float

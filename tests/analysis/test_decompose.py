@@ -12,7 +12,7 @@ from torch.func import grad
 from analysis.components import BATCH, TOKENS, MeanWrites, mean_writes, rows_at_once, writes
 from analysis.decompose import Split, Target, ablations, decompose, mean_gradient
 from analysis.model import Model
-from analysis.trace import trace
+from analysis.trace import hooks_of, trace
 from analysis.types import HeadId, HeadIntervention, InputError, Intervention, NeuronId
 from analysis.written import read
 from tests import tiny
@@ -174,16 +174,36 @@ def test_another_baseline_changes_the_shares_and_never_what_they_sum_to(name, ti
         assert one.baseline + float(one.total.sum()) == pytest.approx(one.value, abs=1e-9 + rounding(one, name))
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_through_a_scale_that_is_held_nothing_acts(name, tiny_model):
+    """All of a share is direct, and the shares sum to the difference of the values under the held scale."""
+    model = tiny_model(name)
+    held = model.readout.with_constant_scale(1.7)
+    one = split(model, baseline=reference(model), complete=1e-9, readout=held)
+    assert float(one.through.abs().max()) == 0
+    assert float(one.neuron_through.abs().max()) == 0
+    assert abs(one.error) < 1e-9 + rounding(one, name)
+    there = trace(model, IDS, readout=held).metrics
+    assert one.value == pytest.approx(float(there.entropy[5]), abs=rounding(one, name))
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
-def test_an_ablation_is_that_of_a_hooked_pass(name, tiny_model):
+def test_an_ablation_is_that_of_a_hooked_pass(name, disturbed, tiny_model):
+    """Undisturbed, and under interventions, one of which lies behind the position: each pass is run under them."""
     model, position = tiny_model(name), 5
     means = reference(model)
-    effects = dict(ablations(model, IDS, position, means, neurons=[3]))
-    clean = float(trace(model, IDS).metrics.entropy[position])
+    done = [Intervention(NeuronId(0, 3), "value", 2.0, positions=(2, 7)), HeadIntervention(HeadId(0, 1), "mean")]
+    done = done if disturbed else []
+    hooks = hooks_of(model, model.tokens(IDS), done, None)
+    run = read(model, IDS, interventions=done)
+    effects = dict(ablations(model, run, position, means, neurons=[3], hooks=hooks))
+    clean = float(trace(model, IDS, interventions=done).metrics.entropy[position])
     assert len(effects) == len(means.components)  # the biases have none, the neuron is one more
     layer = model.last_layer
     component = next(c for c in means.components if c.name == f"L{layer}.mlp")
-    run = model.run(model.tokens(IDS), capture=[f"blocks.{layer}.hook_resid_post", f"blocks.{layer}.hook_mlp_out"])
+    names = [f"blocks.{layer}.hook_resid_post", f"blocks.{layer}.hook_mlp_out"]
+    run = model.run(model.tokens(IDS), capture=names, hooks=hooks)
     wrote = run[f"blocks.{layer}.hook_mlp_out"][0, position].double()
     bias = model.mlp_bias(layer, "b_out")
     mean = means.writes[means.components.index(component)] + (0 if bias is None else bias)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import groupby, pairwise
 from typing import Any
 
 import pytest
@@ -134,3 +135,31 @@ def test_a_result_that_is_gone_from_the_disk_is_told(done: tuple[TestClient, str
     (client.app.state.settings.data_dir / "answers" / f"{job}.json").unlink()  # type: ignore[attr-defined]
     answer = client.get(f"{M}/induction/ablation/jobs/{job}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_result")
+
+
+STEPPED: dict[str, dict[str, Any]] = {
+    "why": TEXT | {"ablate": True},
+    "why_text": TEXT,
+    "circuit": TEXT | {"component": "1.3", "check": True},
+    "dial": TEXT | DIALS,
+    "head_ablation": BODY,
+}
+
+
+def test_every_question_that_can_be_a_job_is_followed_to_its_end() -> None:
+    assert STEPPED.keys() == REFUSED.keys()
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_how_far_a_job_is_never_falls_back_within_a_stage(name: str, client: TestClient) -> None:
+    """Neither to a smaller number nor to none, and no stage comes again."""
+    question = QUESTIONS[name]
+    steps = list(jobs_of(client)._steps(question, f"{name}-steps", "tiny-gpt2", {"request": STEPPED[name]}))
+    told = [step for step in steps if not step.idle]
+    for before, now in pairwise(told):
+        if now.stage == before.stage:
+            assert (now.total, now.done >= before.done) == (before.total, True), (before, now)
+        else:
+            assert before.done == before.total, (before, now)
+    stages = [stage for stage, _ in groupby(step.stage for step in told)]
+    assert len(stages) == len(set(stages)), stages

@@ -17,9 +17,12 @@ from app.core.place import named_text
 from app.core.shell.session import ApiSession
 from app.why.answer import sentence
 from app.why.charts import along, differences
+from app.why.circuit_chart import STEP
+from app.why.circuit_chart import circuit as drawn_circuit
+from app.why.page_request import WhyState
 from app.why.page_view import WhyPageView
-from app.why.questions import CIRCUIT
-from app.why.view import WhyCompareView, WhyTextView, WhyView
+from app.why.questions import CIRCUIT, WHY, WHY_COMPARE, WHY_TEXT
+from app.why.view import CircuitView, EdgeView, NodeView, WhyCompareView, WhyTextView, WhyView
 from tests import tiny
 from tests.app.served import until
 from tests.tolerance import EFFECT
@@ -181,8 +184,9 @@ def test_the_page_shows_the_apis_numbers(client: TestClient) -> None:
     ("fields", "words"),
     [
         ({"pos": "900"}, "Position 900"),
-        ({"target": "loss", "pos": "LAST"}, "no next token"),
-        ({"target": "log_prob"}, "token_id"),
+        ({"target": "loss", "pos": "LAST"}, "no next token, so the prediction there has no loss"),
+        ({"target": "log_prob"}, "Which token"),
+        ({"target": "log_prob", "token": "zebra"}, "is not one token of this model"),
         ({"target": "log_prob", "token": "9999"}, "outside the vocabulary"),
     ],
 )
@@ -224,7 +228,27 @@ def test_the_token_of_another_target_waits(client: TestClient) -> None:
     assert client.post("/why?format=json", data=form).status_code == 200
     refused = client.post("/why", data={**form, "target": "log_prob"}, headers={"accept": "text/html"})
     assert refused.status_code == 422
-    assert "named by its id" in refused.text
+    assert "is not one token" in refused.text
+    assert 'value="nonsense"' in refused.text
+
+
+def test_a_token_is_typed_as_it_reads_or_by_its_id(client: TestClient) -> None:
+    """At the API, on the page (␣ for a space, digits an id, digits in quotes a token) and in a shell."""
+    (space,) = tiny.tokenizer()(" ", add_special_tokens=False).input_ids
+    (digit,) = tiny.tokenizer()("7", add_special_tokens=False).input_ids
+    by_id = asked(client, target={"token_id": space})
+    for written in (" ", "␣"):
+        assert asked(client, target={"token": written})["parts"] == by_id["parts"]
+        told = asked(client, target="log_prob", token=written)
+        assert told["token"]["id"] == space
+        assert "The log-probability of “␣” here" in told["sentence"]
+    for typed, expected in (("␣", space), (str(space), space), ('"7"', digit), ("7", 7)):
+        form = {"text": TEXT, "target": "log_prob", "token": typed}
+        assert client.post("/why?format=json", data=form).json()["why"]["token"]["id"] == expected
+    many = client.post(f"{URL}/why", json={"text": TEXT, "target": {"token": "two words"}}).json()["error"]
+    assert "'two words' is not one token" in many["message"]
+    for wrong in ({"target": "log_prob", "token": "a", "token_id": 3}, {"target": "entropy", "token": "a"}):
+        assert client.post(f"{URL}/why", json={"text": TEXT, **wrong}).status_code == 422
 
 
 def test_each_table_of_the_page_is_its_own_file(client: TestClient) -> None:
@@ -285,7 +309,8 @@ def test_the_neurons_page_follows_it_at_a_token_of_its_text(client: TestClient) 
     [({"component": "L0H1"}, "an activation is a neuron"),
      ({"component": "1.3", "average": True, "position": 2}, "give none"),
      ({"component": "9.1"}, "no neuron"),
-     ({"component": "L9H0", "of": "entropy"}, "There is no L9H0"), ({"component": "embed"}, "component")],
+     ({"component": "L9H0", "of": "entropy"}, "There is no L9H0"),
+     ({"component": "embed"}, "a neuron, 3.62, a head, L2H3, or an MLP, L0.mlp")],
 )  # fmt: skip
 def test_what_has_no_circuit_is_refused(client: TestClient, fields: dict, words: str) -> None:
     answer = client.post(f"{URL}/circuit", json={"text": TEXT, **fields})
@@ -375,8 +400,8 @@ def test_what_is_done_to_the_other_pass_is_in_the_difference(client: TestClient)
     ("pin", "expected"),
     [
         ({"do": "0.3:value=2 !L0H1:zero"}, "under 0.3:value=2 ("),
-        ({"ln": "2.5"}, "holds its LN scale at a constant"),
-        ({"bos": "no"}, "BOS chosen by hand"),
+        ({"ln": "2.5"}, "their LN scales are held differently"),
+        ({"bos": "no"}, "another choice of BOS"),
     ],
 )
 def test_the_pinned_run_is_compared_as_it_was_pinned(client: TestClient, pin: dict[str, str], expected: str) -> None:
@@ -384,7 +409,7 @@ def test_the_pinned_run_is_compared_as_it_was_pinned(client: TestClient, pin: di
     page = {"accept": "text/html"}
     client.post("/", data={"text": TEXT, "pin": json.dumps({"text": TEXT, **pin})}, headers=page)
     shown = client.post("/why", data={"text": TEXT, "pos": "3", "vs": "pinned"}, headers=page)
-    assert (shown.status_code, expected in html.unescape(shown.text)) == (200 if "do" in pin else 422, True)
+    assert (shown.status_code, expected in html.unescape(shown.text)) == (422 if "bos" in pin else 200, True)
     client.post("/state", data={"act": "clear"})
 
 
@@ -432,3 +457,154 @@ def test_an_answer_in_the_making_is_followed_in_its_own_block(client: TestClient
     field = {"why_text": "along", "why_compare": "compared"}.get(question, question)
     assert whole[field] == page[field]
     assert client.get("/why/runs/nothing").status_code == 404
+
+
+DISTURBED = {"interventions": ["0.3:value=2", "L0H1:zero", "1.5:mean"]}
+HELD = {"ln_scale": 2.5}
+
+
+@pytest.mark.parametrize("done", [DISTURBED, HELD, DISTURBED | HELD, {"ln_scale": "median"}], ids=str)
+def test_a_disturbed_pass_is_split_as_it_was_run(client: TestClient, done: dict) -> None:
+    """Its value is the trace's, its shares sum to it, against the undisturbed baseline; a held scale has no share."""
+    traced = client.post(f"{URL}/trace", json={"text": TEXT, **done}).json()
+    run = traced["intervened"] or traced["clean"]
+    told = asked(client, position=5, ablate=True, **done)
+    assert told["value"] == pytest.approx(run["entropy"][5], abs=EFFECT)
+    assert told["clean"]["entropy"] == pytest.approx(run["entropy"][5], abs=EFFECT)
+    plain = asked(client, position=5)
+    assert told["undisturbed"] == pytest.approx(plain["value"], abs=EFFECT)
+    assert plain["undisturbed"] is None
+    total = sum(part["total"] for part in told["parts"])
+    assert total == pytest.approx(told["value"] - told["baseline_value"], abs=1.1e-4)
+    if "ln_scale" in done:
+        assert all(part["ln_scale"] == 0 for part in told["parts"])
+        assert "the LN scale held at" in told["sentence"]
+        assert told["ln_scale"] == traced["ln_scale"]
+    else:
+        assert told["baseline_value"] == pytest.approx(plain["baseline_value"], abs=1e-9)
+        assert told["under"] == done["interventions"]
+    along_text = client.post(f"{URL}/why/text", json={"text": TEXT, **done}).json()
+    assert along_text["values"] == pytest.approx(run["entropy"], abs=EFFECT)
+    back = {f"other_{name}": value for name, value in done.items()}
+    beside = {"text": TEXT, "position": 5, "other_position": 5, "neurons": 0}
+    one, other = (client.post(f"{URL}/why/compare", json=beside | given).json() for given in (done, back))
+    assert one["value"] == pytest.approx(other["other_value"], abs=1e-9)
+    for ways in (one, other):
+        whole = ways["baseline_difference"] + sum(part["total"] for part in ways["parts"])
+        assert whole == pytest.approx(ways["value"] - ways["other_value"], abs=2.1e-4)
+    assert (one["baseline_difference"] != 0) == ("ln_scale" in done)
+
+
+def test_what_is_at_hand_is_done_to_the_pass_that_the_page_splits(client: TestClient) -> None:
+    """The chips of the bar are in the numbers, in the files of the page, and in words; paused ones are not."""
+    page = {"accept": "text/html"}
+    client.post("/", data={"text": TEXT, "do": "0.3:value=2 !L0H1:zero"}, headers=page)
+    shown = html.unescape(client.get("/why", headers=page).text)
+    told = asked(client, interventions=["0.3:value=2"], neurons=10)
+    assert told["sentence"] in shown
+    assert "done to it" in shown
+    assert 'name="do" value="0.3:value=2 !L0H1:zero"' in shown, "a file that the form asks for is of the same pass"
+    form = {"text": TEXT, "do": "0.3:value=2 !L0H1:zero"}
+    assert client.post("/why?format=json", data=form).json()["why"]["parts"] == told["parts"]
+    beside = client.post("/why?format=json", data={**form, "pos": "5", "vs": "undisturbed"}).json()["compared"]
+    assert beside["here"]["position"] == beside["there"]["position"] == 5
+    assert beside["value"] != beside["other_value"]
+    other = client.post("/why?format=json", data={**form, "pos": "5", "vs": "3"}).json()["compared"]
+    alone = asked(client, position=3, interventions=["0.3:value=2"])
+    assert other["other_value"] == pytest.approx(alone["value"], abs=1e-9), "another token of the same pass"
+    client.post("/state", data={"act": "clear"})
+
+
+def test_a_token_beyond_the_pinned_text_is_refused_with_a_way_on(client: TestClient) -> None:
+    other, page = "cat", {"accept": "text/html"}
+    client.post("/", data={"text": TEXT, "pin": json.dumps({"text": other})}, headers=page)
+    refused = client.post("/why", data={"text": TEXT, "pos": "7", "vs": "pinned"}, headers=page)
+    assert refused.status_code == 422
+    assert "has no prediction at 7" in refused.text
+    ended = client.post("/why", data={"text": TEXT, "pos": "7", "vs": "pinned_end"}, headers=page)
+    sent = {"text": TEXT, "position": 7, "other_text": other}
+    assert client.post(f"{URL}/why/compare", json=sent).json()["sentence"] in html.unescape(ended.text)
+    client.post("/state", data={"act": "clear"})
+
+
+def test_white_space_is_named_by_its_sign_in_every_sentence(client: TestClient) -> None:
+    text = " \n \n "
+    sentences = [
+        client.post(f"{URL}/{path}", json={"text": text, **more}).json()["sentence"]
+        for path, more in (
+            ("why", {}), ("why/text", {}), ("why/compare", {"position": 3, "other_position": 2}), ("lens", {}),
+            *(("circuit", {"component": name, "of": "entropy"}) for name in ("L1H0", "L0H1")),
+        )
+    ]  # fmt: skip
+    assert not [sentence for sentence in sentences if "“”" in sentence or "\n" in sentence or "“ ”" in sentence]
+    assert any("␣" in sentence or "⏎" in sentence for sentence in sentences)
+
+
+def test_every_panel_gives_its_numbers_as_a_file(client: TestClient) -> None:
+    """Each panel of the page has a button for its own table and one for the whole; the lens among them."""
+    form = {"text": TEXT, "along": "true", "vs": "3", "follow": "1.3", "lens": "entropy"}
+    page = client.post("/why", data=form).text
+    tables = ("along", "circuit", "compared", "lens")
+    for table in tables:
+        assert f'name="table" value="{table}"' in page
+        answered = client.post("/why?format=csv", data={**form, "table": table})
+        given = client.post(f"{URL}/lens", json={"text": TEXT}, headers={"accept": "text/csv"}).text
+        assert (answered.text == given) == (table == "lens")
+    assert page.count(">JSON</button>") == len(tables) + 1
+
+
+def test_a_neurons_average_over_the_text_is_followed_from_the_page(client: TestClient) -> None:
+    form = {"text": TEXT, "follow": "1.3", "over": "text"}
+    drawn = client.post("/why?format=json", data=form).json()["circuit"]
+    assert drawn["edges"] == circuit(client, component="1.3", average=True)["edges"]
+    here = client.post("/why?format=json", data={**form, "over": "activation", "pos": "4"}).json()["circuit"]
+    assert here["edges"] == circuit(client, component="1.3", position=4)["edges"]
+    assert 'name="over"' in client.post("/why", data={"text": TEXT}).text
+    head = client.post("/why", data={**form, "follow": "L0H1"}, headers={"accept": "text/html"})
+    assert head.status_code == 422
+    assert "an activation is a neuron" in html.unescape(head.text)
+
+
+def test_no_request_of_why_answers_with_a_regular_expression(client: TestClient) -> None:
+    """Every field sent wrong, at the API and on the page: what is refused is refused in words."""
+    for path, kind in (("why", WHY), ("why/text", WHY_TEXT), ("why/compare", WHY_COMPARE), ("circuit", CIRCUIT)):
+        for name in kind.request.model_fields:
+            body = {"text": TEXT, **({"component": "1.3"} if path == "circuit" else {}), name: "^foo("}
+            answer = client.post(f"{URL}/{path}", json=body)
+            if answer.status_code != 200:
+                assert "pattern" not in answer.text, (path, name, answer.text)
+    for name in WhyState.model_fields:
+        answer = client.post("/why", data={"text": TEXT, name: "^foo("}, headers={"accept": "text/html"})
+        assert "should match pattern" not in answer.text, name
+
+
+@pytest.mark.parametrize("tokens", [(6,), (0, 3, 6)], ids=str)
+def test_names_in_the_graph_stand_apart_on_the_narrowest_window(client: TestClient, tokens: tuple[int, ...]) -> None:
+    """Twenty heads of a layer, and as many neurons behind them, at one token and at three: in pixels of a graph as wide
+    as it is at least, no two names (of up to 46 by 12 pixels) meet."""
+    view = CircuitView.model_validate(circuit(client, component="1.3", position=6))
+    nodes = view.nodes[:1]
+    for kind, name in (("head", "L29H{}"), ("neuron", "29.11{}")):
+        same = {"kind": kind, "layer": 0, "source": None, "without": []}
+        nodes += [NodeView(component=name.format(i), position=tokens[i % len(tokens)], **same) for i in range(20)]
+    edges = [EdgeView(source=i, target=0, share=1 / i) for i in range(1, len(nodes))]
+    figure = drawn_circuit(view.model_copy(update={"nodes": nodes, "edges": edges}))
+    (names,) = (trace for trace in figure.data if trace.mode == "markers+text")
+    low, high = figure.layout.xaxis.range
+    assert all(low + 0.5 < x < high - 0.5 for x in names.x), "all of it is drawn"
+    margin = figure.layout.margin
+    across = (figure.layout.meta["least"] - margin.l - margin.r) / (high - low)
+    up = STEP
+    at = [(x * across, y * up) for x, y, text in zip(names.x, names.y, names.text, strict=True) if text]
+    assert len(at) == 41
+    for i, (x, y) in enumerate(at):
+        assert not [1 for other_x, other_y in at[:i] if abs(x - other_x) < 46 and abs(y - other_y) < 12]
+
+
+def test_a_link_tells_what_was_done_and_a_notebook_of_it_is_refused(client: TestClient) -> None:
+    name = asked(client, interventions=["0.3:value=2"])["permalink"].rpartition("/")[2]
+    assert client.get(f"/api/v1/results/{name}").json()["verdict"] == "recomputed"
+    assert "neuron 0.3: activation set to 2" in html.unescape(client.get(f"/r/{name}").text)
+    refused = client.get(f"/r/{name}/notebook.ipynb")
+    assert refused.status_code == 422
+    assert "no notebook for a split under interventions" in refused.text
