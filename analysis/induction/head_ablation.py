@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from math import comb
 
 import torch
 from jaxtyping import Float, Int
@@ -89,7 +91,8 @@ def ablated_at(
 def random_heads(
     model: Model, taken: Sequence[HeadId], *, size: int, n_sets: int, seed: int
 ) -> list[tuple[HeadId, ...]]:
-    """``n_sets`` random sets of ``size`` heads, none of them among ``taken``."""
+    """``n_sets`` random sets of ``size`` heads, none of them among ``taken`` and no set drawn twice; every set there is
+    where these are fewer."""
     others = [
         HeadId(layer, head)
         for layer in range(model.n_layers)
@@ -102,6 +105,11 @@ def random_heads(
             code="too_many_heads",
             hint="Choose fewer heads.",
         )
+    if comb(len(others), size) <= n_sets:
+        return list(combinations(others, size))
     generator = seeded(seed)
-    draws = [torch.randperm(len(others), generator=generator)[:size].tolist() for _ in range(n_sets)]
-    return [tuple(sorted(others[index] for index in drawn)) for drawn in draws]
+    drawn: dict[tuple[HeadId, ...], None] = {}
+    while len(drawn) < n_sets:
+        places = torch.randperm(len(others), generator=generator)[:size].tolist()
+        drawn[tuple(sorted(others[place] for place in places))] = None
+    return list(drawn)

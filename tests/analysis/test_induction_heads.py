@@ -218,6 +218,17 @@ def test_study_has_the_chosen_heads_and_baselines(tiny_model):
         random_heads(model, [HeadId(0, h) for h in range(4)], size=5, n_sets=1, seed=0)
 
 
+@pytest.mark.parametrize(("size", "n_sets", "found"), [(1, 20, 6), (1, 5, 5), (2, 15, 15), (2, 14, 14), (2, 20, 15)])
+def test_no_control_of_heads_is_drawn_twice(tiny_model, size, n_sets, found):
+    """Two layers of four heads, of which six are free: six heads alone, fifteen pairs."""
+    taken = [HeadId(0, 1), HeadId(1, 2)]
+    sets = random_heads(tiny_model("gpt2"), taken, size=size, n_sets=n_sets, seed=3)
+    assert len(sets) == len(set(sets)) == found
+    for heads in sets:
+        assert len(set(heads)) == size
+        assert not set(heads) & set(taken)
+
+
 def test_bos_ablation_of_the_copier_takes_the_copy_away(copier):
     """Neuron 1.0 hears of the copy from head 1.0 alone."""
     repeated, neuron = rows(2, length=20), NeuronId(1, 0)

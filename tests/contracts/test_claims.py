@@ -3,6 +3,7 @@ such a sentence is made from numbers, with the words that they decide."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -32,6 +33,27 @@ def claims(text: str) -> list[str]:
     spoken = re.sub(r"{[{%#].*?[}%#]}", " ", text, flags=re.DOTALL)
     spoken = " ".join(re.sub(r"<[^>]+>", " ", spoken).split())
     return [found[0] for each in CLAIMS for found in re.finditer(each, spoken, re.IGNORECASE)]
+
+
+CODE = [path for folder in ("analysis", "app", "nullscope") for path in (ROOT / folder).rglob("*.py")]
+
+
+def texts_of(source: str) -> list[str]:
+    """Every text in a program: captions and descriptions; what a number puts into one is no part of it."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(str(part.value) if isinstance(part, ast.Constant) else " … " for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+    return found
+
+
+def test_no_caption_says_of_every_model_what_its_neurons_do() -> None:
+    assert len(CODE) > 300
+    said = {str(path): [each for text in texts_of(path.read_text("utf-8")) for each in claims(text)] for path in CODE}
+    assert {path: found for path, found in said.items() if found} == {}
+    assert any(map(claims, texts_of('f"Marked: {n}. Such neurons raise the LN scale."')))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
