@@ -73,7 +73,7 @@ def check_read(unknown: float, model: Model, source: str, *, hint: str) -> None:
     if unknown > MOST_UNKNOWN:
         raise InputError(
             f"{unknown:.0%} of the tokens of {source} are unknown to the tokenizer of {model.key}; a mean over them "
-            f"would say nothing (at most {MOST_UNKNOWN:.0%} may be)",
+            f"would say nothing (at most {MOST_UNKNOWN:.0%} may be).",
             code="unreadable_reference",
             hint=hint,
         )

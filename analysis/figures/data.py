@@ -19,7 +19,7 @@ from analysis.types import NotFoundError
 
 BEST: dict[Path, str] = {
     "direct": "the best of as many random directions",
-    "frequency": "the best of random directions, as many as the atlas compares the layer with",
+    "frequency": "the best of the atlas' random directions",
 }
 Controls = Callable[[list[int], Path], ControlEffects | None]
 

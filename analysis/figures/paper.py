@@ -260,11 +260,12 @@ def _dropout(g: Ground) -> Figure:
         why = " Dropout strikes every direction alike, so a signal kept in few of them is less safe."
     fall = [f"{name}: {_fall(values, g.k)}" for name, values in runs.items()]
     floor = 1e-6 * g.singular.max()
+    last = f"Mean of the last {g.k} values" if g.k > 1 else "The last value"
     return Figure(
         title=title,
         caption="The singular values of the folded unembedding. Where a curve falls at its end, the model keeps a null "
-        f"space: directions that move no logit.{why} Mean of the last {g.k} values over the median of those that are "
-        f"not zero: {', '.join(fall)}.",
+        f"space: directions that move no logit.{why} {last} over the median of those that are not zero: "
+        f"{', '.join(fall)}.",
         kind="lines",
         x="singular vector",
         y="singular value",
