@@ -227,8 +227,8 @@ def ledger(view: LedgerView) -> go.Figure:
             hovertemplate="%{x}: %{y:+.4f} of s², component %{customdata}<extra>" + name + "</extra>",
         )
         for part, name, colour in (
-            ("row", "row space: the logits see it", theme.SERIES[0]),
-            ("null", "null space: only the norm sees it", theme.SERIES[1]),
+            ("row", "row space: the logits see it", theme.LOGITS),
+            ("null", "null space: only the norm sees it", theme.SCALE),
         )
     ]
     return theme.chart(
