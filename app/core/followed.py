@@ -67,12 +67,12 @@ class FollowedRuns:
         self._host = host
         self._of: dict[str, OrderedDict[str, Run]] = {}
 
-    async def start(self, caller: Caller, question: Question, key: str, request: BaseModel) -> Run:
-        """The caller's run for this request; a new one unless it is known and has not failed.
+    async def start(self, caller: Caller, question: Question, key: str, request: BaseModel, **path: Any) -> Run:
+        """The caller's run for this request; a new one unless it is known and has not failed. path: as of `answered`.
 
         BusyError once as much of theirs is under way as one person may have, and they wait for all of it.
         """
-        asked = self._host.in_flight(key, f"{question.name} {request.model_dump_json()}")
+        asked = self._host.in_flight(key, f"{question.name} {request.model_dump_json()} {sorted(path.items())}")
         name = hashlib.sha256(repr(asked).encode()).hexdigest()[:24]
         await self._drop_unloaded()
         run = self._known(caller.person, name)
@@ -84,7 +84,7 @@ class FollowedRuns:
                 charge.give_back()
             else:
                 run = Run(name, key, asked.load, question, request)
-                steps = lines(caller, question, key, request, paid=charge)
+                steps = lines(caller, question, key, request, paid=charge, **path)
                 run.task = asyncio.create_task(self._work(run, steps), name=question.name)
                 self._of.setdefault(caller.person, OrderedDict())[name] = run
         run.renew(self._now())

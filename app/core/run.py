@@ -152,7 +152,7 @@ def _on_device(function: Callable[..., Any], args: tuple[Any, ...], resident: Re
 
 
 def lines(
-    caller: Caller, question: Question, key: str, request: BaseModel, *, paid: Charge | None = None
+    caller: Caller, question: Question, key: str, request: BaseModel, *, paid: Charge | None = None, **path: Any
 ) -> AsyncGenerator[object]:
     """The answer as it comes: views with more and more in them, the last one whole, and between them how far it is
     (`analysis.progress`). Close it to end it.
@@ -163,7 +163,7 @@ def lines(
     assert answer is not None
     if question.at_once is not None:
         question.at_once(request)
-    charge, make = paid or caller.admit(question, request), partial(answer, request=request)
+    charge, make = paid or caller.admit(question, request), partial(answer, request=request, **path)
     steps = caller.host.steps(key, lambda resident: make(resident), who=caller.person, kind=question.name)
     return _charged(charge, steps)
 

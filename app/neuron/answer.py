@@ -9,6 +9,7 @@ import numpy as np
 from analysis import neuron_on_text, sinks
 from analysis import trace as tracing
 from analysis.model import Model
+from analysis.progress import Progress
 from analysis.trace import LastLayer, Trace
 from analysis.types import NeuronId
 from app.core import to_view, weights_rows
@@ -122,13 +123,27 @@ def sample_row(resident: Resident, name: str, ids: list[int]) -> RowResult:
     return RowResult(ids, last.activations[:, neuron.index].tolist(), change, named)
 
 
-def sample(resident: Resident, request: NothingAsked, *, neuron: str) -> Iterator[int | Sample]:
+def sample(resident: Resident, request: NothingAsked, *, neuron: str) -> Iterator[Progress | Sample]:
     """The neuron over the whole sample: rows done, then the view."""
-    rows: list[RowResult] = []
-    for ids in sample_rows(resident):
+    last: Sample | None = None
+    for item in sample_so_far(resident, request, neuron=neuron):
+        if isinstance(item, Progress):
+            yield item
+        else:
+            last = item
+    assert last is not None
+    yield last
+
+
+def sample_so_far(resident: Resident, request: NothingAsked, *, neuron: str) -> Iterator[Progress | Sample]:
+    """The same as it comes: after each row what the rows so far say, the last view over all of them."""
+    every, rows = sample_rows(resident), list[RowResult]()
+    for ids in every:
         rows.append(sample_row(resident, neuron, ids))
-        yield len(rows)
-    yield sample_view(resident, rows)
+        yield sample_view(resident, rows)
+        yield Progress("reading the sample", len(rows), len(every))
+    if not every:
+        yield sample_view(resident, rows)
 
 
 def sample_view(resident: Resident, rows: Sequence[RowResult]) -> Sample:

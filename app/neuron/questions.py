@@ -1,5 +1,7 @@
 """What is asked of one neuron: its weights, and the neuron at work."""
 
+from dataclasses import replace
+
 from app.core.later import Later
 from app.core.prices import of_k
 from app.core.question import Question
@@ -40,4 +42,6 @@ NEURON_SAMPLE = Question(
     steps=True,
     cost=10,
 )
+SAMPLE_SO_FAR = replace(NEURON_SAMPLE, answer=Later("app.neuron.answer:sample_so_far"))
+"""The same for a page, which shows what there is by now: a sample of a larger model takes minutes."""
 QUESTIONS = (NEURON, NEURON_ON, NEURON_SAMPLE)

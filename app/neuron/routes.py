@@ -10,16 +10,20 @@ from app.core.access.roles import asks
 from app.core.answering import router as routes
 from app.core.atlas_caller import PAGE_PATIENCE, AtlasCaller, AtlasCallerDep
 from app.core.atlas_waiting import wait
+from app.core.followed import FollowedRuns
 from app.core.interventions import requested
 from app.core.parts import Part, part
 from app.core.request import NeuronName, NothingAsked, PromptRequest
 from app.core.sample import sample_prompt
 from app.neuron import charts as figures
-from app.neuron.questions import NEURON, NEURON_ON, NEURON_SAMPLE
+from app.neuron.questions import NEURON, NEURON_ON, NEURON_SAMPLE, SAMPLE_SO_FAR
 from app.neuron.request import NeuronQuery, NeuronState
-from app.neuron.view import Live, NeuronPage, Sample
+from app.neuron.view import Live, NeuronPage, Reading, Sample
 
 router = routes(include_in_schema=False)
+
+FIRST_WAIT = 0.4  # seconds in which a panel's first numbers mostly come
+Sampled = tuple[Sample | None, Reading | None]
 
 
 @router.get("/m/{model}/n/{neuron}")
@@ -65,7 +69,7 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
     tokens = live.view.tokens if live.view else ()
     at_hand.take_up(request, model, state.text, pos="" if state.at == "all" else state.at, tokens=tokens)
     over = everything or block == "sample"
-    sample: Part[Sample] = await part(request, over_sample(asker, model, neuron)) if over else Part()
+    sample: Part[Sampled] = await part(request, over_sample(asker, model, neuron)) if over else Part()
     followed: Part[Any] = await part(request, upstream(asker, model, neuron, state)) if state.at else Part()
     written = [] if block else (await notes.listed(asker.caller, f"neuron:{model}/{neuron}")).rows
     view = NeuronPage(
@@ -74,7 +78,8 @@ async def respond(request: Request, model: str, neuron: str, state: NeuronState,
         state=state.model_dump(),
         neuron=weights,
         live=live.view,
-        sample=sample.view,
+        sample=sample.view and sample.view[0],
+        reading=sample.view and sample.view[1],
         circuit=followed.view and followed.view[0],
         python_circuit=followed.view[1] if followed.view else "",
         problem=live.problem or sample.problem or followed.problem,
@@ -108,7 +113,7 @@ def charts(request: Request, view: NeuronPage, live: Live | None) -> dict[str, A
     if live is not None:
         found["clamp"] = lambda: figures.clamp(live)
         found["activations"] = lambda: figures.activations(live)
-    if (sample := view.sample) is not None:
+    if (sample := view.sample) is not None and sample.activations is not None:
         found["sample_activations"] = lambda: figures.sample_activations(sample)
     if view.circuit is not None:
         found["circuit"] = lambda: request.app.state.questions["circuit"].charts["circuit"](view.circuit)
@@ -140,6 +145,17 @@ async def upstream(asker: AtlasCaller, model: str, neuron: str, state: NeuronSta
     return await asker.ask(model, question, asked), code
 
 
-async def over_sample(asker: AtlasCaller, model: str, neuron: str) -> Sample:
-    """Row by row, so that nobody waits behind the whole sample."""
-    return cast(Sample, await asker.ask(model, NEURON_SAMPLE, NothingAsked(), neuron=neuron))
+async def over_sample(asker: AtlasCaller, model: str, neuron: str) -> Sampled:
+    """Row by row, so that nobody waits behind the whole sample. The panel shows what the rows so far say and comes back
+    for more; it ends once nobody comes back. Programs get the whole."""
+    if pages.REQUEST not in asker.request.headers:
+        return cast(Sample, await asker.ask(model, NEURON_SAMPLE, NothingAsked(), neuron=neuron)), None
+    runs: FollowedRuns = asker.request.app.state.followed
+    run = await runs.start(asker.caller, SAMPLE_SO_FAR, model, NothingAsked(), neuron=neuron)
+    run.polled = True
+    await runs.wait(asker.caller, run, FIRST_WAIT)
+    finished, stage = run.finished, run.stage  # before the view is taken, so that the last one asked for is the whole
+    found = await runs.view(asker.caller, run)
+    if finished:
+        return found, None
+    return found, Reading(done=stage.done, total=stage.total) if stage else Reading(done=0, total=0)

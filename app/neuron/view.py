@@ -117,6 +117,13 @@ class Sample(View):
     provenance: Source
 
 
+class Reading(View):
+    """How far a sample is read that a page shows so far."""
+
+    done: int = Field(description="Rows.")
+    total: int
+
+
 class NeuronPage(View):
     model: str
     models: list[str]
@@ -124,6 +131,7 @@ class NeuronPage(View):
     neuron: NeuronView
     live: Live | None = None
     sample: Sample | None = None
+    reading: Reading | None = Field(None, description="Where `sample` is over the rows that were read so far.")
     circuit: SerializeAsAny[View] | None = Field(None, description="What drives it, as the question circuit tells it.")
     python_circuit: str = ""
     problem: ErrorBody | None = Field(None, description="Why there is no `live` or `sample`, where it is refused.")

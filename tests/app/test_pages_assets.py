@@ -51,7 +51,9 @@ def test_vendored_scripts_are_the_ones_named(folder: Path) -> None:
 def test_both_ways_into_the_dark_theme_agree() -> None:
     assert tokens("dark") == tokens("media")
     missing = {
-        name for name in tokens("light") if re.match(r"--(sans|voice|mono|radius|body|t-?\d|s\d|hair|snug|round|pill)", name)
+        name
+        for name in tokens("light")
+        if re.match(r"--(sans|voice|mono|radius|body|t-?\d|s\d|hair|snug|round|pill)", name)
     }  # the same in both
     assert set(tokens("light")) - set(tokens("dark")) == missing
 
@@ -124,7 +126,10 @@ def test_type_space_corners_and_colour_are_named_once() -> None:
     """Sizes of type, of space and of corners, and colours, are tokens; each token is used."""
     text = " ".join(rules(sheet) for sheet in SHEETS)
     assert re.findall(r"font(?:-size)?:[^;]*?[1-9][\d.]*(?:px|rem)", text) == []
-    assert re.findall(r"(?<![\w-])(?:margin|padding|gap|(?:row|column)-gap|border-radius)[a-z-]*:[^;}]*?[1-9]px", text) == []
+    assert (
+        re.findall(r"(?<![\w-])(?:margin|padding|gap|(?:row|column)-gap|border-radius)[a-z-]*:[^;}]*?[1-9]px", text)
+        == []
+    )
     assert re.findall(r"#[0-9a-fA-F]{3,8}\b(?=[;,\s)])", text) == []
     used = text + "".join(path.read_text("utf-8") for path in (*TEMPLATES.rglob("*.html"), *STATIC.glob("*.js")))
     used += "".join(path.read_text("utf-8") for path in Path(theme.__file__).parents[1].rglob("*.py"))
