@@ -68,6 +68,28 @@
   const config = { responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: matchMedia("(pointer: coarse)").matches ? false : "hover", scrollZoom: false,
     modeBarButtonsToRemove: ["lasso2d", "select2d", "toImage", "autoScale2d"] };
 
+  // On a phone the scale of colours lies under the chart, and what stands beside the map (meta.wide) is left out.
+  const NARROW = 520;
+  const narrowed = ({ data, layout }) => {
+    const under = { orientation: "h", thickness: 8, x: 0.5, xanchor: "center", len: 0.9, y: 0, yref: "container", yanchor: "bottom" };
+    const flat = (colorbar) => ({ ...colorbar, ...under, title: { ...colorbar.title, side: "top" } });
+    let scaled = false;
+    const shown = data.filter(({ meta }) => !meta?.wide).map((trace) => {
+      const bar = trace.colorbar ?? trace.marker?.colorbar;
+      if (!bar) return trace;
+      scaled = true;
+      return trace.colorbar ? { ...trace, colorbar: flat(bar) } : { ...trace, marker: { ...trace.marker, colorbar: flat(bar) } };
+    });
+    const out = { ...layout };
+    if (layout.coloraxis?.colorbar) {
+      scaled = true;
+      out.coloraxis = { ...layout.coloraxis, colorbar: flat(layout.coloraxis.colorbar) };
+    }
+    if (layout.meta?.wide) for (const axis of ["xaxis", "yaxis"]) out[axis] = { ...layout[axis], domain: [0, 1] };
+    if (scaled) Object.assign(out, { height: layout.height + 60, margin: { ...layout.margin, b: (layout.margin?.b ?? 46) + 70 } });
+    return { data: shown, layout: out };
+  };
+
   const figureOf = (element) => {
     const script = element.parentElement.querySelector("script");
     return script?.type === "text/plain" ? unpacked(script).then(JSON.parse) : script && JSON.parse(script.textContent);
@@ -123,7 +145,8 @@
     if (!element.isConnected) return;
     const least = figure.layout.meta?.least;  // pixels: a narrower window scrolls it
     if (least) { element.style.minWidth = `${least}px`; element.parentElement.classList.add("wide"); element.parentElement.tabIndex = 0; }
-    await Plotly.react(element, resolve(figure.data), look(resolve(figure.layout)), config);
+    const { data, layout } = element.clientWidth < NARROW ? narrowed(figure) : figure;
+    await Plotly.react(element, resolve(data), look(resolve(layout)), config);
     if (least && !element._bound) element.parentElement.scrollLeft = element.scrollWidth;  // where what it is of stands
     element.dataset.drawn = "true";
     thin(element);
@@ -158,6 +181,21 @@
   });
   // Other colours, or other neurons at hand.
   for (const change of ["theme", "hand"]) document.addEventListener(change, () => {
+    for (const element of document.querySelectorAll("[data-drawn]")) draw(element);
+  });
+
+  // Paper is light: style sheets know, charts have to be drawn anew (at once, as plotly.js is there by then).
+  let screen = null;
+  window.addEventListener("beforeprint", () => {
+    screen = document.documentElement.dataset.theme ?? "";
+    document.documentElement.dataset.theme = "light";
+    for (const element of document.querySelectorAll("[data-drawn]")) draw(element);
+  });
+  window.addEventListener("afterprint", () => {
+    if (screen === null) return;
+    if (screen) document.documentElement.dataset.theme = screen;
+    else delete document.documentElement.dataset.theme;
+    screen = null;
     for (const element of document.querySelectorAll("[data-drawn]")) draw(element);
   });
 

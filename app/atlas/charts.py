@@ -80,6 +80,7 @@ def neuron_map(view: AtlasView) -> theme.PlainFigure:
         height=560,
         xaxis2={"domain": [0.88, 1], "showticklabels": False, "showgrid": False, "anchor": "y"},
         yaxis2={"domain": [0.87, 1], "showticklabels": False, "showgrid": False, "anchor": "x"},
+        meta=theme.WIDE,
         shapes=_chance_lines(points),
         annotations=_chance_notes(points, log_x, log_y),
     )
@@ -234,7 +235,7 @@ def _marginal(values: np.ndarray, log: bool, *, along: str) -> dict[str, Any]:
     bins = np.geomspace(known.min(), known.max(), BINS + 1) if log and known.size else BINS
     counts, edges = np.histogram(known, bins) if known.size else (np.zeros(1), np.zeros(2))
     steps, counts = edges.astype(np.float32), np.append(counts, 0).astype(np.float32)
-    look = {"showlegend": False, "mode": "lines", "hoverinfo": "skip"}
+    look = {"showlegend": False, "mode": "lines", "hoverinfo": "skip", "meta": theme.WIDE}
     if along == "x":
         return dict(
             type="scatter",

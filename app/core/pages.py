@@ -88,6 +88,8 @@ class Page:
     refused: Refused | None = None
     hand: at_hand.AtHand | None = None
     """What the bar shows; None on a page in a file."""
+    default_model: str = ""
+    """The model that is meant where nobody has chosen one."""
     runs: bool = False
     """Whether the bar's buttons belong to the page's own form (`run`), as on the prompt page."""
 
@@ -301,6 +303,7 @@ def _page(
         figures=figures,
         model=model or request.query_params.get("model"),
         hand=hand or at_hand.of(request),
+        default_model=request.app.state.host.default_key,
         runs=runs,
     )
 

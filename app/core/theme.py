@@ -34,6 +34,9 @@ MARK, QUIET, GRID, INK = "var(--mark)", "var(--quiet)", "var(--grid)", "var(--in
 OPENS = {"click": "open"}  # an address of ours: go there
 PRESSES = {"click": "press"}  # the value of the panel's [data-act] button: press it
 
+WIDE = {"wide": True}
+"""A trace's meta: what is left out on a phone; a layout's: the rest takes its room there."""
+
 # Magnitudes: luminance carries the value. Changes: symmetric about zero, never red against green.
 SEQUENTIAL = "Cividis"
 DOWN, ZERO, UP = "var(--down)", "var(--zero)", "var(--up)"

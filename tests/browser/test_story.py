@@ -1,5 +1,6 @@
 """The first five minutes: the story moves, the answer is above the fold, a prompt travels, nothing leaves a window."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -100,3 +101,56 @@ def test_what_is_at_hand_is_marked_and_a_wait_says_its_stage_where_it_waits(open
     expect(page.locator("#walk > .stage")).to_contain_text("Being computed")
     held[0].continue_()
     expect(page.locator(".stage")).to_have_count(0)
+
+
+def test_both_numbers_of_the_slider_of_k_move_together(open_page: Open) -> None:
+    """Beside the slider while it is dragged; what the page says of k once it has been computed."""
+    page = open_page("/nullspace")
+    slider, beside, used = page.locator("#k"), page.locator("#k-now"), page.locator("#k-used")
+    before = int(beside.inner_text())
+    expect(used).to_have_text(re.compile(rf"^{before} of "))
+    slider.evaluate("(input) => { input.value = 12; input.dispatchEvent(new Event('input', { bubbles: true })); }")
+    expect(beside).to_have_text("12")
+    expect(used).to_have_text(re.compile("^12 of "))
+    expect(page.locator("#k-informative")).to_have_text("11")
+    assert before != 12
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (390, 844)])
+def test_a_result_scrolls_into_view(open_page: Open, width: int, height: int) -> None:
+    """What a button brings, where it would have stood at the lower edge of the window."""
+    page = open_page("/m/demo/n/3.62", viewport={"width": width, "height": height})
+    button = page.get_by_role("button", name="Follow back")
+    expect(button).to_be_visible()
+    page.evaluate("scrollBy(0, document.querySelector('#drives').getBoundingClientRect().top - innerHeight + 2)")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#drives [data-drawn]")).to_be_visible()
+    page.wait_for_function("document.querySelector('#drives').getBoundingClientRect().top < innerHeight / 2")
+
+
+def test_the_map_of_the_atlas_is_as_wide_as_a_phone(open_page: Open) -> None:
+    page = open_page("/atlas", viewport={"width": 390, "height": 844}, color_scheme="dark")
+    chart = page.locator('[data-chart="map"] [data-drawn]')
+    expect(chart).to_be_visible()
+    assert chart.evaluate("(element) => element._fullLayout.xaxis._length") > 0.7 * chart.evaluate(
+        "(e) => e.clientWidth"
+    )
+    wide = open_page("/atlas", viewport={"width": 1400, "height": 900}).locator('[data-chart="map"] [data-drawn]')
+    expect(wide).to_be_visible()
+    assert wide.evaluate("(element) => element._fullLayout.xaxis.domain[1]") < 0.9
+
+
+def test_paper_is_light_whatever_the_screen_is(open_page: Open) -> None:
+    """Charts too, which are drawn anew for it and again after it."""
+    page = open_page("/frequency", color_scheme="dark")
+    chart = page.locator("#unigram [data-drawn]")
+    expect(chart).to_be_visible()
+    colour = "(element) => element._fullLayout.font.color"
+    dark = chart.evaluate(colour)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    light = chart.evaluate(colour)
+    assert light != dark
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert chart.evaluate(colour) == dark
+    assert page.evaluate("document.documentElement.dataset.theme") is None
