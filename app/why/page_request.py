@@ -16,6 +16,8 @@ from app.why.request import MOST_TOKEN, BaselineText, CircuitRequest, WhyCompare
 
 # What somebody writes: shown again as it was written, however wrong.
 TYPED = ("text", "token", "target", "baseline", "ablate", "along", "patch", "over")
+OF_THE_BAR = ("do", "ln", "bos")
+"""What is done to the pass: at hand, changed in the bar, and in no address of this page."""
 PARTS = 10  # neurons listed singly
 
 FIRST_TEXT = "The old man shook his head and said that he had never seen the like of it. The old man shook his head and"
@@ -85,7 +87,7 @@ class WhyState(Drawing, AtToken):
 
     def query(self) -> dict[str, str]:
         """What stands in the address: everything but the text that is not at its default."""
-        changed = self.model_dump(exclude={"text", "chosen_in", "job"}, exclude_defaults=True)
+        changed = self.model_dump(exclude={"text", "chosen_in", "job", *OF_THE_BAR}, exclude_defaults=True)
         return {name: str(value).lower() if value is True else value for name, value in changed.items()}
 
     def why(self) -> WhyRequest:

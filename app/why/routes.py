@@ -21,7 +21,7 @@ from app.core.request import TraceRequest
 from app.core.run import ask, settled
 from app.why import charts as figures
 from app.why import circuit_chart as drawing
-from app.why.page_request import TYPED, Drawing, WhyState
+from app.why.page_request import OF_THE_BAR, TYPED, Drawing, WhyState
 from app.why.page_view import Making, WhyPageView
 from app.why.questions import CIRCUIT, WHY, WHY_COMPARE, WHY_TEXT
 from app.why.request import SplitRequest, WhyCompareRequest, last_position
@@ -57,7 +57,9 @@ async def opened(request: Request, caller: CallerDep) -> Response:
 async def asked(request: Request, caller: CallerDep) -> Response:
     """The form as it stands."""
     form = await request.form()
-    return await PAGE.show(request, caller, {name: form[name] for name in form})
+    # A page is of what is at hand now, whatever was when its form was drawn; a file is of what the page shows.
+    left = OF_THE_BAR if pages.format_of(request) == "html" else ()
+    return await PAGE.show(request, caller, {name: form[name] for name in form if name not in left})
 
 
 @router.get("/why/runs/{name}")
