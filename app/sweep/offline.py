@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast, get_args
+from typing import get_args
 
 from analysis import atlas as atlases
 from analysis.atlas import Atlas
@@ -67,12 +67,18 @@ class Finished:
         return answers.figures(self.resident, self.atlas, self.result, self.name, self.folder, names, query)
 
     def neuron(self, name: str) -> views.SweepNeuronView:
-        return answers.neuron(self.resident, self.name, self.result, self.folder, name)
+        found = answers.neuron(self.resident, self.name, self.result, self.folder, name)
+        return found.model_copy(update=self._named)
 
     def calibration(self, query: CalibrationQuery) -> Iterator[int | views.CalibrationView]:
         """Rows done, again and again, then the answer."""
-        steps = answers.calibrate(self.resident, query, self.atlas, self.result, self.name, self.folder)
-        return cast(Iterator[int | views.CalibrationView], steps)
+        for step in answers.calibrate(self.resident, query, self.atlas, self.result, self.name, self.folder):
+            yield step if isinstance(step, int) else step.model_copy(update=self._named)
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """As on a server: by what it holds, where nobody called it otherwise."""
+        return {"sweep_name": to_view.of_folder(self.folder).name}
 
 
 def compare(sides: list[tuple[RunFolder, Result]], query: CompareQuery) -> views.CompareView:
