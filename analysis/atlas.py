@@ -178,13 +178,6 @@ class Progress:
     result: Atlas | None = None
 
 
-def of_layers(model: Model, unigram: Unigram | None = None, *, layers: Sequence[int]) -> Atlas:
-    """The atlas with these layers alone in its table, at once."""
-    *_, last = compute(model, unigram, layers=layers)
-    assert last.result is not None
-    return last.result
-
-
 def compute(model: Model, unigram: Unigram | None = None, *, layers: Sequence[int] | None = None) -> Iterator[Progress]:
     """The atlas of a model, a short step at a time, under inference mode. Streams over ``W_U``. layers: the only ones
     that its table has; None: all."""

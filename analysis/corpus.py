@@ -36,7 +36,6 @@ SUFFIXES = (".jsonl", ".txt", ".jsonl.gz", ".txt.gz")
 PIECE_CHARACTERS = 16_384
 """A plain text file is read in pieces of about this size, cut at the ends of paragraphs."""
 
-MAX_ROW = 256  # the paper's rows
 TOKENS, OFFSETS, DOCUMENTS = "tokens.i32", "offsets.i64", "documents.i32"
 
 

@@ -37,7 +37,6 @@ from analysis.trace import AnyIntervention, LastLayer
 from analysis.types import HeadIntervention, InputError, Intervention, NeuronId, Span, check_disjoint
 
 Where = Literal["all", "prompt", "new"]
-Finish = Literal["length", "eos", "stop", "context"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,15 +31,6 @@ KNOWN: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """One published number. ``tolerance`` is relative; 0 asks for equality (an order, a count)."""
-
-    what: str
-    value: float
-    tolerance: float
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
     """A published number beside what this program finds."""
 

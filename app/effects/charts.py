@@ -8,12 +8,6 @@ from app.core import theme
 from app.core.view import Token
 from app.effects.view import DoseRow, DoseView, HeatmapView, JointView, LedgerRow, LedgerView, LensView
 
-METRIC_TITLES = {
-    "d_entropy": "Change of entropy",
-    "d_loss": "Change of loss",
-    "d_kl_unigram": "Change of KL to unigram",
-    "kl": "KL(P ‖ P′)",
-}
 PART_TITLES = {
     "total": "total",
     "direct": "direct (norms frozen)",

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -138,3 +139,29 @@ def test_who_waits_for_a_server_leaves_it_the_processor() -> None:
         if isinstance(node, ast.While) and _asks_at_once(node)
     ]
     assert loops == []
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """What a module defines for others or itself; a decorated function was handed to what decorates it."""
+    names = {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets
+             if isinstance(target, ast.Name)}  # fmt: skip
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) or (isinstance(node, ast.FunctionDef) and not node.decorator_list):
+            names.add(node.name)
+    return {name for name in names if not name.startswith("__")}
+
+
+def test_what_is_defined_is_used() -> None:
+    """By the program or what measures it; what tests alone use is no part of the program."""
+    rooms = ("analysis", "app", "nullscope", "training", "benchmarks", "templates")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".html")]
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
+    words = Counter(word for text in texts.values() for word in re.findall(r"\w+", text))
+    modules = {path: ast.parse(texts[path]) for path in SOURCES if "migrations" not in path.parts}
+    unused = {
+        f"{path.relative_to(ROOT).as_posix()}: {name}"
+        for path, tree in modules.items()
+        for name in _defined(tree)
+        if words[name] == 1
+    }
+    assert sorted(unused) == []

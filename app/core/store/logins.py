@@ -31,7 +31,3 @@ def find(session: Session, secret: str) -> Login | None:
 
 def end(session: Session, secret: str) -> None:
     session.execute(delete(Login).where(Login.digest == digest(secret)))
-
-
-def end_of_key(session: Session, key_id: str) -> None:
-    session.execute(delete(Login).where(Login.key_id == key_id))

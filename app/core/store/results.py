@@ -93,12 +93,6 @@ def short(text: str) -> str:
     return line if len(line) <= PREVIEW else line[: PREVIEW - 1] + "…"
 
 
-def replace_answer(session: Session, found: str, answer: str, versions: dict[str, str]) -> None:
-    """The newly computed answer takes the place of the stored one, on somebody's wish."""
-    result = session.get_one(Result, found)
-    result.answer, result.versions = zlib.compress(answer.encode(), 6), versions
-
-
 def describe(session: Session, found: str, title: str, caption: str) -> None:
     """What a result is called and what is said of it, from now on; empty: what its numbers say."""
     result = session.get_one(Result, found)
