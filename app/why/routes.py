@@ -1,6 +1,7 @@
 """The Why page: a token of the prompt is chosen, its entropy taken apart. What takes long comes as it is computed."""
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -49,17 +50,20 @@ JobKind = Annotated[Literal["why", "why_text", "circuit"], Path()]
 @router.get("/why")
 async def opened(request: Request, caller: CallerDep) -> Response:
     """The page with the text that it starts with; the address carries the rest of the state."""
-    return await PAGE.show(request, caller, dict(request.query_params))
+    return await PAGE.show(request, caller, _sent(request, request.query_params))
 
 
 @router.post("/why")
 @asks
 async def asked(request: Request, caller: CallerDep) -> Response:
     """The form as it stands."""
-    form = await request.form()
-    # A page is of what is at hand now, whatever was when its form was drawn; a file is of what the page shows.
+    return await PAGE.show(request, caller, _sent(request, await request.form()))
+
+
+def _sent(request: Request, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A page is of what is at hand now, whatever was when its form was drawn; a file is of what the page showed."""
     left = OF_THE_BAR if pages.format_of(request) == "html" else ()
-    return await PAGE.show(request, caller, {name: form[name] for name in form if name not in left})
+    return {name: fields[name] for name in fields if name not in left}
 
 
 @router.get("/why/runs/{name}")
