@@ -189,6 +189,10 @@ def _http_code(status: int) -> str:
     return names.get(status, f"http_{status}")
 
 
+LOOKED_AT = 100
+"""Errors of one request that are told of: there may be as many as somebody takes the trouble to send."""
+
+
 def _within(error: Any) -> Any:
     """An error of FastAPI's by its place in the body, the address or the path: it names which of these first."""
     return {**error, "loc": error["loc"][1:]}
@@ -202,7 +206,9 @@ def blamed(errors: Iterable[Any]) -> tuple[str, ...]:
 def validation_message(errors: Iterable[Any], most: int = 5, words: Words | None = None) -> str:
     """A sentence about each violated rule, the field's name first. words: what stands beside the field on the page, for
     the place in what was sent; None: its name in the API."""
-    clauses = refusals(errors, words)
+    found = [*errors]
+    clauses = refusals(found[:LOOKED_AT], words)
+    more = len(clauses) - most + len(found[LOOKED_AT:])
     shown = [clause.removesuffix(".") for clause in clauses[:most]]
-    text = "; ".join([*shown, *([f"and {len(clauses) - most} more"] if len(clauses) > most else [])]) + "."
+    text = "; ".join([*shown, *([f"and {more} more"] if more > 0 else [])]) + "."
     return text.encode("utf-8", "replace").decode()  # a key of the input may hold a lone surrogate

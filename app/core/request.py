@@ -5,7 +5,7 @@ Bounds that an operator can move (tokens, characters, ...) are settings, checked
 
 import math
 import sys
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -41,6 +41,11 @@ NeuronName = Annotated[names.NeuronName, reads(read_neuron)]
 HeadName = Annotated[names.HeadName, reads(read_head), Field(description="layer.head, or L5H1")]
 # An integer as JSON writes one: true, "5" and 5.0 are none.
 Index = Annotated[int, Field(strict=True, ge=0)]
+Item = TypeVar("Item")
+Listed = Annotated[list[Item], Field(fail_fast=True)]
+"""What is sent as a list: the first item that does not hold ends it, so that a long one is soon refused."""
+Named = Annotated[Listed[Item], Field(max_length=10_000)]
+"""The same of what costs time to read. Operators' limits are lower."""
 Position = Annotated[int, reads(read_integer), Field(ge=0, description="Counted from 0, BOS included.")]
 BaselineName = Literal["mean", "prompt_mean", "zero"]
 Order = Literal["abs_desc", "desc", "asc"]
@@ -79,12 +84,21 @@ BaselineValue = Annotated[BaselineName | Activation, reads(read_baseline)]
 
 
 MOST_TURNS = 64
+MOST_KEYS = 1000
 
 
 class Strict(BaseModel):
     """Unknown keys refused, no NaN or infinity, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_without_end(cls, value: object) -> object:
+        """Each key that is not known is an error of its own."""
+        if isinstance(value, dict) and len(value) > MOST_KEYS:
+            raise ValueError(f"{len(value)} fields were sent; at most {MOST_KEYS} are looked at")
+        return value
 
     @field_validator("*", mode="before")
     @classmethod
@@ -121,7 +135,7 @@ class SpanRequest(Strict):
 
 
 class _Placed(Strict):
-    positions: Annotated[list[Index] | SpanRequest | None, reads(read_where)] = Field(
+    positions: Annotated[Listed[Index] | SpanRequest | None, reads(read_where)] = Field(
         None, description="null: every position. Also as a text: `3,7`, or `4-9` with both ends."
     )
 
@@ -171,7 +185,7 @@ AnyIntervention = Annotated[
     Discriminator(_kind),
     reads(read_intervention),
 ]
-Interventions = Annotated[list[AnyIntervention], BeforeValidator(without_paused)]
+Interventions = Annotated[Named[AnyIntervention], BeforeValidator(without_paused)]
 
 
 class TurnRequest(Strict):
@@ -189,9 +203,9 @@ class PromptRequest(Strict):
 
     opened: ClassVar[bool] = False
     text: Text | None = Field(None, description="The prompt as text; or give token_ids.")
-    token_ids: list[Index] | None = Field(None, description="The prompt as ids; or give text.")
+    token_ids: Listed[Index] | None = Field(None, description="The prompt as ids; or give text.")
     turns: (
-        Annotated[list[Annotated[TurnRequest, reads(read_turn)]], Field(min_length=1, max_length=MOST_TURNS)] | None
+        Annotated[Listed[Annotated[TurnRequest, reads(read_turn)]], Field(min_length=1, max_length=MOST_TURNS)] | None
     ) = Field(
         None,
         description="The prompt as turns, which the tokenizer's chat template writes as text; the assistant begins "
@@ -240,7 +254,7 @@ class TraceRequest(SwitchedRequest):
     interventions: Annotated[Interventions, DO] = Field(
         [], description="On neurons of any layer, and on attention heads. Also as texts, such as `3.17:clip=0..1@2-6`."
     )
-    neurons: Annotated[list[NeuronName], WATCHED] = Field(
+    neurons: Annotated[Named[NeuronName], WATCHED] = Field(
         [], description="Neurons of any layer whose activations to return."
     )
     top_k: Annotated[int, Typed(default=3)] = Field(
@@ -299,7 +313,7 @@ class EffectsRequest(SwitchedRequest, TableRequest):
 
     position: Annotated[Position | None, AT] = Field(None, description="null: the last one.")
     baseline: Annotated[BaselineValue, BASELINE] = Field("mean", description="The value an ablated neuron is set to.")
-    neurons: Annotated[Literal["all"] | Annotated[list[NeuronName], Field(min_length=1)], ONLY] = "all"
+    neurons: Annotated[Literal["all"] | Annotated[Named[NeuronName], Field(min_length=1)], ONLY] = "all"
     limit: Annotated[int, Typed(default=20)] = Field(50, ge=1, le=1000)
     sort: str = Field("d_entropy.total", description=f"One of: {', '.join(EFFECT_COLUMNS)}.")
     order: Order = Field("abs_desc", description="Nulls come last, ties by neuron.")

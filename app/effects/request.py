@@ -11,6 +11,7 @@ from app.core.request import (
     ONLY,
     Activation,
     BaselineValue,
+    Named,
     NeuronName,
     Position,
     PromptRequest,
@@ -21,7 +22,7 @@ from app.core.typed import Typed
 HeatMetric = Literal["d_entropy", "d_loss", "d_kl_unigram", "kl"]
 HeatPart = Literal["total", "direct", "mlp_norm", "ln_mediated", "ln_only", "frequency_mediated"]
 HeatSort = Literal["max_abs", "mean_abs", "mean", "neuron"]
-NeuronSet = Annotated[list[NeuronName], Field(min_length=1)]
+NeuronSet = Annotated[Named[NeuronName], Field(min_length=1)]
 
 
 class HeatmapRequest(SwitchedRequest):

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from analysis.types import InputError
 from app.core.grammar import read_dial, reads
-from app.core.request import Activation, NeuronName, PromptRequest, Strict
+from app.core.request import Activation, Listed, Named, NeuronName, PromptRequest, Strict
 from app.core.typed import Typed
 
 LOWEST, HIGHEST = -2.0, 4.0
@@ -21,7 +21,7 @@ AT_ONCE = 4000
 class Dial(Strict):
     """Neurons turned together, everywhere in prompt and text."""
 
-    neurons: Annotated[list[NeuronName], Field(min_length=1, max_length=64)] | Literal["entropy"] = Field(
+    neurons: Annotated[Named[NeuronName], Field(min_length=1, max_length=64)] | Literal["entropy"] = Field(
         description="Of any layer; entropy: those of the last one that are labelled so."
     )
     mode: Literal["scale", "value"] = Field(
@@ -43,7 +43,7 @@ class DialRequest(PromptRequest):
 
     opened: ClassVar[bool] = True
     dials: Annotated[
-        list[Annotated[Dial, reads(read_dial)]],
+        Listed[Annotated[Dial, reads(read_dial)]],
         Field(min_length=1, max_length=MOST_DIALS),
         Typed(("--dial", "-d"), metavar="SPEC", help="3.17,3.20:scale=2, 3.17:value=1.5, entropy:scale=0; repeatable."),
     ] = Field(description="Side by side. Also as texts, such as `3.17,3.20:scale=2`.")

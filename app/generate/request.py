@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from app.core.request import DO, WATCHED, AnyIntervention, Index, NeuronName, PromptRequest
+from app.core.request import DO, WATCHED, AnyIntervention, Index, Listed, Named, NeuronName, PromptRequest
 from app.core.typed import Typed
 
 
@@ -27,7 +27,7 @@ class GenerateRequest(PromptRequest):
     max_new_tokens: Annotated[int, Typed(default=40)] = Field(
         64, ge=0, le=2048, description="At most so many, after those of `written`; 0 only tells of these."
     )
-    written: Annotated[list[Index], BeforeValidator(_ids), Typed(metavar="ID,...")] = Field(
+    written: Annotated[Listed[Index], BeforeValidator(_ids), Typed(metavar="ID,...")] = Field(
         [],
         description="Token ids that follow the prompt as if they had been written: told like the others, each using up "
         "its draw of the seed. So a text is taken up where it was left, or at another choice of one of its tokens.",
@@ -36,11 +36,11 @@ class GenerateRequest(PromptRequest):
     top_k: int | None = Field(None, ge=1, description="Choose among so many of the most probable.")
     top_p: float | None = Field(None, gt=0, le=1, description="Choose among the fewest that sum to this probability.")
     seed: int = Field(0, ge=0, lt=2**63, description="Of the draws: one seed, one text.")
-    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=8)] = Field(
+    stop: Annotated[Listed[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=8)] = Field(
         [], description="Texts before which it ends."
     )
     stop_at_eos: bool = Field(True, description="Whether the model's end of text ends it.")
-    interventions: Annotated[list[AnyIntervention], DO] = Field(
+    interventions: Annotated[Named[AnyIntervention], DO] = Field(
         [],
         description="On neurons of any layer, and on attention heads, while it reads and writes. A head's mean is that "
         "over the prompt; of a trace of the finished text it is the one over all of that text.",
@@ -48,7 +48,7 @@ class GenerateRequest(PromptRequest):
     apply_to: Literal["all", "prompt", "new"] = Field(
         "all", description="Where interventions without positions of their own hold, and where others may."
     )
-    neurons: Annotated[list[NeuronName], WATCHED] = Field(
+    neurons: Annotated[Named[NeuronName], WATCHED] = Field(
         [], description="Neurons of any layer whose activations to return at each token."
     )
     top_neurons: int = Field(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from app.core.request import HeadName, Index, NeuronName, Strict, Text
+from app.core.request import HeadName, Index, Listed, Named, NeuronName, Strict, Text
 
 Kind = Literal["natural", "random", "text"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -26,7 +26,7 @@ class RepeatRequest(Strict):
     copies: int = Field(2, ge=2, le=MAX_COPIES)
     separator: Text = Field("", max_length=200, description="Text between two copies.")
     corrupt: int = Field(0, ge=0, description="How many tokens of the second copy are replaced, drawn for each row.")
-    corrupt_at: list[Index] = Field(
+    corrupt_at: Listed[Index] = Field(
         [], max_length=512, description="Which tokens of the second copy are replaced, counted from 0."
     )
 
@@ -49,8 +49,8 @@ class RepeatRequest(Strict):
 class InductionRequest(RepeatRequest):
     """Curves by position, every last-layer neuron by its weighted difference, and clipped ablation."""
 
-    neurons: list[NeuronName] = Field([], description="Neurons of any layer whose activations are drawn.")
-    clip: list[NeuronName] = Field([], description="Last-layer neurons that are clipped together.")
+    neurons: Named[NeuronName] = Field([], description="Neurons of any layer whose activations are drawn.")
+    clip: Named[NeuronName] = Field([], description="Last-layer neurons that are clipped together.")
     controls: int = Field(20, ge=0, le=100, description="Sets of random directions beside it; a p-value needs 20.")
     limit: int = Field(50, ge=1, le=100_000, description="Rows of the ranking, largest absolute difference first.")
 
@@ -79,8 +79,8 @@ class HeadAblationRequest(RepeatRequest):
     """Heads taken out at each query of the repeat by itself, against random heads."""
 
     rows: int = Field(4, ge=1)
-    heads: list[HeadName] = Field(min_length=1)
-    neurons: list[NeuronName] = Field(min_length=1, description="Whose activation is read.")
+    heads: Named[HeadName] = Field(min_length=1)
+    neurons: Named[NeuronName] = Field(min_length=1, description="Whose activation is read.")
     mode: Literal["bos", "mean", "zero"] = "bos"
     random: int = Field(3, ge=0, le=20, description="Random heads, and random sets of as many heads.")
     queries: int = Field(32, ge=1, description="At most so many positions of the second copy, evenly spread.")
@@ -90,7 +90,7 @@ class NaturalRequest(Strict):
     """6-grams that occur twice in a row of a text, both occurrences laid over each other."""
 
     text: Text | None = Field(None, description="Your own text, to be searched; null: the model's sample text.")
-    clip: list[NeuronName] = Field([], description="Last-layer neurons that are clipped together.")
+    clip: Named[NeuronName] = Field([], description="Last-layer neurons that are clipped together.")
     passages: int = Field(64, ge=1, description="At most so many, in the order of the text.")
 
     @field_validator("text")

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from analysis.types import NEURON
 from app.core.names import MODEL_PATTERN
-from app.core.request import NeuronName, Strict, well_formed
+from app.core.request import Named, NeuronName, Strict, well_formed
 from app.core.wording import spelled
 
 TARGET = rf"^(neuron:{MODEL_PATTERN}/{NEURON}|result:[0-9a-f]{{64}})$"
@@ -70,7 +70,7 @@ class ListRequest(Strict):
     name: Line
     description: Prose = ""
     model: ModelKey
-    neurons: Annotated[list[NeuronName], Field(max_length=2000)] = Field([])
+    neurons: Annotated[Named[NeuronName], Field(max_length=2000)] = Field([])
 
 
 class ListEdit(Strict):
@@ -78,7 +78,7 @@ class ListEdit(Strict):
 
     name: Line | None = None
     description: Prose | None = None
-    neurons: Annotated[list[NeuronName], Field(max_length=2000)] | None = None
+    neurons: Annotated[Named[NeuronName], Field(max_length=2000)] | None = None
 
 
 class PinRequest(Strict):

@@ -6,10 +6,10 @@ request.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, FailFast, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
 from app.core.canonical import content_hash
-from app.core.request import Index, NeuronName, Strict, well_formed
+from app.core.request import Index, Listed, NeuronName, Strict, well_formed
 from app.core.wording import spelled
 from app.lab.request import Line, ModelKey, Prose, Target, Title, Words, writable
 
@@ -33,7 +33,7 @@ class CanonicalRequest(Strict):
     kind: Annotated[Writable, StringConstraints(min_length=1, max_length=32)]
     model: Name
     weights_sha256: Hash
-    token_ids: Annotated[list[Index], Field(max_length=MOST_TOKENS)]
+    token_ids: Annotated[Listed[Index], Field(max_length=MOST_TOKENS)]
     options: dict[str, Any]
 
 
@@ -82,7 +82,7 @@ class ListBody(Strict):
     name: Line
     description: Prose
     model: ModelKey
-    neurons: Annotated[list[NeuronName], Field(max_length=2000)]
+    neurons: Annotated[Listed[NeuronName], Field(max_length=2000)]
 
 
 class ListRow(ListBody):
@@ -112,12 +112,12 @@ class ImportRequest(Strict):
     format: Literal["nullscope-export"]
     version: Literal[1]
     # The first row that does not hold ends it: a file may have a hundred thousand of them.
-    notes: Annotated[list[NoteRow], FailFast()] = Field([])
-    lists: Annotated[list[ListRow], FailFast()] = Field([])
-    revisions: Annotated[list[RevisionRow], FailFast()] = Field([])
-    pins: Annotated[list[PinRow], FailFast()] = Field([])
-    results: Annotated[list[ResultRow], FailFast()] = Field([])
-    asked: Annotated[list[AskedRow], FailFast()] = Field([])
+    notes: Listed[NoteRow] = Field([])
+    lists: Listed[ListRow] = Field([])
+    revisions: Listed[RevisionRow] = Field([])
+    pins: Listed[PinRow] = Field([])
+    results: Listed[ResultRow] = Field([])
+    asked: Listed[AskedRow] = Field([])
 
     @property
     def n_rows(self) -> int:

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from analysis.grammar import listed
 from analysis.sweep.config import SweepBaseline, SweepConfig
 from analysis.types import NeuronId, TokenFilter
-from app.core.request import NeuronName, PageFormat, Strict, TableRequest, Text
+from app.core.request import Listed, NeuronName, PageFormat, Strict, TableRequest, Text
 from app.core.wording import spelled
 
 MEASURES = (
@@ -60,7 +60,7 @@ class SweepRequest(Strict):
     name: Text = Field("", max_length=80, description="What it is called; empty: by what it holds.")
     model: Text | None = Field(None, description="null: the server's first.")
     corpus: CorpusId = "sample"
-    neurons: Literal["all"] | Annotated[list[NeuronName], Field(min_length=1, max_length=20_000)] = Field(
+    neurons: Literal["all"] | Annotated[Listed[NeuronName], Field(min_length=1, max_length=20_000)] = Field(
         "all", description="all: every neuron of the last layer. Neurons of earlier layers take forward passes."
     )
     rows: int | None = Field(None, ge=1, le=1_000_000, description="A seeded sample of that many rows; null: all.")

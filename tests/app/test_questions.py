@@ -97,7 +97,7 @@ def test_a_command_refuses_before_it_loads_a_model() -> None:
         (["dose", "a b", "-n", "1.2", "--low", "2", "--high", "1"], "low must be less than high"),
         (["effects", "a b", "--min", "norm=1"], "no column 'norm'"),
         (["effects", "a b", "--min", "norm"], "COLUMN=X"),
-        (["trace", "a b", "-i", "1.2:clip"], "interventions.0.neuron: min or max is needed"),
+        (["trace", "a b", "-i", "1.2:clip"], "the 1st of interventions: min or max is needed"),
         (["trace"], "give one of text, token_ids and turns"),
     ):
         said = CliRunner().invoke(main, words)

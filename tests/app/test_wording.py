@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from app.core.errors import validation_message
+from app.core.request import Strict
 from app.core.view import View
 from app.core.wording import _SPELLINGS, spelled
 from app.families import FAMILIES
@@ -87,6 +88,26 @@ def _faults(kind: type[BaseModel], name: str, value: Any) -> list[str]:
     if about and " more." not in message and name.encode("utf-8", "replace").decode() not in message:
         faults.append(f"does not name its field: {message}")
     return faults
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if issubclass(kind, Strict)], ids=lambda kind: kind.__qualname__
+)
+def test_what_is_sent_without_end_is_refused_at_its_first_fault(kind: type[BaseModel]) -> None:
+    """Requests are read on the event loop: a list of a megabyte with a fault in each item made it wait for seconds."""
+    wrong: tuple[Any, ...] = (-1, "?", None, [], {})
+    tries: list[dict[str, Any]] = [{name: [item] * 500} for name in kind.model_fields for item in wrong]
+    counts = [_count(kind, sent) for sent in (*tries, {f"unheard_of_{number}": 1 for number in range(2000)})]
+    assert max(counts) < 60  # some for each member of a union, and what is missing
+
+
+def _count(kind: type[BaseModel], sent: dict[str, Any]) -> int:
+    """Of errors."""
+    try:
+        kind.model_validate(sent)
+    except ValidationError as error:
+        return error.error_count()
+    return 0
 
 
 def test_what_is_accepted_is_said() -> None:
