@@ -36,7 +36,14 @@ class NullscopeError(Exception):
     @property
     def told(self) -> str:
         """What happened and what to do, on one line."""
-        return " ".join(filter(None, (self.message, self.hint)))
+        return one_line(self.message, self.hint)
+
+
+def one_line(message: str, hint: str | None) -> str:
+    """What happened and what to do, as sentences: a reason quoted from elsewhere may end without its full stop."""
+    if not hint:
+        return message
+    return f"{message}{'' if message.endswith(('.', '!', '?', ':')) else '.'} {hint}"
 
 
 class InputError(NullscopeError):

@@ -62,8 +62,8 @@ def page(
     return PromptView(
         state=within.model_copy(update={"do": state.do, "watch": state.watch}).fields(),
         facts=_facts(resident, trace),
-        chips=to_view.chips(state, {name: _sentence(error) for name, error in held.items.items()}),
-        unwatched={name: _sentence(error) for name, error in held.watched.items()},
+        chips=to_view.chips(state, {name: error.told for name, error in held.items.items()}),
+        unwatched={name: error.told for name, error in held.watched.items()},
         trace=trace,
         turns=core.conversation(resident, state.text),
         selected=to_view.selected(trace, within.pos, beside) if "selected" in parts else None,
@@ -148,10 +148,6 @@ def _check(resident: Resident, asked: AnyIntervention, n_tokens: int) -> None:
 def _enough(count: int, most: int, what: str) -> None:
     if count > most:
         raise InputError(f"At most {most} {what} are allowed here.", code=f"limit_{what}", hint="Remove another one.")
-
-
-def _sentence(error: NullscopeError) -> str:
-    return f"{error.message} {error.hint or ''}".strip()
 
 
 def _within(state: PromptState, trace: TraceView) -> PromptState:

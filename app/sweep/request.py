@@ -86,7 +86,7 @@ class SweepRequest(Strict):
         try:
             SweepBaseline.parse(self.baseline)
         except InputError as error:
-            raise ValueError(f"{error.message} {error.hint or ''}") from None
+            raise ValueError(error.told) from None
         return self
 
     def config(self) -> SweepConfig:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from analysis import frequency, reference, sinks
+from analysis.chat import Turn
 from analysis.generate import Sampling, generate
 from analysis.model import Model
 from analysis.registry import bundled
@@ -106,3 +107,22 @@ def test_the_shipped_means_are_those_of_its_activations(smollm2: Model) -> None:
     assert distance(shipped.means) < 1.3
     for wrong in (shipped.means.roll(1, 1), shipped.means.roll(1, 0), -shipped.means):
         assert distance(wrong) > 1.6
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_its_template_is_transformers_and_turns_come_back(smollm2: Model) -> None:
+    """ChatML; where no system turn is given it puts one of its own, which nobody said."""
+    turns = [Turn("user", "Is it cold?"), Turn("assistant", "Very."), Turn("user", "Why:\nso?")]
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    text = smollm2.chat.rendered(turns)
+    theirs = smollm2.tokenizer.apply_chat_template(
+        messages, tokenize=True, return_dict=False, add_generation_prompt=True
+    )
+    assert smollm2.encode(text) == theirs
+    assert smollm2.chat.turns(text) == turns
+    spoken = [Turn("system", "Speak short."), *turns, Turn("assistant", "Wind.")]
+    assert smollm2.chat.turns(smollm2.chat.rendered(spoken)) == spoken
+    ids = smollm2.encode(smollm2.chat.rendered(spoken))
+    said = [word for word, role in zip(smollm2.token_texts(ids), smollm2.roles(ids), strict=True) if role == "user"]
+    assert "".join(said) == "Is it cold?Why:\nso?"

@@ -74,8 +74,9 @@ def test_another_commit_is_refused_until_it_is_accepted(hub: StandIn, tmp_path: 
 
 def test_without_network_or_permission_the_reason_is_named(hub: StandIn, tmp_path: Path) -> None:
     hub.online = False
-    with pytest.raises(UnavailableError, match="no route to host"):
+    with pytest.raises(UnavailableError, match="no route to host") as refused:
         HubModels(tmp_path, hub).fetch(GPT2)
+    assert "no route to host. Check the network" in refused.value.told
     with pytest.raises(NotFoundError, match="switched off"):
         HubModels(tmp_path, hub, allow_download=False).fetch(GPT2)
     assert HubModels(tmp_path, hub).recorded() == {}

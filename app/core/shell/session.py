@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import click
 
+from analysis.types import one_line
 from app.core.shell import streams
 
 API = "/api/v1"
@@ -94,7 +95,7 @@ def _told(status: int, body: bytes) -> Refused:
     """What a refusal says."""
     try:
         error = json.loads(body)["error"]
-        return Refused(" ".join(filter(None, (error["message"], error["hint"]))))
+        return Refused(one_line(error["message"], error["hint"]))
     except (ValueError, KeyError, TypeError):
         return Refused(f"The server answered {status}.")
 
