@@ -7,12 +7,11 @@ exception. Not thread-safe: hooks are global to the model, so one thread owns it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,7 +20,7 @@ from analysis import folder as folders
 from analysis import loading
 from analysis.folder import hash_files as hash_files
 from analysis.folder import weight_files
-from analysis.identity import identify, vocabulary_sha256
+from analysis.identity import identify
 from analysis.metrics import wide
 from analysis.passes import Passes
 from analysis.plain import Hook as Hook
@@ -30,7 +29,6 @@ from analysis.readout import PostNorm, Readout, SelfCheck, fold
 from analysis.registry import ModelSpec
 from analysis.tokens import Tokenized
 from analysis.types import InputError, NeuronId, UnsupportedModelError
-from analysis.unread import Reader
 
 _PROBE_TOKENS = 12
 
@@ -338,23 +336,6 @@ class Model(Tokenized, Passes):
 def _norm_parameters(norm: Any) -> dict[str, Tensor]:
     """The gain and bias of a norm's original module."""
     return {name: parameter.detach() for name, parameter in norm._original_component.named_parameters()}
-
-
-def count_tokens(folder: Path, texts: Iterable[str], *, name: str | None = None) -> np.ndarray:
-    """How often each id of a folder's tokenizer occurs in ``texts``, without special tokens; int64 (largest id + 1,).
-
-    name: the model's, for errors; the folder's by default. UnsupportedModelError as for `load`.
-    """
-    tokenizer = loading.tokenizer(folder, name or folder.name)
-    counts = np.zeros(max(tokenizer.get_vocab().values()) + 1, dtype=np.int64)  # ids may have holes
-    for ids in map(Reader(tokenizer, name or folder.name).ids, texts):
-        counts += np.bincount(ids, minlength=len(counts)) if ids else 0
-    return counts
-
-
-def vocabulary_of(folder: Path, name: str) -> str:
-    """`vocabulary_sha256` of a folder's tokenizer. UnsupportedModelError as for `load`."""
-    return vocabulary_sha256(loading.tokenizer(folder, name))
 
 
 def load(

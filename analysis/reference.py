@@ -21,9 +21,6 @@ from analysis.files import replaced
 from analysis.model import Model
 from analysis.types import InputError
 
-MOST_UNKNOWN = 0.05
-"""A larger share of unknown tokens is refused: a mean over them is one over a text that the model never saw."""
-
 
 @dataclass(frozen=True, slots=True)
 class ReferenceMeans:
@@ -68,26 +65,15 @@ def unknown_share(model: Model, rows: Sequence[Sequence[int]]) -> float:
     return sum(list(row).count(unknown) for row in rows) / max(1, sum(map(len, rows)))
 
 
-def check_read(unknown: float, model: Model, source: str, *, hint: str) -> None:
-    """InputError where more than MOST_UNKNOWN of a text's tokens are unknown."""
-    if unknown > MOST_UNKNOWN:
-        raise InputError(
-            f"{unknown:.0%} of the tokens of {source} are unknown to the tokenizer of {model.key}; a mean over them "
-            f"would say nothing (at most {MOST_UNKNOWN:.0%} may be).",
-            code="unreadable_reference",
-            hint=hint,
-        )
-
-
 def compute(
     model: Model, rows: Sequence[Sequence[int]], *, source: str, keep_sinks: bool = False
 ) -> Iterator[Progress]:
     """Average every MLP activation over all positions of ``rows`` but attention sinks, one row a step; sums are
-    float64. InputError where more than MOST_UNKNOWN of the tokens are unknown."""
+    float64. InputError where too many of the tokens are unknown."""
     if not rows:
         raise InputError("The reference text is empty.", code="empty_text")
     unknown = unknown_share(model, rows)
-    check_read(unknown, model, source, hint=f"Name a text that it can read: --reference {model.key}=FILE.")
+    model.reader.check_read(unknown, source, hint=f"Name a text that it can read: --reference {model.key}=FILE.")
     names = [f"blocks.{layer}.mlp.hook_post" for layer in range(model.n_layers)]
     total = torch.zeros(model.n_layers, model.d_mlp, dtype=torch.float64, device=model.device)
     n_tokens = n_sinks = 0

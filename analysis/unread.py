@@ -15,6 +15,9 @@ from typing import Any
 from analysis.types import InputError
 from analysis.vocab import ALPHABET, part_types
 
+MOST_UNKNOWN = 0.05
+"""A larger share of unknown tokens is refused: what is measured over them is of a text that the model never saw."""
+
 
 class Reader:
     """A tokenizer and what it cannot read. key: of its model, for errors."""
@@ -52,6 +55,16 @@ class Reader:
         if self._leaves_out and (lost := self._lost(text, found["offset_mapping"])) is not None:
             raise self._refused(lost, "it has no token for it and would leave it out without a word")
         return ids
+
+    def check_read(self, unknown: float, source: str, *, hint: str, what: str = "a mean over them") -> None:
+        """InputError where ``unknown``, a share of the tokens of a text, is more than MOST_UNKNOWN."""
+        if unknown > MOST_UNKNOWN:
+            raise InputError(
+                f"{unknown:.0%} of the tokens of {source} are unknown to the tokenizer of {self._key}; {what} would "
+                f"say nothing (at most {MOST_UNKNOWN:.0%} may be).",
+                code="unreadable_reference",
+                hint=hint,
+            )
 
     @cached_property
     def _byte_level(self) -> bool:

@@ -105,8 +105,8 @@ def text(eval_books: Path, run: Path) -> None:
 @click.option("--run", type=click.Path(path_type=Path), default=Path("training/runs/smollm2"))
 def counts(weights: Path, folder: Path, run: Path) -> None:
     """Count the tokens of the books and of the text."""
+    from analysis.counting import count_tokens, vocabulary_of
     from analysis.frequency import save_counts
-    from analysis.model import count_tokens, vocabulary_of
 
     ours = [json.loads(line)["text"] for line in (run / "text.jsonl").read_text(encoding="utf-8").splitlines()]
 

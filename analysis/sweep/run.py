@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis import corpus, reference
+from analysis import corpus
 from analysis.corpus import Prepared, RowRule, RowSet
 from analysis.frequency import Unigram
 from analysis.identity import tokenizer_sha256
@@ -80,7 +80,7 @@ def start(
                 yield Progress("reading", documents=step)
         assert prepared is not None
         share = RowSet.open(folder.path).share_of(model.reader.unknown_id)
-        reference.check_read(share, model, source, hint="Sweep over a text that it can read.")
+        model.reader.check_read(share, source, hint="Sweep over a text that it can read.")
         folder.create(manifest(model, unigram, config, prepared, source))
     except BaseException:
         if not existed:

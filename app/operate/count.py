@@ -31,7 +31,7 @@ def command(text: Path, model: str, out: Path | None) -> None:
 
 def counted(text: Path, model: str, out: Path | None) -> tuple[Any, str, Path]:
     """(counts of every id of the tokenizer, the hash of its vocabulary, the file they go to)."""
-    from analysis.model import count_tokens, vocabulary_of
+    from analysis.counting import count_tokens, vocabulary_of
     from analysis.registry import resolve
     from app.core.residency.hub import HubModels
     from app.core.residency.means import read_texts
@@ -44,5 +44,5 @@ def counted(text: Path, model: str, out: Path | None) -> tuple[Any, str, Path]:
         if snapshot is None:
             raise Refused(f"{spec.key} is not on this machine; nullscope get {spec.key}.")
         folder = snapshot.folder
-    counts = count_tokens(folder, read_texts(text), name=spec.key)
+    counts = count_tokens(folder, read_texts(text), name=spec.key, source=text.name)
     return counts, vocabulary_of(folder, spec.key), out or settings.data_dir / "unigrams" / f"{spec.key}.npy"

@@ -51,7 +51,7 @@ def probe_rows(resident: Resident, config: SweepConfig, texts: Iterable[str]) ->
             hint="A row needs a few tokens that the token filter keeps.",
         )
     share = reference.unknown_share(resident.model, rows)
-    reference.check_read(share, resident.model, "this text", hint="Sweep over a text that it can read.")
+    resident.model.reader.check_read(share, "this text", hint="Sweep over a text that it can read.")
     return rows, characters
 
 

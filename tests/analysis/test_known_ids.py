@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 from analysis import corpus, selfcheck
 from analysis.corpus import RowRule
+from analysis.counting import count_tokens
 from analysis.frequency import unigram
-from analysis.model import Model, count_tokens, from_objects
+from analysis.model import Model, from_objects
 from analysis.registry import ModelSpec
 from analysis.token_frequency import spread
 from analysis.types import InputError, TokenFilter

@@ -9,7 +9,8 @@ import pytest
 
 from analysis import corpus, reference
 from analysis.corpus import RowRule
-from analysis.model import Model, count_tokens, from_objects
+from analysis.counting import count_tokens
+from analysis.model import Model, from_objects
 from analysis.registry import ModelSpec
 from analysis.types import InputError, TokenFilter
 from analysis.unread import Reader
@@ -40,6 +41,16 @@ def test_a_mean_over_unread_text_is_refused(kind: str) -> None:
     assert reference.unknown_share(model, rows) > 0.3
     with pytest.raises(InputError, match="are unknown to the tokenizer"):
         list(reference.compute(model, rows, source="text"))
+
+
+@pytest.mark.parametrize("kind", ["word", "wordpiece", "character", "unigram"])
+def test_counts_of_unread_text_are_refused(kind: str, tmp_path: Path) -> None:
+    """The unigram distribution would be that of the unknown token."""
+    vocabularies.build(kind).save_pretrained(tmp_path)
+    tiny.config("gpt2").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"of the tokens of some\.txt are unknown .* counts of them would say nothing"):
+        count_tokens(tmp_path, ["the 漢字 漢字 漢字"], source="some.txt")
+    assert count_tokens(tmp_path, ["the " * 40]).sum() >= 40
 
 
 @pytest.mark.parametrize("kind", SILENT)

@@ -18,6 +18,7 @@ from analysis.store import RunFolder
 from analysis.sweep import SweepConfig
 from analysis.sweep.run import start
 from analysis.types import InputError
+from analysis.unread import MOST_UNKNOWN
 from app.core.settings import Settings
 from app.sweep.estimate import probe_rows
 from tests import tiny
@@ -50,7 +51,7 @@ def model() -> Model:
 def test_the_share_of_unknown_tokens_is_told_or_refused(model: Model, text: str, share: float, tmp_path: Path) -> None:
     rows = [model.encode(text, prepend_bos=False)]
     assert reference.unknown_share(model, rows) == pytest.approx(share)
-    if share > reference.MOST_UNKNOWN:
+    if share > MOST_UNKNOWN:
         with pytest.raises(InputError, match=f"{share:.0%} of the tokens of x.txt are unknown") as caught:
             list(reference.compute(model, rows, source="x.txt"))
         assert caught.value.code == "unreadable_reference"
@@ -109,7 +110,7 @@ def test_the_remedy_is_named_and_works(
     again = make_client(models=(str(folder),), reference=(f"letters={text}", f"other={tmp_path / 'none.txt'}"))
     row = again.get("/api/v1/models").json()["models"][0]
     assert (row["mean"], row["mean_source"]) == ("ready", "read.txt")
-    assert 0 < row["mean_unknown"] < reference.MOST_UNKNOWN
+    assert 0 < row["mean_unknown"] < MOST_UNKNOWN
     answer = again.post("/api/v1/models/letters/effects", json=asked).json()
     assert "of them unknown to its tokenizer" in answer["provenance"]["baseline"]
 

@@ -140,9 +140,8 @@ def check_text(resident: Resident, text: Path, name: str) -> None:
         raise InputError(error.message.replace(text.name, name), code=error.code, hint=error.hint) from None
     if not read:
         raise InputError(f"{name} is empty.", code="empty_text", hint="Choose another text.")
-    reference.check_read(
-        reference.unknown_share(model, read), model, name, hint="Choose a text that its tokenizer can read."
-    )
+    share = reference.unknown_share(model, read)
+    model.reader.check_read(share, name, hint="Choose a text that its tokenizer can read.")
 
 
 class NoTextError(Exception):
