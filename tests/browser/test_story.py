@@ -126,7 +126,7 @@ def test_a_result_scrolls_into_view(open_page: Open, width: int, height: int) ->
     button.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#drives [data-drawn]")).to_be_visible()
-    page.wait_for_function("document.querySelector('#drives').getBoundingClientRect().top < innerHeight / 2")
+    expect(page.locator("#drives")).to_be_in_viewport(ratio=0.2)
 
 
 def test_the_map_of_the_atlas_is_as_wide_as_a_phone(open_page: Open) -> None:
