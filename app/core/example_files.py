@@ -20,14 +20,3 @@ class ExampleRef(View):
 def write_json(content: dict[str, Any], file: Path) -> None:
     """Whole or not at all."""
     write_bytes(file, (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode())
-
-
-def rounded(value: Any) -> Any:
-    """JSON with six digits a number, more than a first look can see."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    return value

@@ -34,7 +34,7 @@ from app.core.drawn import Drawn
 from app.core.errors import API_HINT, FORM_HINT, Failure, failure_of
 from app.core.escape import visible
 from app.core.navigation import PAPER, SECTIONS, Section
-from app.core.packed import packed, rounded
+from app.core.packed import fitting
 from app.core.permalink_view import PermalinkView
 from app.core.place import named_text
 from app.core.request import PageFormat
@@ -248,6 +248,7 @@ def standalone(view: PermalinkView, figures: Mapping[str, Callable[[], Figure]])
     Nothing in it is loaded from anywhere, which its own content security policy makes sure of.
     """
     page = Page(title="", path="/", query=(), root="", nav=(), figures=figures)
+    numbers, digits = fitting(view.result, whole=True)
     return _render(
         "standalone.html",
         None,
@@ -255,7 +256,8 @@ def standalone(view: PermalinkView, figures: Mapping[str, Callable[[], Figure]])
         page=page,
         style=Markup((STATIC / "app.css").read_text("utf-8")),
         plotly=plotly_packed() if figures else None,
-        numbers=Markup(packed(json.dumps(view.result).encode())),
+        numbers=Markup(numbers),
+        digits=digits,
         scripts=[_inline((STATIC / "plots.js").read_text("utf-8"))],
     )
 
@@ -361,8 +363,10 @@ def _figure_json(page: Page, name: str) -> Markup:
     drawn = page.figures[name]().to_json()
     if page.nav:
         return _script_safe(drawn)
-    plain = json.dumps(rounded(json.loads(drawn)), separators=(",", ":"))
-    return Markup(packed(plain.replace('"type":"scattergl"', '"type":"scatter"').encode()))
+    figure = json.loads(drawn)
+    for trace in figure["data"]:
+        trace["type"] = trace.get("type", "scatter").removesuffix("gl")
+    return Markup(fitting(figure)[0])
 
 
 def _data_json(value: Any) -> Markup:

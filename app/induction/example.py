@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from analysis.registry import BUNDLED_FOLDER
-from app.core.example_files import ExampleRef, rounded, write_json
+from app.core.example_files import ExampleRef, write_json
+from app.core.packed import rounded
 from app.core.residency.host import ModelHost
 from app.induction import to_view
 from app.induction.request import InductionRequest

@@ -98,7 +98,8 @@ def write_marks(model: str) -> None:
 
 def write_story() -> None:
     """The story of the first page."""
-    from app.core.example_files import rounded, write_json
+    from app.core.example_files import write_json
+    from app.core.packed import rounded
     from app.core.shell.session import opened
     from app.prompt import story
 

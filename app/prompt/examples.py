@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from analysis.registry import BUNDLED_FOLDER
 from app.core.at_hand import FIELDS, AtHand
-from app.core.example_files import ExampleRef, rounded, write_json
+from app.core.example_files import ExampleRef, write_json
+from app.core.packed import rounded
 from app.core.request import Order
 from app.core.residency.host import ModelHost
 from app.core.view import Provenance, TraceView

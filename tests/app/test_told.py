@@ -1,12 +1,17 @@
 """A link tells the story of every kind of answer: caption, what was changed, text, what follows, table, charts."""
 
+import base64
+import gzip
 import html
+import json
+import random
 import re
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from app.core.packed import fitting
 from app.core.request import PromptRequest
 from app.registry import OTHERS, QUESTIONS
 from tests.app.exported import ASKED, TEXT, URL
@@ -60,3 +65,19 @@ def test_a_shared_prompt_page_has_label_and_rho(client: TestClient) -> None:
 def rows_of(client: TestClient) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = client.get(f"{URL}/neurons", params={"layer": 1, "limit": 1000}).json()["rows"]
     return rows
+
+
+def test_a_file_of_very_many_numbers_has_as_many_digits_as_fit_and_says_so() -> None:
+    """1,000 neurons at 224 tokens, to three digits; few numbers keep every digit."""
+    rng = random.Random(0)
+    many = {"rows": [[rng.gauss(0.0, 0.01) for _ in range(224)] for _ in range(1000)]}
+    written, digits = fitting(many, whole=True)
+    assert digits == 3
+    assert len(written) < 650_000  # with all digits it would be 3 MB
+    read = json.loads(gzip.decompress(base64.b64decode(written)))
+    assert read["rows"][3][5] == float(f"{many['rows'][3][5]:.3g}")
+    few = {"rows": many["rows"][:4]}
+    written, digits = fitting(few, whole=True)
+    assert digits is None
+    assert json.loads(gzip.decompress(base64.b64decode(written))) == few
+    assert fitting(few)[1] == 6
