@@ -61,7 +61,7 @@
       if (!/^[xy]axis\d*$/.test(key)) continue;
       out[key] = merge(axisLook(), out[key]);
       // One kind of tick: within few decades plain numbers, over many powers of ten; never small digits between large ones.
-      if (out[key].type === "log") Object.assign(out[key], { minorloglabels: "complete" }, out[key].dtick === 1 ? {} : { exponentformat: "none" });
+      if (out[key].type === "log") Object.assign(out[key], { minorloglabels: "complete" }, out[key].dtick === 1 ? {} : { exponentformat: "none", tickformat: "~g" }); // one size, too
     }
     return out;
   };
@@ -72,7 +72,7 @@
   const NARROW = 520;
   const narrowed = ({ data, layout }) => {
     const under = { orientation: "h", thickness: 8, x: 0.5, xanchor: "center", len: 0.9, y: 0, yref: "container", yanchor: "bottom" };
-    const flat = (colorbar) => ({ ...colorbar, ...under, title: { ...colorbar.title, side: "top" } });
+    const flat = (colorbar) => ({ ...colorbar, ...under, title: { ...colorbar.title, side: "bottom" } });
     let scaled = false;
     const shown = data.filter(({ meta }) => !meta?.wide).map((trace) => {
       const bar = trace.colorbar ?? trace.marker?.colorbar;
