@@ -5,6 +5,7 @@ the same texts and refuse the others with the same sentence.
 """
 
 from collections.abc import Callable
+from itertools import compress
 from typing import Any
 
 from pydantic import BeforeValidator
@@ -12,6 +13,8 @@ from pydantic import BeforeValidator
 from analysis.grammar import read_number, read_positions
 from analysis.types import HeadId, InputError, NeuronId, Span, unread
 
+MOST_NAMED = 10_000
+"""Neurons, heads or interventions in one list, whatever an operator allows: each takes time to read."""
 ROLES = ("system", "user", "assistant")
 BASELINES = ("mean", "prompt_mean", "zero")
 
@@ -141,10 +144,12 @@ def without_paused(items: Any) -> Any:
     """A list of interventions without those that are paused (`!3.17:mean`), which must be readable too."""
     if not isinstance(items, list | tuple):
         return items
-    paused = [item for item in items if isinstance(item, str) and item.startswith("!")]
-    for item in paused:
+    if len(items) > MOST_NAMED:
+        raise ValueError(f"{len(items)} were sent; at most {MOST_NAMED} are looked at")
+    paused = [isinstance(item, str) and item.startswith("!") for item in items]
+    for item in compress(items, paused):
         try:
             read_intervention(item.removeprefix("!"))
         except InputError as error:
             raise ValueError(error.told) from None
-    return [item for item in items if not any(item is each for each in paused)]
+    return [item for item, is_paused in zip(items, paused, strict=True) if not is_paused]

@@ -24,6 +24,7 @@ from analysis.grammar import read_integer, read_number
 from app.core import names
 from app.core.column import columns_of
 from app.core.grammar import (
+    MOST_NAMED,
     read_baseline,
     read_head,
     read_intervention,
@@ -44,8 +45,8 @@ Index = Annotated[int, Field(strict=True, ge=0)]
 Item = TypeVar("Item")
 Listed = Annotated[list[Item], Field(fail_fast=True)]
 """What is sent as a list: the first item that does not hold ends it, so that a long one is soon refused."""
-Named = Annotated[Listed[Item], Field(max_length=10_000)]
-"""The same of what costs time to read. Operators' limits are lower."""
+Named = Annotated[Listed[Item], Field(max_length=MOST_NAMED)]
+"""The same of what takes time to read."""
 Position = Annotated[int, reads(read_integer), Field(ge=0, description="Counted from 0, BOS included.")]
 BaselineName = Literal["mean", "prompt_mean", "zero"]
 Order = Literal["abs_desc", "desc", "asc"]

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from analysis.grammar import listed, read_positions, write_number, write_positions
-from analysis.types import NEURON, InputError
+from analysis.types import NEURON, InputError, unread
 from app.core.errors import RefusedFieldsError
 from app.core.fields import holding
 from app.core.grammar import read_neuron, read_target
@@ -306,7 +306,5 @@ def _index(argument: str, items: list[str]) -> int:
 def _count(argument: str) -> int:
     """A number that a button of the page carries. Not every digit of Unicode is one that a number can be read from."""
     if not re.fullmatch(r"[0-9]{1,9}", argument):
-        raise InputError(
-            f"{argument[:40]!r} is not a number.", code="invalid_request", hint="Use the page's own buttons."
-        )
+        raise InputError(unread(argument, "a number"), code="invalid_request", hint="Use the page's own buttons.")
     return int(argument)

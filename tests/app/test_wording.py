@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from app.core import grammar
 from app.core.errors import validation_message
 from app.core.request import Strict
 from app.core.view import View
@@ -108,6 +109,16 @@ def _count(kind: type[BaseModel], sent: dict[str, Any]) -> int:
     except ValidationError as error:
         return error.error_count()
     return 0
+
+
+def test_paused_interventions_without_end_are_refused_without_reading_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(grammar, "read_intervention", read.append)
+    with pytest.raises(ValidationError, match="10000"):
+        QUESTIONS["trace"].request.model_validate_json(
+            json.dumps({"text": "a", "interventions": ["!1.3:zero"] * 20_000})
+        )
+    assert read == []
 
 
 def test_what_is_accepted_is_said() -> None:
