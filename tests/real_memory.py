@@ -84,7 +84,8 @@ def main() -> None:
         sample = bundled().sample
         assert sample is not None
         asked = bodies(model.encode(sample.read_text())[:n_tokens])
-        answered(resident, "effects", asked["effects"])  # the engine, and the libraries' own buffers
+        # The engine, and the libraries' own buffers.
+        answered(resident, "effects", asked["effects"] | {"neurons": ["L.1"]})
         for name, body in asked.items():
             resident.close()
             resident.cache.open(model.identity)  # nothing is kept from the question before

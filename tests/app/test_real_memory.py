@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from Linux' /proc"),
 ]
 
-MODELS = {"smollm2": ("smollm2_folder", 64), "gemma3": ("gemma3_folder", 24)}
+MODELS = {"smollm2": ("smollm2_folder", 64), "gemma3": ("gemma3_folder", 12)}
 """Folder's fixture, and tokens of the prompt."""
 BY_THE_ENGINE = ("effects", "joint", "dose")
 """They work in the engine's budget, which is reserved beside what is admitted for a request."""
