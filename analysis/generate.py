@@ -17,6 +17,7 @@ the others, and each uses up its draw. So 20 tokens and 20 more are the 40 that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -49,8 +50,8 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or (self.top_k is not None and self.top_k < 1):
-            raise InputError("temperature is at least 0 and top_k at least 1.", code="sampling")
+        if not 0 <= self.temperature < math.inf or (self.top_k is not None and self.top_k < 1):
+            raise InputError("temperature is a number from 0 on and top_k at least 1.", code="sampling")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise InputError("top_p lies above 0 and at most at 1.", code="sampling")
 
@@ -207,7 +208,9 @@ class _Choice:
         return self._drawn(log_probs, noise) if given is None else given
 
     def _drawn(self, log_probs: Float[Tensor, " vocab"], noise: Float[Tensor, " vocab"]) -> int:
-        scaled = (log_probs.double().cpu() / self._sampling.temperature).log_softmax(-1)
+        logits = log_probs.double().cpu()
+        # From the largest down: divided by a number as small as floats have, the others are -inf and it stays 0.
+        scaled = ((logits - logits.max()) / self._sampling.temperature).log_softmax(-1)
         values, ids = scaled.sort(descending=True, stable=True)
         if self._sampling.top_k is not None:
             values[self._sampling.top_k :] = -torch.inf

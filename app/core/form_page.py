@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from fastapi import Request, Response
 
 from analysis.types import InputError, NotFoundError, NullscopeError
-from app.core import at_hand, offloop, pages
+from app.core import at_hand, offloop, pages, turns
 from app.core.caller import Caller, paid_of
 from app.core.errors import RefusedFieldsError, failure_of
 from app.core.view import ErrorBody, TraceView
@@ -67,7 +67,7 @@ class FormPage(Generic[State]):
             fields = hand.into(self.names, fields)
         read, wrong = self.state.holding(fields)
         key, unknown = caller.model(read.model)
-        empty = _nothing(request, fields)
+        empty = cleared(fields) if request.method == "POST" else None
         refused: NullscopeError | None = empty or wrong or unknown
         state = read.model_copy(update={"model": key})
         view = self.view(state=state.model_dump(), models=list(caller.host.entries))
@@ -86,6 +86,8 @@ class FormPage(Generic[State]):
         failure = failure_of(refused).of_form()
         problem = ErrorBody(code=failure.code, message=failure.message, hint=failure.hint)
         typed = {name: fields[name] for name in self.typed if name in fields}
+        if "turns" in type(view).model_fields and (said := turns.typed(fields)):
+            answer["turns"] = said
         answer |= {"state": {**state.model_dump(), **answer.get("state", {}), **typed}, "problem": problem}
         return self.respond(request, view.model_copy(update=answer), status=failure.status)
 
@@ -128,9 +130,10 @@ class FormPage(Generic[State]):
         return page.url(self.path, **state.query(), **({at_hand.NAME: named} if named else {}))
 
 
-def _nothing(request: Request, fields: Mapping[str, Any]) -> RefusedFieldsError | None:
-    """A form that was sent with its prompt cleared: no other prompt is answered in its place."""
-    words = [value for name, value in fields.items() if name == "text" or name.startswith("turn")]
-    if request.method != "POST" or "text" not in fields or any(str(value).strip() for value in words):
+def cleared(fields: Mapping[str, Any]) -> RefusedFieldsError | None:
+    """Why a form is refused that was sent with its prompt cleared: no other prompt is answered in its place. The turns
+    of a conversation are none before the template has written them."""
+    said = fields.get("panel") == "chat" and turns.typed(fields)
+    if "text" not in fields or str(fields["text"]).strip() or said:
         return None
     return RefusedFieldsError("The prompt is empty.", ("text",))

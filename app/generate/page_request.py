@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from analysis.types import InputError
-from app.core import turns
 from app.core.errors import RefusedFieldsError
 from app.core.fields import holding
 from app.core.interventions import requested
@@ -29,7 +28,6 @@ def unescaped(text: str) -> str:
 # What somebody writes: shown again as it was written, however wrong.
 DIALS = tuple(f"d{number}" for number in range(1, MOST_DIALS + 1))
 TYPED = (
-    *turns.TYPED,
     *("text", "n", "temperature", "top_k", "top_p", "seed", "stop", "turned", "watch", "seeds"),
     *(name for dial in DIALS for name in (dial, f"{dial}_mode", f"{dial}_value")),
 )

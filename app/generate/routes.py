@@ -12,7 +12,7 @@ from app.core.access.roles import asks
 from app.core.answer_jobs import AnswerJobsDep, answer_jobs_of
 from app.core.answering import router as routes
 from app.core.caller import Caller, CallerDep
-from app.core.form_page import FormPage
+from app.core.form_page import FormPage, cleared
 from app.core.lines import in_lines, wants_lines
 from app.core.run import ask, linked, settled, shared_lines
 from app.generate.dial_charts import means
@@ -41,7 +41,7 @@ async def asked(request: Request, caller: CallerDep) -> Response:
         return await PAGE.show(request, caller, fields)
     state, wrong = WriteState.holding(fields)
     key, unknown = caller.model(state.model)
-    if refused := wrong or unknown:
+    if refused := cleared(fields) or wrong or unknown:
         raise refused
     return await in_lines(shared_lines(caller, GENERATE, key, _text(caller, key, state)), kind)
 

@@ -19,7 +19,7 @@ from app.core.request import PromptRequest
 from app.core.run import PAGE_PATIENCE, ask
 from app.core.security import safe_next
 from app.core.store import results
-from app.core.view import ErrorBody, ErrorView, TokensView, View
+from app.core.view import ErrorBody, ErrorView, TokensView, TurnView, View
 from app.prompt import answer, examples, permalink, story, to_view
 from app.prompt import charts as figures
 from app.prompt.questions import EVERYTHING, STORY, TOKENS, page_price
@@ -33,7 +33,7 @@ router = routes(include_in_schema=False)
 PARTS = {"result": {"selected"}, "selected": {"selected"}, "neurons": {"effects"}}
 PLACES = {"form": "problem", "add": "add_problem", "filter": "filter_problem"}  # of a refusal -> the view's field
 MARKS_PATIENCE = 0.05  # seconds: nobody waits for the atlas
-TYPED = ("text", *turns.TYPED, *ADD, *FILTER)  # fields that somebody writes: shown as written when they are refused
+TYPED = ("text", *ADD, *FILTER)  # fields that somebody writes: shown as written when they are refused
 
 
 @dataclass
@@ -108,9 +108,17 @@ async def _show(asked: Asked) -> Response:
     if view.refuses:
         typed = {name: str(asked.fields[name]) for name in TYPED if name in asked.fields}
         view = view.model_copy(update={"typed": typed})
+    if said := _unwritten(asked, view, state):
+        view = view.model_copy(update={"turns": said})
     status = next((_problem(error)[0] for error in asked.problems.values()), 422 if view.refuses else 200)
     # What a page restores from its own history, or a refusal, leaves the browser's address alone.
     return _render(asked.request, view, state, status, moves=not view.refuses and not asked.fields.get("restored"))
+
+
+def _unwritten(asked: Asked, view: PromptView, state: PromptState) -> list[TurnView]:
+    """The turns as they stand in the page's fields, until the template has written them as the prompt."""
+    kept = view.refuses or (view.turns is not None and asked.fields.get("act") != "chat")
+    return turns.typed(asked.fields) if kept and asked.request.method == "POST" and not asked.strict else []
 
 
 async def _view(asked: Asked) -> tuple[PromptView, PromptState]:

@@ -17,6 +17,8 @@ from tests.tolerance import of_pass
 ALL = (*tiny.ARCHITECTURES, *tiny.POST_NORM)
 PROMPT = tiny.token_ids(6)
 LAST, EARLY = NeuronId(1, 3), NeuronId(0, 5)
+NAN, INF = float("nan"), float("inf")
+SHAM = [{"temperature": -1.0}, {"temperature": NAN}, {"temperature": INF}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": NAN}]
 TURNED = [Intervention(LAST, "scale", 4.0), Intervention(EARLY, "value", 2.0)]
 
 
@@ -178,6 +180,13 @@ def test_what_sampling_leaves_out_is_never_written(tiny_model):
     assert ids(written(model, sampling=Sampling(3.0, top_k=1))) == ids(written(model))
 
 
+@pytest.mark.parametrize("temperature", [1e-9, 1e-310, 5e-324])
+def test_what_is_as_good_as_no_temperature_takes_the_most_probable(tiny_model, temperature):
+    """Down to the smallest number that a float holds; logits divided by it are infinite."""
+    model = tiny_model("gpt2")
+    assert ids(written(model, sampling=Sampling(temperature))) == ids(written(model))
+
+
 def test_it_ends_with_the_context_and_writes_nothing_where_none_is_left(tiny_model):
     model = tiny_model("gpt2")
     assert len(written(model, 10**6)) == model.n_ctx - len(PROMPT)
@@ -194,7 +203,7 @@ def test_between_two_tokens_nothing_is_left_in_the_model(tiny_model):
     writing.close()
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}])
+@pytest.mark.parametrize("wrong", SHAM)
 def test_sampling_that_cannot_be_is_refused(wrong):
     with pytest.raises(InputError):
         Sampling(**wrong)

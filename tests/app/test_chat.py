@@ -14,9 +14,12 @@ import torch
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
+from analysis.types import InputError
 from app.cli import main
 from app.core import turns as fields
+from app.core.request import MOST_TURNS
 from app.core.settings import Settings
+from app.core.view import TurnView
 from app.main import create_app
 from nullscope.client import Client
 from tests import chats, tiny
@@ -218,22 +221,43 @@ def test_what_is_no_conversation_is_refused(client: TestClient, wrong: dict) -> 
     assert client.post("/api/v1/models/tiny-gpt2/trace", json=wrong).status_code == 422
 
 
-def test_fields_for_turns_end_where_the_form_does() -> None:
-    many = {f"role{number}": "user" for number in range(99)} | {f"turn{number}": "a\r\nb" for number in range(99)}
-    assert [turn.content for turn in fields.written(many)] == ["a\nb"] * fields.FIELDS
+def test_more_turns_than_any_door_takes_are_refused_and_none_is_dropped_without_a_word() -> None:
+    def many(n: int) -> dict[str, str]:
+        return {f"role{number}": "user" for number in range(n)} | {f"turn{number}": "a\r\nb" for number in range(n)}
+
+    assert [turn.content for turn in fields.written(many(MOST_TURNS))] == ["a\nb"] * MOST_TURNS
+    with pytest.raises(InputError, match=f"at most {MOST_TURNS} turns"):
+        fields.written(many(MOST_TURNS + 1))
+    assert len(fields.typed(many(99))) == 99
+    assert len(fields.offered([TurnView(role="user", content="a")] * 99)) == 101
 
 
-def test_as_many_turns_as_one_adds_are_written_and_none_is_lost_by_a_refusal(chat: TestClient) -> None:
+@pytest.mark.parametrize(("path", "button"), [("/", "act"), ("/write", "panel")])
+def test_as_many_turns_as_one_adds_are_written_and_none_is_lost_by_a_refusal(
+    chat: TestClient, path: str, button: str
+) -> None:
     said = [*ASKED, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "Why?"}]
     rows = {f"{name}{number}": turn[key] for number, turn in enumerate(said) for name, key in NAMES}
-    data = {"text": "It was", "model": "tiny-chat", "panel": "chat", **rows}
-    page = chat.post("/write", data=data, headers=HTML).text
+    data = {"text": "It was", "model": "tiny-chat", **rows}
+    page = chat.post(path, data=data | {button: "chat"}, headers=HTML).text
     assert box(page) == WRITTEN + "Yes.<<end>>\n<<user>>Why?<<end>>\n<<assistant>>"
     assert [box(page, f"turn{number}") for number in range(5)] == [*(turn["content"] for turn in said), ""]
     assert "data-add-turn" in page
-    refused = chat.post("/write", data={**data, "turn3": "Why <s>?"}, headers=HTML)
-    assert refused.status_code == 422
-    kept = [box(refused.text, f"turn{number}") for number in range(4)]
-    assert kept == ["Speak.", "Cold?", "Yes.", "Why <s>?"]
-    run = chat.post("/write", data={**data, "panel": "", "n": "2"}, headers=HTML).text
+    wrong = {"turn3": "Why <s>?"}, {"model": "nobody"}, {"model": "tiny-gpt2"}
+    for more in wrong:
+        refused = chat.post(path, data=data | {button: "chat"} | more, headers=HTML)
+        assert refused.status_code in (404, 422)
+        kept = [box(refused.text, f"turn{number}") for number in range(4)]
+        assert kept == ["Speak.", "Cold?", "Yes.", more.get("turn3", "Why?")]
+        roles = re.findall(r'name="role\d+" value="(\w+)"', refused.text)
+        assert roles[:4] == [turn["role"] for turn in said]
+    run = chat.post(path, data={**data, "n": "2"}, headers=HTML).text
     assert box(run, "turn3") == "Why?", "typed, and not yet written as the template does"
+
+
+def test_a_conversation_is_no_prompt_before_it_is_written(chat: TestClient) -> None:
+    """Where the box is cleared no other prompt is answered in its place."""
+    for more in ({}, {"turn0": "", "turn1": ""}, {"turned": "1.3:scale=2"}):
+        for accept in ("text/html", "text/event-stream, application/json", "application/json"):
+            answer = chat.post("/write", data=form(n="2", text="", **more), headers={"accept": accept})
+            assert (answer.status_code, "The prompt is empty." in answer.text) == (422, True), (more, accept)
