@@ -62,7 +62,8 @@ def test_it_works_under_a_path_prefix(make_settings: Callable[..., Settings], st
         for link in sorted(followed):  # every asset and every link leads somewhere
             answer = client.get(at + link.removeprefix(prefix))
             # The worked examples are the bundled model's, too long for this one.
-            assert answer.status_code == 200 or "limit_tokens" in answer.text, link
+            too_long = any(said in answer.text for said in ("limit_tokens", "copies of it do not fit"))
+            assert answer.status_code == 200 or too_long, link
         answer = client.post(f"{at}/api/v1/models/tiny-gpt2/trace?store=true", json={"text": "x"}).json()
         assert answer["permalink"].startswith(prefix + "/r/")
         assert client.get(at + answer["permalink"].removeprefix(prefix)).status_code == 200
