@@ -196,9 +196,18 @@ class RowSet:
 
     @classmethod
     def open(cls, folder: Path) -> RowSet:
-        offsets, file = np.fromfile(folder / OFFSETS, dtype="<i8"), folder / DOCUMENTS
-        known = file.exists()
-        return cls(folder, offsets, np.fromfile(file, "<i4").astype(np.int64) if known else np.arange(len(offsets) - 1))
+        """InputError where the files are damaged or one of them is gone."""
+        file = folder / DOCUMENTS
+        try:
+            offsets, size = np.fromfile(folder / OFFSETS, dtype="<i8"), (folder / TOKENS).stat().st_size
+            documents = np.fromfile(file, "<i4").astype(np.int64) if file.exists() else np.arange(len(offsets) - 1)
+        except (OSError, ValueError):
+            offsets, documents, size = np.empty(0, "<i8"), np.empty(0, np.int64), -1
+        whole = len(offsets) == len(documents) + 1 and offsets[0] == 0 and size == 4 * offsets[-1]
+        if not whole or (np.diff(offsets) < 0).any():
+            hint = "Delete the run and start it again."
+            raise InputError(f"The rows of {folder.name} are damaged.", code="damaged_run", hint=hint)
+        return cls(folder, offsets, documents)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
