@@ -173,8 +173,9 @@ PAGES = [
     at("view", "GET", "/m/{model}/atlas-progress", values={"model": MODEL}, params={"to": "/atlas"}),
     at("view", "GET", "/m/{model}/n/{neuron}", values={"model": MODEL, "neuron": "1.3"}),
     *(
-        at("run", method, route, *asks, values={"model": MODEL, "neuron": "1.3"}, **more)
-        for route in ("/m/{model}/n/{neuron}", "/atlas/{neuron}")
+        at("run", method, route, *asks, values={"model": MODEL, "neuron": neuron}, **more)
+        # Another neuron at the second address: who asks for the sample again follows a run that is paid for.
+        for route, neuron in (("/m/{model}/n/{neuron}", "1.3"), ("/atlas/{neuron}", "1.4"))
         for method, asks, more in (
             ("GET", ("neuron_on",), {"params": WITH_TEXT}),
             ("POST", ("neuron_on",), {"data": WITH_TEXT}),
