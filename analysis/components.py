@@ -168,15 +168,17 @@ def writes(model: Model, term: Terms, *, positions: bool) -> Float[Tensor, "comp
     return torch.stack([*listed, biases])
 
 
-def mean_writes(model: Model, rows: Sequence[Sequence[int]], *, source: str) -> Iterator[Progress]:
-    """Means over all positions of ``rows`` but attention sinks, one row a step."""
+def mean_writes(
+    model: Model, rows: Sequence[Sequence[int]], *, source: str, keep_sinks: bool = False
+) -> Iterator[Progress]:
+    """Means over all positions of ``rows`` but attention sinks (unless they are kept), one row a step."""
     if not rows:
         raise InputError("The reference text is empty.", code="empty_text")
     total: dict[str, Tensor] = {}
     n_tokens = 0
     for done, row in enumerate(rows, start=1):
         captured = model.run(model.tokens(row), capture=names(model, every=model.readout.post_norm is None))
-        skip = sinks_in(model, len(row))
+        skip = sinks_in(model, len(row), keep=keep_sinks)
         for name, value in terms(model, {key: each[0] for key, each in captured.items()}).items():
             total[name] = value[skip:].sum(0) + total.get(name, 0)
         n_tokens += len(row) - skip
@@ -185,10 +187,10 @@ def mean_writes(model: Model, rows: Sequence[Sequence[int]], *, source: str) -> 
     yield Progress(len(rows), len(rows), _means(model, total, n_tokens, source))
 
 
-def prompt_means(model: Model, term: Terms, *, source: str = "this prompt") -> MeanWrites:
-    """Means over the positions of one run but an attention sink."""
+def prompt_means(model: Model, term: Terms, *, source: str = "this prompt", keep_sinks: bool = False) -> MeanWrites:
+    """Means over the positions of one run but an attention sink (unless it is kept)."""
     n_tokens = len(term["embed"])
-    skip = sinks_in(model, n_tokens)
+    skip = sinks_in(model, n_tokens, keep=keep_sinks)
     return _means(model, {name: value[skip:].sum(0) for name, value in term.items()}, n_tokens - skip, source)
 
 

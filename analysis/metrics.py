@@ -22,12 +22,12 @@ def wide(x: Tensor) -> Tensor:
 
 def entropy(log_probs: Float[Tensor, "*batch d_vocab"]) -> Float[Tensor, "*batch"]:
     """H(P) in nats; a probability of exactly 0 contributes 0."""
-    return -(log_probs.exp() * log_probs.clamp_min(torch.finfo(log_probs.dtype).min)).sum(-1)
+    return (log_probs.exp() * -log_probs.clamp_min(torch.finfo(log_probs.dtype).min)).sum(-1)  # never -0
 
 
 def loss(log_probs: Float[Tensor, "*batch d_vocab"], target: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """-log P(target)."""
-    return -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    return 0 - log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)  # never -0
 
 
 def rank(scores: Float[Tensor, "*batch d_vocab"], target: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:

@@ -32,15 +32,17 @@ def read(
     *,
     interventions: Sequence[AnyIntervention] = (),
     reference_means: Float[Tensor, "n_layers d_mlp"] | None = None,
+    keep_sinks: bool = False,
 ) -> Written:
     """One forward pass, with the interventions as hooks; InputError for impossible tokens, neurons or heads.
 
     What is read is what stood in the stream behind the interventions, so its parts sum to that stream as those of a
-    clean pass do. reference_means: needed by interventions of mode "mean".
+    clean pass do. reference_means: needed by interventions of mode "mean". keep_sinks: whether the
+    means over the prompt count an attention sink.
     """
     last = f"blocks.{model.last_layer}.hook_resid_post"
     tokens = model.tokens(token_ids)
     hooks = hooks_of(model, tokens, interventions, reference_means)
     captured = model.run(tokens, capture=[*names(model), last], hooks=hooks)
     whole = terms(model, {name: value[0] for name, value in captured.items()})
-    return Written(tuple(token_ids), whole, exact(captured[last][0]), prompt_means(model, whole))
+    return Written(tuple(token_ids), whole, exact(captured[last][0]), prompt_means(model, whole, keep_sinks=keep_sinks))

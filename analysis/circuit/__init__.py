@@ -45,7 +45,6 @@ from analysis.circuit.nodes import Circuit, Edge, Followed, Massive, Node, Part,
 from analysis.components import Component, rows_at_once
 from analysis.effects.clean import exact
 from analysis.model import Model
-from analysis.sinks import sinks_in
 from analysis.types import InputError, NeuronId, NotFoundError
 
 __all__ = [
@@ -71,6 +70,7 @@ SINGLE = 0.02
 
 WIDTH, NODES = 200, 24
 """The limits where none are asked for: parts drawn of a node, nodes split."""
+ROUNDING = 1e-12  # of the root: less is what sums in float64 round, when all that is read is its mean
 MASSIVE = 0.1  # of s²: a dimension that has more is named
 SINK = 0.3  # of attention on average over a layer's heads: a source that gets more is named
 
@@ -115,6 +115,7 @@ def circuit(
         parts, total, mass = _parts(blocks)
         if node == root:
             least = SINGLE * mass
+            parts = parts if mass > ROUNDING * max(abs(value), abs(mean)) else []
         drawn, kept = _largest(parts, width)
         cut = len(drawn) == width and kept < MASS
         drawn_sum = sum((share for _, share, _ in drawn), 0.0)
@@ -195,7 +196,7 @@ def _root_weight(clean: Clean, root: Node, along: Tensor | None) -> Tensor:
         return along
     if root.position is None:
         weight = torch.ones(len(clean.token_ids), dtype=torch.float64, device=clean.model.device)
-        weight[: sinks_in(clean.model, len(weight))] = 0
+        weight[: clean.skip] = 0
         return weight / weight.sum().clamp(min=1)
     if along is None:
         return torch.ones(1, dtype=torch.float64, device=clean.model.device)

@@ -13,18 +13,20 @@ from analysis.circuit.nodes import Node
 from analysis.components import Component, MeanWrites, Terms, names, terms, writes
 from analysis.effects.clean import exact
 from analysis.model import Model
+from analysis.sinks import sinks_in
 from analysis.types import UnsupportedModelError
 
 
 @dataclass(eq=False)
 class Clean:
-    """A prompt run once for circuits: `read` makes it."""
+    """A prompt run once for circuits: `read` makes it. skip: first tokens that an average over it leaves out."""
 
     model: Model
     token_ids: tuple[int, ...]
     means: MeanWrites
     terms: Terms
     streams: dict[str, Tensor]
+    skip: int
     _changes: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
     @property
@@ -57,7 +59,7 @@ class Clean:
 
 
 @torch.inference_mode()
-def read(model: Model, token_ids: Sequence[int], means: MeanWrites) -> Clean:
+def read(model: Model, token_ids: Sequence[int], means: MeanWrites, *, keep_sinks: bool = False) -> Clean:
     """One forward pass. UnsupportedModelError where a norm stands behind a block."""
     if model.readout.post_norm is not None or means.every is None:
         raise UnsupportedModelError(
@@ -68,7 +70,8 @@ def read(model: Model, token_ids: Sequence[int], means: MeanWrites) -> Clean:
     more = [f"blocks.{layer}.attn.{hook}" for layer in range(model.n_layers) for hook in ("hook_pattern", "hook_v")]
     captured = model.run(model.tokens(token_ids), capture=[*names(model, every=True), *more])
     whole = terms(model, {name: value[0] for name, value in captured.items()})
-    return Clean(model, tuple(token_ids), means, whole, {name: captured[name] for name in more})
+    skip = sinks_in(model, len(token_ids), keep=keep_sinks)
+    return Clean(model, tuple(token_ids), means, whole, {name: captured[name] for name in more}, skip)
 
 
 def where(clean: Clean, node: Node) -> tuple[int, ...]:

@@ -20,11 +20,11 @@ from app.core.question import priced
 from app.core.residency.cache import Kind
 from app.core.residency.resident import Resident
 from app.core.sample import sample_rows
-from app.core.told import quoted
+from app.core.told import counted, quoted
 from app.core.view import Token
 from app.why.passes import Pass, passed, target_of, undisturbed
 from app.why.request import BaselineText, WhyRequest, WhyTextRequest, last_position
-from app.why.view import AlongView, BaselineView, PartView, SharesView, WhyTextView, WhyView
+from app.why.view import SAME, AlongView, BaselineView, PartView, SharesView, WhyTextView, WhyView
 
 MEAN_WRITES = Kind("mean writes", "analysis.components", "app.core.sample")
 BASELINE_TOKENS = 2048
@@ -192,9 +192,9 @@ def text_sentence(view: WhyTextView, words: str = "") -> str:
     most = max(range(done), key=lambda at: view.values[at] or 0.0)
     there = max(shares, key=lambda name: abs(float(shares[name][most])))
     return (
-        f"Over {done} predictions{f' under {words}' if words else ''} the largest shares, on average in size, are "
-        f"{', '.join(f'{name} {size:.2f}' for size, name in sizes)} nats. {WHAT[view.target]} is largest behind "
-        f"“{quoted(view.tokens[most].text)}” at {most}, {view.values[most] or 0.0:.2f}; the largest share "
+        f"Over {counted(done, 'prediction')}{f' under {words}' if words else ''} the largest shares, on average in "
+        f"size, are {', '.join(f'{name} {size:.2f}' for size, name in sizes)} nats. {WHAT[view.target]} is largest "
+        f"behind “{quoted(view.tokens[most].text)}” at {most}, {view.values[most] or 0.0:.2f}; the largest share "
         f"there is {there}'s, {float(shares[there][most]):+.2f}."
     )
 
@@ -206,13 +206,19 @@ def sentence(view: WhyView, baseline: BaselineText, words: str = "") -> str:
     """
     difference = view.value - view.baseline_value
     against = "the reference text's" if baseline == "reference" else "this prompt's"
-    way = "above" if difference > 0 else "below"
     under = f" under {words}" if words else ""
     of = f" of “{visible(view.token.text)}”" if view.target == "log_prob" and view.token else ""
     before = "" if view.undisturbed is None else f" ({view.undisturbed:.2f} undisturbed)"
     return (
-        f"{WHAT[view.target]}{of} here{under} is {view.value:.2f} nats{before}, {abs(difference):.2f} {way} that of "
+        f"{WHAT[view.target]}{of} here{under} is {view.value:.2f} nats{before}, {side_of(difference)} that of "
         f"{against} mean stream ({view.baseline_value:.2f}): {halves_and_largest(view.parts)}"
+    )
+
+
+def side_of(difference: float) -> str:
+    """How far a value is from another, and on which side."""
+    return (
+        f"{abs(difference):.2f} {'above' if difference > 0 else 'below'}" if abs(difference) >= SAME else "the same as"
     )
 
 
@@ -238,7 +244,8 @@ def baselines(
     """Both, where the model has a reference text. every: with the means of all MLPs' neurons in the prompt's, too."""
     reference = yield from _reference(resident)
     if every:
-        *_, whole = written.mean_writes(resident.model, [run.token_ids], source="this prompt")
+        keep = resident.settings.keep_sinks
+        *_, whole = written.mean_writes(resident.model, [run.token_ids], source="this prompt", keep_sinks=keep)
     prompt: dict[BaselineText, MeanWrites] = {"prompt": (whole.result if every else None) or run.means}
     return prompt if reference is None else prompt | {"reference": reference}
 
@@ -246,11 +253,12 @@ def baselines(
 def _reference(resident: Resident) -> Generator[Progress, None, MeanWrites | None]:
     """The means over the reference text, kept with the model; a row a step where they are not there yet."""
     rows = _rows(resident)
-    key = resident.key_of(MEAN_WRITES, *(token for row in rows for token in (-1, *row)))
+    keep = resident.settings.keep_sinks
+    key = resident.key_of(MEAN_WRITES, keep, *(token for row in rows for token in (-1, *row)))
     means: MeanWrites | None = resident.cache.get(key)
     if means is not None or not rows:
         return means
-    for progress in written.mean_writes(resident.model, rows, source="the reference text"):
+    for progress in written.mean_writes(resident.model, rows, source="the reference text", keep_sinks=keep):
         yield Progress("means of the reference text", progress.done, progress.total)
         means = progress.result
     return resident.cache.cached(key, lambda: means)
@@ -340,4 +348,5 @@ def parts_of(split: Split, ranked: Sequence[int], layer: int) -> list[PartView]:
 def _correlation(parts: Sequence[PartView]) -> float | None:
     """Of the order of the shares with that of the ablations."""
     pairs = [(part.total, part.ablation) for part in parts if part.ablation is not None]
-    return spearman(*np.array(pairs).T) if pairs else None
+    sides = np.array(pairs).T
+    return spearman(*sides) if pairs and np.ptp(sides, axis=1).min() >= SAME else None

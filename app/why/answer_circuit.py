@@ -38,9 +38,10 @@ def circuit_views(resident: Resident, request: CircuitRequest) -> Iterator[Circu
     splits.check(model, ids, [position], target)
     at = None if request.average else position
     circuits.check_root(model, _named(request.component), at, of_prediction=request.of != "activation")
-    run = read(model, ids)
+    keep = resident.settings.keep_sinks
+    run = read(model, ids, keep_sinks=keep)
     means = chosen((yield from baselines(resident, run, every=request.baseline == "prompt")), request.baseline)
-    clean = circuits.read(model, ids, means)
+    clean = circuits.read(model, ids, means, keep_sinks=keep)
     along = None
     if request.of != "activation":
         (split,) = splits.decompose(model, run, [position], baseline=means, target=target)
@@ -118,6 +119,8 @@ def sentence(view: CircuitView) -> str:
     where = "on average over this text" if view.position is None else "here"
     difference = view.value - view.baseline_value
     text = f"{what} is {view.value:.3g}{unit} {where}, {difference:+.3g} from its mean ({view.baseline_value:.3g})."
+    if not view.edges:
+        return f"{text} All that it reads is at its mean, to rounding: nothing is drawn."
     first = [edge for edge in view.edges if edge.target == 0][:3]
     if first:
         names = (f"{_place(view, view.nodes[edge.source])} {edge.share:+.3g}" for edge in first)
@@ -129,12 +132,12 @@ def sentence(view: CircuitView) -> str:
         text += f" Of {cut} nodes the limit of parts cut off what 90 % would need."
     if view.left:
         text += f" {view.left} more nodes are large enough to be split; the limit is {_split(view)}."
-    if view.rank_correlation is not None and view.disagreement is not None:
-        text += (
-            f" Order of the shares against patched passes: Spearman {view.rank_correlation:.2f}; they are apart by "
-            f"{view.disagreement:.0%} of the passes' sizes."
-        )
-    return text
+    if view.disagreement is None:
+        return text
+    apart = f"apart by {view.disagreement:.0%} of the passes' sizes."
+    if view.rank_correlation is None:
+        return f"{text} Shares and patched passes are {apart}"
+    return f"{text} Order of the shares against patched passes: Spearman {view.rank_correlation:.2f}; they are {apart}"
 
 
 def _split(view: CircuitView) -> int:

@@ -18,6 +18,7 @@ from app.why.answer import (
     halves_and_largest,
     parts_of,
     position_of,
+    side_of,
 )
 from app.why.passes import Pass, passed, target_of
 from app.why.request import WhyCompareRequest
@@ -80,8 +81,8 @@ def difference_sentence(view: WhyCompareView, here: Pass, there: Pass) -> str:
     why = why or "their next tokens are different ones"
     expected = f"{moved:+.2f} at the baseline already, since {why}; " if moved else ""
     return (
-        f"{WHAT[view.target]} behind {_named(view.here, here)} is {view.value:.2f} nats, {abs(apart):.2f} "
-        f"{'above' if apart > 0 else 'below'} that behind {_named(view.there, there)} ({view.other_value:.2f}): "
+        f"{WHAT[view.target]} behind {_named(view.here, here)} is {view.value:.2f} nats, {side_of(apart)} "
+        f"that behind {_named(view.there, there)} ({view.other_value:.2f}): "
         f"{expected}{halves_and_largest(view.parts)}"
     )
 

@@ -55,7 +55,9 @@ def passed(
     if any(item.mode == "mean" for item in done if isinstance(item, Intervention)):
         means = resident.require_means()
     hooks = hooks_of(model, model.tokens(ids), done, means) if done else []
-    clean, traced, readout, scale = read(model, ids), clean_trace(resident, ids), model.readout, None
+    keep = resident.settings.keep_sinks
+    clean, traced = read(model, ids, keep_sinks=keep), clean_trace(resident, ids)
+    readout, scale = model.readout, None
     if ln_scale is not None:
         scale = float(traced.metrics.ln_scale.median()) if isinstance(ln_scale, str) else ln_scale
         readout = readout.with_constant_scale(scale)
@@ -63,7 +65,7 @@ def passed(
     written = clean
     if done:
         traced = intervene(model, traced, done, unigram=resident.unigram, means=means, readout=readout)
-        written = read(model, ids, interventions=done, reference_means=means)
+        written = read(model, ids, interventions=done, reference_means=means, keep_sinks=keep)
     under = tuple(write_intervention(item) for item in interventions)
     return Pass(traced, written, clean, readout, scale, under, tuple(hooks), None if means is None else "mean")
 

@@ -1,4 +1,4 @@
-"""What the commands `why` and `why-text` print."""
+"""What the commands `why`, `why-text`, `why-compare` and `circuit` print."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from app.core.shell.output import escaped, print_table
 
 def print_why(answer: dict[str, Any]) -> None:
     """One line a part, then the sentence."""
-    ablated = answer["rank_correlation"] is not None
+    ablated = any(part["ablation"] is not None for part in answer["parts"])
     print_table(
         ["part", "total", "direct", "through LN scale", *(["mean ablation"] if ablated else [])],
         (
@@ -21,7 +21,7 @@ def print_why(answer: dict[str, Any]) -> None:
     click.echo(answer["sentence"])
     for baseline in answer["baselines"]:
         click.echo(f"baseline {baseline['name']}: {baseline['value']:.5g} nats, mean of {baseline['tokens']} tokens")
-    if ablated:
+    if answer["rank_correlation"] is not None:
         click.echo(f"Spearman's rank correlation of shares and mean ablations: {answer['rank_correlation']:.3f}")
     click.echo(f"{answer['nodes']} nodes, completeness error {answer['completeness_error']:.1e} nats")
 
@@ -37,8 +37,8 @@ def print_why_compare(answer: dict[str, Any]) -> None:
 
 
 def print_circuit(answer: dict[str, Any]) -> None:
-    """One line an edge, then the sentence."""
-    checked = answer["rank_correlation"] is not None
+    """One line an edge, then the sentence, and what is large by name."""
+    checked = any(edge["patched"] is not None for edge in answer["edges"])
     nodes = answer["nodes"]
 
     def name(node: dict[str, Any]) -> str:
@@ -55,6 +55,19 @@ def print_circuit(answer: dict[str, Any]) -> None:
         ),
     )
     click.echo(answer["sentence"])
+
+    def token(at: int) -> str:
+        return f"{at}:{escaped(answer['tokens'][at]['text'])}"
+
+    massive, sinks = answer["massive"], answer["sinks"]
+    if massive:
+        click.echo("Massive activations, dimensions of the stream with more than a tenth of s² at the token:")
+        columns = ["token", "dimension", "value", "share of s²"]
+        print_table(columns, ([token(m["position"]), m["dimension"], m["value"], m["share"]] for m in massive))
+    if sinks:
+        click.echo("Tokens that a layer's heads read more than 30 % on average (the first one: an attention sink):")
+        columns = ["layer", "token", "attention"]
+        print_table(columns, ([sink["layer"], token(sink["source"]), sink["attention"]] for sink in sinks))
 
 
 def print_why_text(answer: dict[str, Any]) -> None:

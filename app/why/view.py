@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from app.core.view import PositionView, Provenance, Series, Token, View, along, in_order
 from app.why.request import BaselineText, TargetName
 
+SAME = 1e-9
+"""Nats: what differs by less is the same, but for rounding."""
 PartKind = Literal["embedding", "position", "head", "mlp", "biases", "neuron", "rest"]
 
 
@@ -92,7 +94,9 @@ class WhyView(View):
     parts: list[PartView] = Field(description="In the order of the forward pass; they sum to the difference.")
     baselines: list[SharesView] = Field(description="Both baselines: the shares change with it, the value never.")
     rank_correlation: float | None = Field(
-        None, description="Spearman's, between the shares and the ablations; null unless they were asked for."
+        None,
+        description="Spearman's, between the shares and the ablations; null unless they were asked for, and where "
+        "either are all the same.",
     )
     sentence: str
     provenance: Provenance
@@ -100,6 +104,16 @@ class WhyView(View):
 
     def largest(self, most: int) -> list[PartView]:
         return largest(self.parts, most)
+
+    @property
+    def at_baseline(self) -> bool:
+        """Whether nothing is to be explained."""
+        return abs(self.value - self.baseline_value) < SAME
+
+    @property
+    def ablated(self) -> bool:
+        """Whether ablations stand beside the shares."""
+        return any(part.ablation is not None for part in self.parts)
 
     @property
     def halves(self) -> tuple[float, float]:
@@ -218,7 +232,9 @@ class CircuitView(View):
     unexplained: float = Field(description="Of value - baseline_value, what no edge into the root has.")
     left: int = Field(description="Nodes large enough to be split that the limit, most, left unsplit.")
     rank_correlation: float | None = Field(
-        None, description="Spearman's, of the shares and the patched passes; null unless they were asked for."
+        None,
+        description="Spearman's, of the shares and the patched passes; null unless they were asked for, and of fewer "
+        "than three edges.",
     )
     disagreement: float | None = Field(
         None, description="Sum of |share - patched| as a part of the sum of |patched|; null unless they were asked for."
@@ -226,6 +242,11 @@ class CircuitView(View):
     sentence: str
     provenance: Provenance
     permalink: str | None = None
+
+    @property
+    def checked(self) -> bool:
+        """Whether patched passes stand beside the shares."""
+        return any(edge.patched is not None for edge in self.edges)
 
     @model_validator(mode="after")
     def _edges_join_nodes(self) -> Self:

@@ -153,6 +153,17 @@ def test_a_planted_circuit_stands_out_of_noise():
     assert min(shares[ends] for ends in chain) > 5 * noise
 
 
+@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
+def test_what_is_at_its_mean_has_no_circuit_of_rounding(name, tiny_model):
+    """Of a text of one token against its own mean every share is what float64 rounds: nothing is drawn or checked."""
+    model = tiny_model(name)
+    clean = read(model, IDS[:1], reference(model, [IDS[:1]]))
+    drawn = circuit(clean, NeuronId(1, 3), 0)
+    *_, checked = check(clean, drawn)
+    assert checked.edges == ()
+    assert abs(checked.unexplained) <= 1e-12 * abs(checked.value)
+
+
 def test_a_planted_circuit_over_a_text_is_the_mean_of_its_tokens():
     model, ids = planted(), [ELSEWHERE, TOLD, ELSEWHERE, ELSEWHERE, ELSEWHERE]
     clean = read(model, ids, reference(model, [[ELSEWHERE] * 6]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis import components, reference, sinks
+from analysis import circuit, components, reference, sinks, written
 from analysis.effects import baseline_values
 from analysis.induction.differences import differences
 from analysis.induction.measure import measure
@@ -22,6 +22,7 @@ from analysis.sweep.executor import InProcess
 from analysis.sweep.run import run, start
 from analysis.sweep.worker import Worker
 from analysis.trace import trace
+from analysis.types import NeuronId
 from tests import tiny
 from tests.tolerance import of_pass, within
 
@@ -74,9 +75,21 @@ def test_means_over_a_prompt_leave_it_out(model: Model) -> None:
     within(baseline_values("prompt_mean", values, skip=skip), values[1:].mean(0), of_pass())
     assert sinks.sinks_in(model, 1) == 0  # else there would be nothing to average
     assert sinks.sinks_in(model, 12, keep=True) == 0
-    *_, made = components.mean_writes(model, ROWS[:1], source="row")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_a_prediction_is_split_against_leaves_it_out(model: Model, keep: bool) -> None:
+    """Means of writes over a text and over the prompt, and a circuit's average over it."""
+    *_, made = components.mean_writes(model, ROWS[:1], source="row", keep_sinks=keep)
     assert made.result is not None
-    assert made.result.n_tokens == 11
+    own = written.read(model, ROWS[0], keep_sinks=keep).means
+    skip = int(not keep)
+    assert made.result.n_tokens == own.n_tokens == 12 - skip
+    by_hand = activations(model, ROWS[0])[skip:].mean(0)
+    within(own.neurons, by_hand, of_pass())
+    clean = circuit.read(model, ROWS[0], made.result, keep_sinks=keep)
+    drawn = circuit.circuit(clean, NeuronId(model.last_layer, 3), None)
+    within(torch.tensor(drawn.value, dtype=torch.float64), by_hand[3], of_pass())
 
 
 @pytest.mark.parametrize("keep", [False, True])

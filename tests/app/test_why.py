@@ -6,11 +6,13 @@ import csv
 import html
 import io
 import json
+from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
+from analysis import sinks
 from app.cli import main
 from app.core.doors.command import _followed
 from app.core.place import named_text
@@ -22,6 +24,7 @@ from app.why.circuit_chart import circuit as drawn_circuit
 from app.why.page_request import WhyState
 from app.why.page_view import WhyPageView
 from app.why.questions import CIRCUIT, WHY, WHY_COMPARE, WHY_TEXT
+from app.why.shell import print_circuit
 from app.why.view import CircuitView, EdgeView, NodeView, WhyCompareView, WhyTextView, WhyView
 from tests import tiny
 from tests.app.served import until
@@ -613,3 +616,61 @@ def test_a_link_tells_what_was_done_and_a_notebook_of_it_is_refused(client: Test
     refused = client.get(f"/r/{name}/notebook.ipynb")
     assert refused.status_code == 422
     assert "no notebook for a split under interventions" in refused.text
+
+
+ALONE = {"text": "a", "prepend_bos": False, "baseline": "prompt"}
+
+
+def test_what_is_like_its_mean_is_said_to_be(client: TestClient) -> None:
+    """One token against its own mean: no side of it, no order of zeros, and what was computed is shown all the same."""
+    alone = asked(client, **ALONE, ablate=True)
+    assert alone["rank_correlation"] is None
+    assert all(part["ablation"] == pytest.approx(0, abs=EFFECT) for part in alone["parts"] if part["kind"] == "head")
+    assert "the same as that of this prompt's mean stream" in alone["sentence"]
+    page = client.post("/why", data={"text": ALONE["text"], "bos": "no", "baseline": "prompt", "ablate": "true"}).text
+    assert ">mean ablation</th>" in page
+    assert "than at its baseline" not in page
+    response = client.post(f"{URL}/why/compare", json={"text": TEXT, "position": 2, "other_position": 2})
+    assert "the same as that behind" in response.json()["sentence"]
+    none = client.post(f"{URL}/circuit", json={**ALONE, "component": "1.3", "check": True}).json()
+    assert (none["edges"], none["rank_correlation"]) == ([], None)
+    assert none["sentence"].endswith("nothing is drawn.")
+    assert client.post("/why", data={"text": ALONE["text"], "bos": "no", "baseline": "prompt", "follow": "1.3",
+                                     "over": "activation", "patch": "true"}).status_code == 200  # fmt: skip
+
+
+def test_a_mean_and_an_average_count_a_sink_where_the_server_does(
+    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "leads_with_sink", lambda model: True)
+    counts, averages = {}, {}
+    for keep in (False, True):
+        server = make_client(keep_sinks=keep)
+        told = asked(server)
+        counts[keep] = {one["name"]: one["tokens"] for one in told["baselines"]}
+        along = server.post(f"{URL}/why/text", json={"text": TEXT}).json()
+        assert along["baseline"]["tokens"] == counts[keep]["reference"]
+        own = circuit(server, component="1.3", baseline="prompt")
+        assert own["baseline_tokens"] == counts[keep]["prompt"]
+        averages[keep] = circuit(server, component="1.3", average=True)["value"]
+    assert counts[True]["prompt"] == counts[False]["prompt"] + 1
+    assert counts[True]["reference"] > counts[False]["reference"]
+    assert averages[True] != pytest.approx(averages[False])
+
+
+def test_the_command_prints_a_circuit_whole(client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every checked edge beside its pass, however few they are, and what is large by name."""
+    told = circuit(client, component="1.3", check=True, width=1, hops=1, position=1)
+    assert told["rank_correlation"] is None
+    assert told["massive"]
+    assert told["sinks"]
+    print_circuit(told)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (edge,) = told["edges"]
+    assert f"{edge['patched']:.5g}" in {word for line in lines for word in line}
+    for one in told["massive"]:
+        assert [str(one["dimension"]), f"{one['value']:.5g}", f"{one['share']:.5g}"] in [line[-3:] for line in lines]
+    for one in told["sinks"]:
+        at = [line[0] == str(one["layer"]) and line[-1] == f"{one['attention']:.5g}" for line in lines if line]
+        assert any(at)
+    assert f"{told['disagreement']:.0%}" in told["sentence"]
