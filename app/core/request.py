@@ -281,13 +281,22 @@ class TableRequest(Strict):
     offset: int = Field(0, ge=0)
     limit: int = Field(50, ge=1, le=1000)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, given: Any) -> Any:
+        """Before the values: a key that there is not is refused as that, whatever stands beside it."""
+        for key in given if isinstance(given, dict) else ():
+            if key in cls.model_fields:
+                continue
+            if not key.startswith(("min_", "max_")):
+                raise ValueError(f"unknown key {key[:40]!r}")
+            if key[4:] not in cls.columns:
+                raise ValueError(f"no column {key[4:44]!r} to filter by; there are: {', '.join(cls.columns)}")
+        return given
+
     @model_validator(mode="after")
     def _known_columns(self) -> Self:
         for key, value in self.bounds.items():
-            if not key.startswith(("min_", "max_")):
-                raise ValueError(f"unknown key {key[:40]!r}")
-            if key[4:] not in self.columns:
-                raise ValueError(f"no column {key[4:44]!r} to filter by; there are: {', '.join(self.columns)}")
             if not math.isfinite(value):
                 raise ValueError(f"{key} must be a finite number")
         if self.sort not in self.columns:

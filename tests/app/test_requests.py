@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from app.atlas.request import AtlasState, NeuronsQuery
 from app.core.canonical import canonical_request, content_hash
-from app.core.request import EFFECT_COLUMNS, EffectsRequest, InterventionRequest, PromptRequest, TraceRequest
+from app.core.request import (
+    EFFECT_COLUMNS,
+    EffectsRequest,
+    InterventionRequest,
+    PromptRequest,
+    TableRequest,
+    TraceRequest,
+)
+from app.sweep.request import SweepQuery
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -97,6 +106,20 @@ def test_effects_refuse_what_they_do_not_know(change: dict[str, Any]) -> None:
 
 def identity(request: BaseModel, ids: list[int], key: str = "m", weights: str = "w") -> str:
     return content_hash(canonical_request("effects", key, weights, ids, request))
+
+
+@pytest.mark.parametrize("table", [EffectsRequest, NeuronsQuery, AtlasState, SweepQuery])
+@pytest.mark.parametrize("value", ["yes", 1, None, ["3.62"], {"a": 1}])
+@pytest.mark.parametrize(
+    ("key", "said"), [("interventions", "unknown key 'interventions'"), ("min_sense", "no column 'sense' to filter by")]
+)
+def test_a_key_that_there_is_not_is_refused_as_that_whatever_its_value(
+    table: type[TableRequest], value: Any, key: str, said: str
+) -> None:
+    """It was told that its value is no number."""
+    with pytest.raises(ValidationError) as refused:
+        table.model_validate({**({"text": "a"} if table is EffectsRequest else {}), key: value})
+    assert [said in error["msg"] for error in refused.value.errors()] == [True]
 
 
 def test_one_hash_for_one_question_however_it_is_asked() -> None:
