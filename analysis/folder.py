@@ -88,6 +88,16 @@ def tokenizer_config(folder: Path, name: str) -> dict[str, Any]:
     return read_json(folder, "tokenizer_config.json", name) if there else {}
 
 
+def ends(folder: Path, name: str) -> list[int]:
+    """The tokens after which the folder says that a text is over, where transformers looks for them; none where it
+    names none."""
+    for file in ("generation_config.json", "config.json"):
+        found = read_json(folder, file, name).get("eos_token_id") if (folder / file).is_file() else None
+        if named := [token for token in (found if isinstance(found, list) else [found]) if isinstance(token, int)]:
+            return named
+    return []
+
+
 def read_json(folder: Path, file: str, name: str) -> dict[str, Any]:
     """A JSON object from a folder; UnsupportedModelError when it is none."""
     try:

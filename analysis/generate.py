@@ -133,9 +133,11 @@ def generate(
 
 
 def ends(model: Model) -> frozenset[int]:
-    """The tokens after which a text is over."""
-    ends = model.tokenizer.eos_token_id
-    return frozenset() if ends is None else frozenset([ends])
+    """The tokens after which a text is over: the tokenizer's, and those that the model's own files name, as
+    transformers' `generate` has them (a model for conversations has one behind a text and one behind a turn)."""
+    own = model.transformers.generation_config.eos_token_id
+    named = [model.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
+    return frozenset(token for token in named if token is not None)
 
 
 def _names(model: Model, watched: Sequence[NeuronId]) -> list[str]:

@@ -76,6 +76,7 @@ def weights(folder: Path, name: str, dtype: torch.dtype) -> Any:
         )
         _require_whole(name, info, _not_floating(tensors, model, kind.base_model_prefix))
         _require_finite(name, model, tensors)
+        model.generation_config.eos_token_id = folders.ends(folder, name)
     return model
 
 

@@ -39,7 +39,10 @@ class GenerateRequest(PromptRequest):
     stop: Annotated[Listed[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=8)] = Field(
         [], description="Texts before which it ends."
     )
-    stop_at_eos: bool = Field(True, description="Whether the model's end of text ends it.")
+    stop_at_eos: bool = Field(
+        True,
+        description="Whether the model's end of text, or of a turn, ends it: what its tokenizer and its files name as such.",
+    )
     interventions: Annotated[Named[AnyIntervention], DO] = Field(
         [],
         description="On neurons of any layer, and on attention heads, while it reads and writes. A head's mean is that "

@@ -18,7 +18,8 @@ writes = [module for name, module in model.named_modules() if name.endswith(OUT)
 def draw(log_p, temperature, generator):
     if temperature == 0:
         return int(log_p.argmax())
-    values, ids = (log_p.double() / temperature).log_softmax(-1).sort(descending=True, stable=True)
+    logits = log_p.double()
+    values, ids = ((logits - logits.max()) / temperature).log_softmax(-1).sort(descending=True, stable=True)
     if TOP_K is not None:
         values[TOP_K:] = -torch.inf
     p = values.softmax(-1)

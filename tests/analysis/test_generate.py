@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from analysis.attention import mean_outputs
 from analysis.effects import Engine, effects
-from analysis.generate import Neurons, Sampling, Step, generate
-from analysis.model import Model
+from analysis.generate import Neurons, Sampling, Step, ends, generate
+from analysis.model import Model, load
+from analysis.registry import ModelSpec
 from analysis.trace import trace
 from analysis.types import HeadId, HeadIntervention, InputError, Intervention, NeuronId, Span
 from tests import tiny
@@ -191,6 +194,29 @@ def test_it_ends_with_the_context_and_writes_nothing_where_none_is_left(tiny_mod
     model = tiny_model("gpt2")
     assert len(written(model, 10**6)) == model.n_ctx - len(PROMPT)
     assert written(model, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "generation", "expected"),
+    [
+        (2, None, {2}),
+        ([1, 2], None, {1, 2}),
+        (2, [0, 7], {0, 2, 7}),
+        (9, 0, {0, 2}),
+        (None, None, {2}),
+        (9, None, {2, 9}),
+    ],
+)
+def test_a_text_is_over_behind_every_token_that_the_folder_names(tmp_path, config, generation, expected):
+    """The tokenizer's is 2. Of a model for conversations the folder names the end of a turn beside it."""
+    tiny.hf_model("gpt2").save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    for name, named in (("config.json", config), ("generation_config.json", generation)):
+        told = json.loads((tmp_path / name).read_text())
+        told.pop("eos_token_id", None)
+        (tmp_path / name).write_text(json.dumps(told | ({} if named is None else {"eos_token_id": named})))
+    model = load(ModelSpec("ends", tmp_path))
+    assert ends(model) == expected
 
 
 def test_between_two_tokens_nothing_is_left_in_the_model(tiny_model):
