@@ -41,7 +41,7 @@ class GenerateRequest(PromptRequest):
     )
     stop_at_eos: bool = Field(
         True,
-        description="Whether the model's end of text, or of a turn, ends it: what its tokenizer and its files name as such.",
+        description="Whether the model's end of text, or of a turn, ends it, as tokenizer or folder name them.",
     )
     interventions: Annotated[Named[AnyIntervention], DO] = Field(
         [],
