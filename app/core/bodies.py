@@ -9,8 +9,10 @@ import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
+from analysis.types import InputError
 from app.core.errors import TooLargeError
 
 LENGTH = re.compile("[0-9]+")
@@ -20,6 +22,17 @@ RATE = 1000.0
 
 DRAINED = 64 << 20
 """Bytes read, and thrown away, so that an answer can be seen. Beyond it the connection is closed."""
+
+
+async def sent_file(request: Request) -> bytes:
+    """The file that is a request's body. A form around it would be taken for its text, boundaries and headers too."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise InputError(
+            "The body is a form with a file in it, not the file.",
+            code="form_not_file",
+            hint="Send the file itself as the body: curl --data-binary @FILE, not -F.",
+        )
+    return await request.body()
 
 
 class Body:

@@ -9,6 +9,7 @@ from analysis.types import NotFoundError
 from app.core import offloop
 from app.core.access.roles import door
 from app.core.answering import router as routes
+from app.core.bodies import sent_file
 from app.core.caller import Caller, CallerDep
 from app.core.errors import ForbiddenError
 from app.core.notes import listed, may_change, note_view
@@ -179,7 +180,7 @@ async def export(caller: CallerDep) -> views.ExportView:
 @door("admin")
 async def take_in(request: Request, caller: CallerDep) -> views.ImportView:
     """Take in an export; what is here already stays as it is."""
-    return await taken(caller, await request.body())
+    return await taken(caller, await sent_file(request))
 
 
 async def taken(caller: Caller, body: bytes) -> views.ImportView:

@@ -13,6 +13,7 @@ from analysis.types import InputError
 from app.core import offloop, pages, to_view
 from app.core.access.roles import door
 from app.core.answering import router as routes
+from app.core.bodies import sent_file
 from app.core.caller import Caller, CallerDep, HostDep, SettingsDep
 from app.core.errors import ConflictError
 from app.core.format import size
@@ -81,7 +82,7 @@ async def take_reference(
 ) -> ModelRow:
     """Take the model's reference means over this text, the request's body: .txt, or .jsonl with a `text` key, by its
     name. 422 where more than 5 % of its tokens are unknown. In the background; its state is in GET /models."""
-    return await _take_reference(caller, key, name, await request.body())
+    return await _take_reference(caller, key, name, await sent_file(request))
 
 
 async def _take_reference(caller: Caller, key: str, name: str, content: bytes) -> ModelRow:

@@ -7,6 +7,7 @@ from fastapi import Query, Request
 from app.core import offloop
 from app.core.access.roles import asks
 from app.core.answering import router as routes
+from app.core.bodies import sent_file
 from app.core.jobs_view import JobView
 from app.sweep import view as views
 from app.sweep.desk import DeskDep
@@ -110,4 +111,4 @@ async def delete_text(text_id: str, desk: DeskDep) -> None:
 async def receive(request: Request, desk: DeskDep, name: Annotated[str, Query(max_length=200)]) -> views.CorpusView:
     """Upload a text for sweeps as the request's body: .jsonl with a `text` key, or .txt, either gzipped, by its
     name."""
-    return await desk.receive(name, await request.body())
+    return await desk.receive(name, await sent_file(request))

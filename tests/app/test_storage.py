@@ -19,6 +19,7 @@ from app.core.access.keys import KeyFile
 from app.core.expiry import tidy
 from app.core.store import results
 from app.core.store.tables import Asked, Result
+from tests.app import every_route
 from tests.app.test_sweep_api import SMALL, data_dir, finished, started
 
 TEXT = b"A text that is long enough for a row or two of it."
@@ -188,3 +189,16 @@ def test_a_rule_that_cannot_be_followed_holds_up_no_other() -> None:
 
     tidy((broken, done.append), 5.0)
     assert done == [5.0]
+
+
+def test_a_form_is_not_taken_for_the_file_in_it(client: TestClient) -> None:
+    """Its boundaries and headers were kept as the person's text. At every route whose body is a file."""
+    files = [call for call in every_route.every() if "content" in call.more]
+    assert {call.template for call in files} >= {"/api/v1/corpora", "/api/v1/import", "/api/v1/models/{key}/reference"}
+    before = client.get("/api/v1/corpora").json()
+    for call in files:
+        form = {"params": call.more.get("params"), "files": {"file": ("x.txt", b"The cat sat.")}}
+        answer = client.request(call.method, call.path, **form)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "form_not_file"), call
+        assert "--data-binary" in answer.json()["error"]["hint"]
+    assert client.get("/api/v1/corpora").json() == before
