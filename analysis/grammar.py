@@ -30,6 +30,12 @@ def write_number(number: float) -> str:
     return repr(float(number)).removesuffix(".0")
 
 
+def printed(number: float, form: str) -> str:
+    """A number in a sentence: `format`'s, with the sign that is a minus; an exponent keeps its hyphen, to be copied."""
+    text = format(number, form)
+    return "−" + text[1:] if text.startswith("-") else text
+
+
 def read_integer(text: str) -> int:
     """A count or an index, from 0; InputError."""
     if not _INTEGER.fullmatch(text.strip()):

@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from analysis.controls import N_CONTROLS
 from analysis.figures.controls import ControlEffects
+from analysis.grammar import printed
 from analysis.sets import NAMES, Path, Sets
 from analysis.sweep import Result
 from analysis.types import NotFoundError
@@ -175,9 +176,10 @@ class Ground:
             stands = effects.standing(index)
             p = "" if stands.p is None else f", p = {stands.p:.3f}"
             lines.append(
-                f"{self.name(place)}: mediated effect {stands.value:.4g} nats, rank {stands.rank} of {stands.of} "
-                f"beside {N_CONTROLS} random directions of its norm, {effects.norms[index]:.3g} ({stands.low:.4g} "
-                f"to {stands.high:.4g}){p}, at {effects.own.shape[-1]} drawn tokens."
+                f"{self.name(place)}: mediated effect {printed(stands.value, '.4g')} nats, rank {stands.rank} of "
+                f"{stands.of} beside {N_CONTROLS} random directions of its norm, {effects.norms[index]:.3g} "
+                f"({printed(stands.low, '.4g')} to {printed(stands.high, '.4g')}){p}, at {effects.own.shape[-1]} drawn "
+                "tokens."
             )
         return lines
 

@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from analysis.figures import said
 from analysis.figures.data import Figure, Ground, Point
+from analysis.grammar import printed
 from analysis.ranks import spearman
 from analysis.sweep.measures import CLEAN
 
@@ -178,7 +179,7 @@ def _frequency_boxes(g: Ground) -> Figure:
 def _anticorrelation(g: Ground) -> Figure:
     entropy, kl = (g.result.sample_clean[CLEAN.index(name)] for name in ("entropy", "kl_unigram"))
     r = said.correlation(entropy, kl, g.rows_drawn)
-    told = "" if r is None else f"Pearson's r = {r.value:.3f} over {r.n} tokens, {r.told('.3f')}"
+    told = "" if r is None else f"Pearson's r = {printed(r.value, '.3f')} over {r.n} tokens, {r.told('.3f')}"
     senses = {
         -1: "go against each other: where it is unsure it is nearer to token frequency",
         1: "rise together: where it is unsure it is further from token frequency",
@@ -202,8 +203,8 @@ def _by_activation(g: Ground) -> Figure:
     distance = np.abs(activation - g.result.column("baseline")[i])
     r = said.rank_correlation(distance[where], np.abs(change[where]), g.rows_drawn[where])
     together = (
-        f" |ΔH| and the distance of the activation from its baseline have a rank correlation of {r.value:.2f} "
-        f"({r.n} tokens, {r.told('.2f')})."
+        f" |ΔH| and the distance of the activation from its baseline have a rank correlation of "
+        f"{printed(r.value, '.2f')} ({r.n} tokens, {r.told('.2f')})."
         if r is not None
         else ""
     )
@@ -361,7 +362,7 @@ def _together(g: Ground, x: str, y: str, over: str, *, size: bool = False) -> st
     a = np.abs(a) if size else a
     known = np.isfinite(a) & np.isfinite(b)
     r = spearman(a[known].astype(float), b[known].astype(float))
-    return "" if r is None else f" {over} the rank correlation is {r:.2f} (n = {int(known.sum())})."
+    return "" if r is None else f" {over} the rank correlation is {printed(r, '.2f')} (n = {int(known.sum())})."
 
 
 MAKERS: dict[str, Callable[[Ground], Figure]] = {

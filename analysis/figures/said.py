@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from analysis.grammar import printed
 from analysis.ranks import ranks
 from analysis.sweep.plan import replicate_weights
 from analysis.sweep.result import interval
@@ -35,7 +36,7 @@ class Estimate:
         """The interval in words."""
         if not np.isfinite(self.low):
             return "no interval: too few rows"
-        return f"95 % interval {self.low:{form}} to {self.high:{form}}"
+        return f"95 % interval {printed(self.low, form)} to {printed(self.high, form)}"
 
 
 def mean(values: Float[ndarray, " n"], rows: Int[ndarray, " n"]) -> Estimate | None:
@@ -85,8 +86,9 @@ def hedging(before: Float[ndarray, " n"], change: Float[ndarray, " n"], rows: In
     }
     sense = senses.get((small.sign, large.sign), "what it does differently in the two is not clear from these tokens")
     return (
-        f" Ablating it changes the loss by {small.value:+.4g} nats in the half of the tokens with the smaller loss "
-        f"({small.told('+.4g')}) and by {large.value:+.4g} in the other ({large.told('+.4g')}): here {sense}."
+        f" Ablating it changes the loss by {printed(small.value, '+.4g')} nats in the half of the tokens with the "
+        f"smaller loss ({small.told('+.4g')}) and by {printed(large.value, '+.4g')} in the other "
+        f"({large.told('+.4g')}): here {sense}."
     )
 
 

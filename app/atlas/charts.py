@@ -179,22 +179,24 @@ def _controls(points: Points, kind: str) -> dict[str, Any]:
 
 
 def _labelled(points: Points, x: np.ndarray, y: np.ndarray, kind: str) -> list[dict[str, Any]]:
-    """A ring around each labelled neuron, one colour a label."""
+    """A ring around each labelled neuron, one colour a label. A name stands once, however many rings are around it."""
     place = {name: index for index, name in enumerate(points.neuron)}
-    traces = []
+    traces, told = [], set(points.known)
     for step, (label, colour) in enumerate(LABEL_COLOURS.items()):
         names = [name for name, carried in points.labels.items() if label in carried.split(",")]
         if not names:
             continue
         where = [place[name] for name in names]
+        texts = [name if name not in told and len(names) <= NAMED else "" for name in names]
+        told.update(texts)
         traces.append(
             dict(
                 type=kind,
                 x=x[where],
                 y=y[where],
                 customdata=names,
-                mode="markers+text" if len(names) <= NAMED else "markers",
-                text=names,
+                mode="markers+text" if any(texts) else "markers",
+                text=texts,
                 textposition="top center",
                 textfont={"size": 10, "color": theme.INK},
                 marker={

@@ -3,6 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
+from analysis.grammar import printed
 from app.atlas import charts_spectrum as quantiles
 from app.atlas.view import FrequencyPageView
 from app.core import theme
@@ -126,7 +127,7 @@ def shift(view: FrequencyPageView) -> go.Figure:
         y=change.mean() + (found.slope or 0) * (ends - x.mean()),
         mode="lines",
         line={"color": theme.SERIES[1], "width": 2},
-        name=f"slope {found.slope or 0:+.4f}",
+        name=f"slope {printed(found.slope or 0, '+.4f')}",
         hoverinfo="skip",
     )
     return theme.chart(

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from analysis.grammar import printed
 from analysis.types import InputError
 from app.core.interventions import parse_intervention, target_name, write_intervention
 from app.core.request import AnyIntervention, HeadInterventionRequest, InterventionRequest, SpanRequest
@@ -49,7 +50,7 @@ def _clip(item: InterventionRequest) -> str:
 
 
 def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}".replace("-", "−")
+    return "" if value is None else printed(value, ".4g")
 
 
 def _where(item: AnyIntervention) -> str:

@@ -1,5 +1,7 @@
 """Numbers as people read them. The data beside them stays unrounded."""
 
+from analysis.grammar import printed
+
 MISSING = "–"
 
 
@@ -11,8 +13,8 @@ def num(value: float | None, digits: int = 3) -> str:
         return "0"
     size = abs(value)
     if size >= 1e5 or size < 10**-digits:
-        return _minus(f"{value:.2e}")
-    return _minus(f"{value:.{digits}f}")
+        return printed(value, ".2e")
+    return printed(value, f".{digits}f")
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -25,7 +27,7 @@ def signed(value: float | None, digits: int = 3) -> str:
 def percent(value: float | None, digits: int = 1) -> str:
     if value is None or value != value:
         return MISSING
-    return _minus(f"{100 * value:.{digits}f} %")
+    return printed(100 * value, f".{digits}f") + " %"
 
 
 def size(value: int | None) -> str:
@@ -38,8 +40,3 @@ def size(value: int | None) -> str:
             return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} TB"
-
-
-def _minus(text: str) -> str:
-    """The sign of a number; an exponent keeps its hyphen, so that it can be copied."""
-    return text.replace("-", "−", 1) if text.startswith("-") else text

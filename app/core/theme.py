@@ -20,6 +20,7 @@ import pandas  # noqa: F401
 import plotly.graph_objects as go
 import pyarrow  # noqa: F401
 
+from analysis.grammar import printed
 from analysis.shipped import shipped
 from app.core.escape import visible
 from app.core.packed import packed
@@ -95,7 +96,7 @@ def label(text: str, most: int = 40) -> str:
 def of_neuron(norm: float | None, logit_var: float | None, rho: float | None, labels: Sequence[str] | None) -> str:
     """What hovering over a neuron's point tells in every chart, under its name: lines of Plotly's pseudo-HTML."""
     known = (("norm", norm), ("LogitVar", logit_var), ("ρ", rho))
-    numbers = ", ".join(f"{name} {value:.4g}" for name, value in known if value is not None)
+    numbers = ", ".join(f"{name} {printed(value, '.4g')}" for name, value in known if value is not None)
     return "<br>".join(filter(None, (numbers, ", ".join(labels or ()))))
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from analysis.grammar import printed
 from app.core import theme
 from app.core.view import Token
 from app.effects.view import DoseRow, DoseView, HeatmapView, JointView, LedgerRow, LedgerView, LensView
@@ -235,4 +236,4 @@ def ledger(view: LedgerView) -> go.Figure:
 
 
 def _percent(row: LedgerRow, total: float) -> str:
-    return f"{100 * row.share / total:+.1f} %"
+    return printed(100 * row.share / total, "+.1f") + " %"

@@ -7,6 +7,7 @@ from typing import Any
 from analysis.components import Component
 from analysis.effects import DoseResponse, Effects, Heatmap, Joint, row_sizes
 from analysis.effects import Parts as PartArrays
+from analysis.grammar import printed
 from analysis.ledger import Ledger
 from analysis.lens import LensLayer
 from analysis.model import Model
@@ -146,10 +147,9 @@ def lens_sentence(view: LensView, d_vocab: int) -> str:
     surest = min(range(start, len(names)), key=entropy.__getitem__)
     steps = {i: entropy[i] - entropy[i - 1] for i in range(start + 1, len(names))}
     fall, rise = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
-    adds = (
-        f"{names[fall]} adds most certainty ({steps[fall]:+.2f})" if steps[fall] < -TOLD else "no block adds certainty"
-    )
-    back = f"{names[rise]} takes most back ({steps[rise]:+.2f})" if steps[rise] > TOLD else "none takes any back"
+    falls, rises = (printed(steps[block], "+.2f") for block in (fall, rise))
+    adds = f"{names[fall]} adds most certainty ({falls})" if steps[fall] < -TOLD else "no block adds certainty"
+    back = f"{names[rise]} takes most back ({rises})" if steps[rise] > TOLD else "none takes any back"
     least = "" if surest == start else f" at its smallest {entropy[surest]:.2f} behind {names[surest]},"
     return (
         f"{text}From {names[start]} on the readings are within {bound}. Their entropy is {entropy[start]:.2f} there,"

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from analysis.dial import Arm, Mean, Setting, Text, turn
 from analysis.generate import Sampling
+from analysis.grammar import printed
 from analysis.model import Model
 from analysis.progress import Progress
 from analysis.types import InputError, Intervention, NeuronId
@@ -93,7 +94,7 @@ def _arm(model: Model, ids: list[int], request: DialRequest, arm: Arm, undisturb
 def _name(arm: Arm, item: Dial | None) -> str:
     if item is None:
         return "undisturbed"
-    value = f"{item.value:g}".replace("-", "−")
+    value = printed(item.value, "g")
     turned = f"× {value}" if item.mode == "scale" else f"held at {value}"
     neurons = ", ".join(item.neurons[:3]) + (f" and {len(item.neurons) - 3} more" if len(item.neurons) > 3 else "")
     own = f"{neurons} {turned}"

@@ -9,6 +9,7 @@ from analysis import components as written
 from analysis import decompose as splits
 from analysis.components import MeanWrites
 from analysis.decompose import Split, Target
+from analysis.grammar import printed
 from analysis.progress import Progress, whole
 from analysis.ranks import spearman
 from analysis.types import InputError
@@ -194,8 +195,8 @@ def text_sentence(view: WhyTextView, words: str = "") -> str:
     return (
         f"Over {counted(done, 'prediction')}{f' under {words}' if words else ''} the largest shares, on average in "
         f"size, are {', '.join(f'{name} {size:.2f}' for size, name in sizes)} nats. {WHAT[view.target]} is largest "
-        f"behind “{quoted(view.tokens[most].text)}” at {most}, {view.values[most] or 0.0:.2f}; the largest share "
-        f"there is {there}'s, {float(shares[there][most]):+.2f}."
+        f"behind “{quoted(view.tokens[most].text)}” at {most}, {printed(view.values[most] or 0.0, '.2f')}; the largest share "
+        f"there is {there}'s, {printed(shares[there][most], '+.2f')}."
     )
 
 
@@ -208,10 +209,10 @@ def sentence(view: WhyView, baseline: BaselineText, words: str = "") -> str:
     against = "the reference text's" if baseline == "reference" else "this prompt's"
     under = f" under {words}" if words else ""
     of = f" of “{visible(view.token.text)}”" if view.target == "log_prob" and view.token else ""
-    before = "" if view.undisturbed is None else f" ({view.undisturbed:.2f} undisturbed)"
+    before = "" if view.undisturbed is None else f" ({printed(view.undisturbed, '.2f')} undisturbed)"
     return (
-        f"{WHAT[view.target]}{of} here{under} is {view.value:.2f} nats{before}, {side_of(difference)} that of "
-        f"{against} mean stream ({view.baseline_value:.2f}): {halves_and_largest(view.parts)}"
+        f"{WHAT[view.target]}{of} here{under} is {printed(view.value, '.2f')} nats{before}, {side_of(difference)} that of "
+        f"{against} mean stream ({printed(view.baseline_value, '.2f')}): {halves_and_largest(view.parts)}"
     )
 
 
@@ -229,8 +230,9 @@ def halves_and_largest(parts: Sequence[PartView]) -> str:
         name = part.component if part.kind not in ("neuron", "rest") else f"L{part.layer}.mlp"
         totals[name] = totals.get(name, 0.0) + part.total
     largest = sorted(totals.items(), key=lambda item: -abs(item[1]))[:3]
-    named = ", ".join(f"{name} {total:+.2f}" for name, total in largest)
-    return f"{direct:+.2f} through the logits, {scale:+.2f} through the LN scale. Largest: {named}."
+    named = ", ".join(f"{name} {printed(total, '+.2f')}" for name, total in largest)
+    halves = f"{printed(direct, '+.2f')} through the logits, {printed(scale, '+.2f')} through the LN scale"
+    return f"{halves}. Largest: {named}."
 
 
 def position_of(asked: int | None, ids: Sequence[int], target: Target) -> int:

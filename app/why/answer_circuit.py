@@ -8,6 +8,7 @@ from analysis import decompose as splits
 from analysis.circuit import Circuit, Node
 from analysis.components import Component, rows_at_once
 from analysis.decompose import Target
+from analysis.grammar import printed
 from analysis.progress import Progress, whole
 from analysis.types import NeuronId
 from analysis.written import read
@@ -118,16 +119,18 @@ def sentence(view: CircuitView) -> str:
     what = view.component if view.of == "activation" else f"{view.component}'s part of the {view.of}"
     where = "on average over this text" if view.position is None else "here"
     difference = view.value - view.baseline_value
-    text = f"{what} is {view.value:.3g}{unit} {where}, {difference:+.3g} from its mean ({view.baseline_value:.3g})."
+    text = f"{what} is {printed(view.value, '.3g')}{unit} {where}, {printed(difference, '+.3g')} from its mean "
+    text += f"({printed(view.baseline_value, '.3g')})."
     if not view.edges:
         return f"{text} All that it reads is at its mean, to rounding: nothing is drawn."
     first = [edge for edge in view.edges if edge.target == 0][:3]
     if first:
-        names = (f"{_place(view, view.nodes[edge.source])} {edge.share:+.3g}" for edge in first)
+        names = (f"{_place(view, view.nodes[edge.source])} {printed(edge.share, '+.3g')}" for edge in first)
         text += f" Largest parts: {', '.join(names)}."
     text += f" What is drawn into it has {root.kept or 0:.0%} of its mass"
-    text += f" and sums to {difference - view.unexplained:+.2g}{unit}; {view.unexplained:+.2g}{unit} is in no edge"
-    text += f" ({root.remainder or 0:+.2g} in no linear part at all)."
+    text += f" and sums to {printed(difference - view.unexplained, '+.2g')}{unit}; "
+    text += f"{printed(view.unexplained, '+.2g')}{unit} is in no edge"
+    text += f" ({printed(root.remainder or 0, '+.2g')} in no linear part at all)."
     if cut := sum(node.cut for node in view.nodes):
         text += f" Of {cut} nodes the limit of parts cut off what 90 % would need."
     if view.left:
@@ -137,7 +140,8 @@ def sentence(view: CircuitView) -> str:
     apart = f"apart by {view.disagreement:.0%} of the passes' sizes."
     if view.rank_correlation is None:
         return f"{text} Shares and patched passes are {apart}"
-    return f"{text} Order of the shares against patched passes: Spearman {view.rank_correlation:.2f}; they are {apart}"
+    spearman = printed(view.rank_correlation, ".2f")
+    return f"{text} Order of the shares against patched passes: Spearman {spearman}; they are {apart}"
 
 
 def _split(view: CircuitView) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from analysis import decompose as splits
+from analysis.grammar import printed
 from analysis.progress import Progress
 from app.core import to_view
 from app.core.answer import prompt_ids, provenance
@@ -79,10 +80,10 @@ def difference_sentence(view: WhyCompareView, here: Pass, there: Pass) -> str:
     moved = view.baseline_difference
     why = "their LN scales are held differently" if here.ln_scale != there.ln_scale else ""
     why = why or "their next tokens are different ones"
-    expected = f"{moved:+.2f} at the baseline already, since {why}; " if moved else ""
+    expected = f"{printed(moved, '+.2f')} at the baseline already, since {why}; " if moved else ""
     return (
-        f"{WHAT[view.target]} behind {_named(view.here, here)} is {view.value:.2f} nats, {side_of(apart)} "
-        f"that behind {_named(view.there, there)} ({view.other_value:.2f}): "
+        f"{WHAT[view.target]} behind {_named(view.here, here)} is {printed(view.value, '.2f')} nats, {side_of(apart)} "
+        f"that behind {_named(view.there, there)} ({printed(view.other_value, '.2f')}): "
         f"{expected}{halves_and_largest(view.parts)}"
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import plotly.graph_objects as go
 
+from analysis.grammar import printed
 from app.core import theme
 from app.why.request import TargetName
 from app.why.view import (
@@ -85,7 +86,7 @@ def _falling(
     for row, (_, size) in zip(range(len(steps), 0, -1), steps, strict=True):
         figure.add_annotation(
             x=1, xref="paper", xanchor="left", xshift=8, y=row, yref="y", showarrow=False,
-            text=f"{size:+.2f}".replace("-", "−"), font={"size": 11},
+            text=printed(size, "+.2f"), font={"size": 11},
         )  # fmt: skip
     return figure
 

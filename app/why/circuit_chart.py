@@ -2,6 +2,7 @@
 
 import plotly.graph_objects as go
 
+from analysis.grammar import printed
 from app.core import theme
 from app.why.view import CircuitView, EdgeView, NodeView
 
@@ -33,8 +34,8 @@ def circuit(view: CircuitView) -> go.Figure:
                 line={"width": 1 + 7 * abs(edge.share) / most, "color": theme.UP if edge.share > 0 else theme.DOWN},
                 opacity=0.65,
                 hovertemplate=f"{_node_name(view, edge.source)} → {_node_name(view, edge.target)}: "
-                f"{edge.share:+.4f}"
-                + (f", patched {edge.patched:+.4f}" if edge.patched is not None else "")
+                + printed(edge.share, "+.4f")
+                + (f", patched {printed(edge.patched, '+.4f')}" if edge.patched is not None else "")
                 + "<extra></extra>",
                 showlegend=False,
             )

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -20,6 +21,8 @@ from starlette.testclient import TestClient
 
 from analysis import published
 from analysis.weights import Vocabulary
+from app.atlas.charts import _known, _labelled
+from app.atlas.view import Points
 from app.cli import main
 from app.core.weights_view import LabelView, SpeakingSweep, SweepEvidence
 from app.neuron import charts
@@ -123,6 +126,25 @@ def test_the_table_on_the_page_is_the_api_s(client: TestClient) -> None:
     assert page["table"] == api
     assert len(page["points"]["x"]) == 40
     assert len(page["points"]["control_x"]) == 40
+
+
+def test_a_name_stands_once_on_the_map_however_many_labels_its_neuron_has() -> None:
+    names = ["0.0", "0.1", "0.2"]
+    labels = {"0.0": "token-frequency,partition", "0.1": "entropy,token-frequency,partition", "0.2": "entropy"}
+    points = Points(
+        neuron=names,
+        x=[1.0, 2.0, 3.0],
+        y=[1.0, 2.0, 3.0],
+        labels=labels,
+        known={"0.2": "of the paper"},
+        color=[0.1, 0.2, 0.3],
+        size=None,
+        control_x=[],
+        control_y=[],
+    )
+    x = y = np.array([1.0, 2.0, 3.0])
+    traces = [*_labelled(points, x, y, "scatter"), _known(points, x, y)]
+    assert sorted(text for trace in traces for text in trace["text"] if text) == names
 
 
 def test_the_map_shows_every_layer(client: TestClient) -> None:

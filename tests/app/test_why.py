@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from starlette.testclient import TestClient
 
 from analysis import sinks
+from analysis.grammar import printed
 from app.cli import main
 from app.core.doors.command import _followed
 from app.core.place import named_text
@@ -209,7 +210,7 @@ def test_the_sentence_says_the_numbers(client: TestClient) -> None:
     largest = max(WhyView.model_validate(told).parts, key=lambda part: abs(part.total))
     assert f"{view.value:.2f} nats" in said
     assert ("above" in said) == (view.value > view.baseline_value)
-    assert f"{largest.component} {largest.total:+.2f}" in said, (
+    assert f"{largest.component} {printed(largest.total, '+.2f')}" in said, (
         "the last MLP as a whole, however its neurons are listed"
     )
     assert told["sentence"] == said

@@ -69,6 +69,25 @@ POPS = """async () => {
   }
   return wrong;
 }"""
+# Of every form: words do not touch the edge of their field, and a filter's names stand above their fields, on one line.
+FIELDS = """() => {
+  const wrong = [], words = "input:not([type=checkbox], [type=radio], [type=range], [type=hidden]), select, textarea";
+  for (const field of document.querySelectorAll(words)) {
+    const { paddingLeft, paddingRight } = getComputedStyle(field);
+    if (Math.min(parseFloat(paddingLeft), parseFloat(paddingRight)) < 4) wrong.push(`no padding: ${field.outerHTML}`);
+  }
+  for (const label of document.querySelectorAll(".filter > label")) {
+    const field = label.querySelector("input, select");
+    if (!field.checkVisibility()) continue;
+    const said = document.createRange(), text = [...label.childNodes].find(({ data }) => data?.trim());
+    said.selectNode(text);
+    const [of, at] = [said, field].map((each) => each.getBoundingClientRect());
+    const beside = Math.abs((of.top + of.bottom) - (at.top + at.bottom)) / 2 < 3;
+    if (field.matches("[type=checkbox], [type=radio]") ? !beside : of.bottom > at.top)
+      wrong.push(`${text.data.trim()}: ${[of.top, of.bottom, at.top, at.bottom].map(Math.round)}`);
+  }
+  return wrong;
+}"""
 # All that our scripts call of plotly.js: a page that follows its run draws a chart, and throws it away for the next.
 UNDRAWN = """window.Plotly = { relayout() {}, restyle() {}, purge() {}, addTraces() {},
   async react(element, data, layout) {
@@ -93,6 +112,7 @@ def test_a_page_can_be_read_by_everybody(open_page: Open, path: str) -> None:
     page.evaluate(AXE.read_text("utf-8"))
     assert page.evaluate(FAULTS) == []
     assert page.evaluate(POPS) == []
+    assert page.evaluate(FIELDS) == []
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate(FAULTS) == []

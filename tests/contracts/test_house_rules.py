@@ -46,6 +46,19 @@ def test_digits_are_the_ten_of_ascii() -> None:
     assert not places(r"\\d|\.is(digit|decimal|numeric)\(", SOURCES)
 
 
+def test_a_sign_in_a_sentence_is_a_minus() -> None:
+    """By `analysis.grammar.printed`. (Plotly's own texts, `%{y:+.3f}`, print a minus; copied code is no sentence.)"""
+    signed = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FormattedValue) and node.format_spec and "+" in ast.unparse(node.format_spec)
+    ]
+    assert not signed
+    assert not places(r"%[+]|format\(.*-.*−", TEMPLATES)
+    assert not places(r"replace\(.-., .−", SOURCES)
+
+
 def test_only_pages_knows_the_headers_of_htmx() -> None:
     assert not places(r"[\"']HX-", SOURCES, "app/core/pages.py")
 
