@@ -8,7 +8,7 @@ after any that is whole.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from analysis.evidence import evidence_of
 from analysis.labels import Evidence
@@ -52,6 +52,14 @@ def sweep_name(named: str, neurons: int | None, source: str, baseline: str, rows
     done = {"mean": "set to the mean", "zero": "set to 0"}.get(baseline, f"baseline {baseline}")
     what = "every last-layer neuron" if neurons is None else f"{neurons} chosen neuron{'s' if neurons != 1 else ''}"
     return named or f"{what} over {source}{f', {rows} rows' if rows else ''}, {done}"
+
+
+def submitted_name(config: Mapping[str, Any]) -> str:
+    """`sweep_name` of what a sweep's job keeps. (Those of before could not be called.)"""
+    sweep = config["sweep"]
+    neurons = sweep["neurons"]
+    chosen = None if neurons is None else len(neurons)
+    return sweep_name(config.get("name", ""), chosen, config["source"], sweep["baseline"], sweep["n_rows"])
 
 
 @dataclass(frozen=True, slots=True)

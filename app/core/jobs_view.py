@@ -42,3 +42,4 @@ class JobView(View):
     result: str | None = Field(None, description="Where its result is.")
     created: float | None = Field(None, description="Seconds since 1970.")
     person: str | None = Field(None, description="Whose it is; null: it ships with the model.")
+    name: str | None = Field(None, description="What a sweep is called; null: other work.")

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from app.core import offloop
 from app.core.caller import Caller
 from app.core.errors import ForbiddenError
+from app.core.evidence import submitted_name
 from app.core.jobs import Jobs
 from app.core.jobs_view import JobView
 from app.core.store import Job
@@ -38,6 +39,7 @@ def job_view(found: Job, jobs: Jobs, *, result: str | None = None, places: Mappi
         result=result,
         created=found.created,
         person=found.person,
+        name=submitted_name(found.config) if found.kind == "sweep" else None,
     )
 
 

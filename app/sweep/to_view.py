@@ -11,7 +11,7 @@ from analysis import ranks
 from analysis.store import MANIFEST, RunFolder
 from analysis.sweep import Result
 from analysis.types import NeuronId
-from app.core.evidence import baseline_text, sweep_name
+from app.core.evidence import baseline_text, submitted_name
 from app.core.jobs import Jobs
 from app.core.jobs_view import JobView
 from app.core.owned_jobs import job_view
@@ -62,25 +62,24 @@ def ref(sweeps: Sweeps, sweep_id: str) -> views.SweepRef:
     if sweep_id.startswith(BUNDLED):
         manifest = sweeps.folder(sweep_id).manifest()
         model = sweep_id.removeprefix(BUNDLED)
-        return _ref(sweep_id, model, manifest["corpus"]["source"], manifest["config"], ended_job(sweep_id, model))
+        source, config = manifest["corpus"]["source"], manifest["config"]
+        name = submitted_name({"sweep": config, "source": source})
+        return _ref(sweep_id, name, source, config, ended_job(sweep_id, model))
     return _own(sweeps.jobs.get(sweep_id), sweeps.jobs)
 
 
 def _own(found: Job, jobs: Jobs, places: Mapping[str, int] | None = None) -> views.SweepRef:
     shown = job_view(found, jobs, result=f"/api/v1/sweeps/{found.id}", places=places)
-    named = found.config.get("name", "")  # those of before had none
-    return _ref(found.id, found.model, found.config["source"], found.config["sweep"], shown, named)
+    return _ref(found.id, submitted_name(found.config), found.config["source"], found.config["sweep"], shown)
 
 
-def _ref(
-    sweep_id: str, model: str, source: str, config: dict[str, Any], shown: JobView, named: str = ""
-) -> views.SweepRef:
-    neurons, rows = config["neurons"], config["n_rows"]
+def _ref(sweep_id: str, name: str, source: str, config: dict[str, Any], shown: JobView) -> views.SweepRef:
+    neurons = config["neurons"]
     what = "every last-layer neuron" if neurons is None else f"{len(neurons)} chosen"
     return views.SweepRef(
         id=sweep_id,
-        name=sweep_name(named, neurons and len(neurons), source, config["baseline"], rows),
-        model=model,
+        name=name,
+        model=shown.model,
         source=source,
         neurons=what,
         baseline=config["baseline"],

@@ -1,6 +1,7 @@
 """Long work and the queue: a person sees and ends their own, an administrator everybody's."""
 
 import asyncio
+import html
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_a_job_is_its_owners_and_the_administrators(
     assert job not in client.get("/jobs", headers={**people["ben"], "accept": "text/html"}).text
     assert ask("root", "POST", f"/api/v1/jobs/{job}/cancel").json()["state"] == "cancelled"
     assert ask("ada", "DELETE", f"/api/v1/sweeps/{job}").status_code == 204
+
+
+def test_a_sweep_goes_by_its_name_among_jobs_too(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(run_jobs=False)
+    for body in (SWEEP, {**SWEEP, "name": "Tuesday's <run>"}):
+        client.post("/api/v1/sweeps", json=body)
+    rows = client.get("/api/v1/jobs").json()["rows"]
+    sweeps = {each["id"]: each["name"] for each in client.get("/api/v1/sweeps").json()["sweeps"]}
+    assert {row["id"]: row["name"] for row in rows} == {row["id"]: sweeps[row["id"]] for row in rows}
+    page = client.get("/jobs", headers={"accept": "text/html"}).text
+    for row in rows:
+        assert f"<bdi>{html.escape(row['name'], quote=False)}</bdi>" in page.replace("&#39;", "'")
 
 
 def test_ones_place_in_the_queue_is_seen(
