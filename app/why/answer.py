@@ -195,8 +195,8 @@ def text_sentence(view: WhyTextView, words: str = "") -> str:
     return (
         f"Over {counted(done, 'prediction')}{f' under {words}' if words else ''} the largest shares, on average in "
         f"size, are {', '.join(f'{name} {size:.2f}' for size, name in sizes)} nats. {WHAT[view.target]} is largest "
-        f"behind “{quoted(view.tokens[most].text)}” at {most}, {printed(view.values[most] or 0.0, '.2f')}; the largest share "
-        f"there is {there}'s, {printed(shares[there][most], '+.2f')}."
+        f"behind “{quoted(view.tokens[most].text)}” at {most}, {printed(view.values[most] or 0.0, '.2f')}; the largest "
+        f"share there is {there}'s, {printed(shares[there][most], '+.2f')}."
     )
 
 
@@ -211,8 +211,8 @@ def sentence(view: WhyView, baseline: BaselineText, words: str = "") -> str:
     of = f" of “{visible(view.token.text)}”" if view.target == "log_prob" and view.token else ""
     before = "" if view.undisturbed is None else f" ({printed(view.undisturbed, '.2f')} undisturbed)"
     return (
-        f"{WHAT[view.target]}{of} here{under} is {printed(view.value, '.2f')} nats{before}, {side_of(difference)} that of "
-        f"{against} mean stream ({printed(view.baseline_value, '.2f')}): {halves_and_largest(view.parts)}"
+        f"{WHAT[view.target]}{of} here{under} is {printed(view.value, '.2f')} nats{before}, {side_of(difference)} that "
+        f"of {against} mean stream ({printed(view.baseline_value, '.2f')}): {halves_and_largest(view.parts)}"
     )
 
 
