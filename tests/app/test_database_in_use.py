@@ -76,6 +76,21 @@ def test_an_answer_is_not_held_back_for_its_permalink(
     assert client.get(name, headers={"accept": "application/json"}).status_code == 200
 
 
+def test_answers_that_were_given_up_cost_the_next_one_no_permalink(
+    short: None, make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for hours after the lock and went without, stored though it was."""
+    client = make_client()
+    state = client.app.state  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch, locked(state.database):
+        patch.setattr("app.core.store.keeping.PATIENCE", 0.0)
+        for text in ("one", "two"):
+            assert client.post(KEEP, json={"text": text}).json()["permalink"] is None
+        until(lambda: not state.keeper.waiting)
+    assert client.get("/api/v1/results").json()["total"] == 0
+    assert client.post(KEEP, json={"text": "three"}).json()["permalink"]
+
+
 def test_what_must_be_written_says_so(short: None, make_client: Callable[..., TestClient]) -> None:
     client = make_client()
     with locked(client.app.state.database):  # type: ignore[attr-defined]

@@ -15,7 +15,8 @@ from app.core.store.results import NewResult
 log = logging.getLogger(__name__)
 
 PATIENCE = 2.0
-"""Seconds that the first answer waits for a database that does not take it; those after it do not wait at all."""
+"""Seconds that the first answer waits for a database that does not take it; those after it do not wait at all, until
+one is stored or the last of them is given up."""
 
 
 MOST = 64
@@ -28,16 +29,16 @@ class Keeper:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database, self.settings = database, settings
-        self._waiting: set[asyncio.Future[str | None]] = set()
+        self.waiting: set[asyncio.Future[str | None]] = set()
         self._late = False
 
     async def store(self, make: Callable[[], NewResult], person: str) -> str | None:
         """The hash once the answer is stored, for `person`; None when it is not, or not yet."""
-        if len(self._waiting) >= MOST:
-            log.warning("%d answers wait to be stored; this one gets no permalink", len(self._waiting))
+        if len(self.waiting) >= MOST:
+            log.warning("%d answers wait to be stored; this one gets no permalink", len(self.waiting))
             return None
         storing = asyncio.ensure_future(offloop.keep(self._store, make, person))
-        self._waiting.add(storing)
+        self.waiting.add(storing)
         storing.add_done_callback(self._settled)
         done, _ = await asyncio.wait({storing}, timeout=0 if self._late else PATIENCE)
         self._late = not done
@@ -73,6 +74,7 @@ class Keeper:
         return new.hash
 
     def _settled(self, storing: "asyncio.Future[str | None]") -> None:
-        self._waiting.discard(storing)
-        if not storing.cancelled() and storing.exception() is None:
-            self._late = storing.result() is None and self._late
+        self.waiting.discard(storing)
+        stored = not storing.cancelled() and storing.exception() is None and storing.result() is not None
+        if stored or not self.waiting:  # whatever was in the way may be gone when the next one comes
+            self._late = False
