@@ -81,7 +81,7 @@ def pages() -> Iterator[Call]:
         yield get("/m/{model}/n/{neuron}", f"/m/{MODEL}/n/1.3", **asked)
         yield get("/atlas/{neuron}", "/atlas/1.3", **asked)
         yield get("/induction", kind="random", rows=2, length=8, **asked)
-        yield get("/induction", kind="text", **asked)
+        yield get("/induction", kind="text", text=TEXT, **asked)
         for panel in ("heads", "who", "ablation", "natural"):
             yield post("/induction/{panel}", f"/induction/{panel}?format={form}", data=PANEL)
         yield get("/induction/jobs/{job_id}", "/induction/jobs/{ablation}", **asked)
