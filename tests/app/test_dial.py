@@ -39,6 +39,20 @@ def test_the_texts_are_those_that_generate_writes(client: TestClient) -> None:
             assert arm["reached"] == pytest.approx(arm["wanted"], abs=2e-5)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_a_dial_at_once_its_activation_is_the_baseline_token_for_token(client: TestClient, temperature: float) -> None:
+    """And so are its twins: the temperature 1, and random neurons at once theirs."""
+    told = asked(client, dials=["1.3,0.5:scale=1"], temperature=temperature, seed=2, max_new_tokens=12)
+    baseline, turned, hotter, random = (arm["texts"][0] for arm in told["arms"])
+    for text in (turned, hotter, random):
+        assert text["token_ids"] == baseline["token_ids"]
+        assert text["entropy"] == pytest.approx(baseline["entropy"], abs=2e-5)
+        assert text["numbers"]["shared"] == text["numbers"]["length"] == 12
+    assert (told["arms"][2]["temperature"], random["factor"]) == (1.0, 1.0)
+    for arm in told["arms"][1:]:
+        assert arm["means"]["entropy"]["difference"] == pytest.approx(0, abs=2e-5)
+
+
 def test_means_are_those_of_the_texts_and_have_intervals_from_ten_on(client: TestClient) -> None:
     told = asked(client, dials=["1.3:scale=-2"], seeds=10, twins=False, max_new_tokens=2)
     undisturbed, turned = told["arms"]
