@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -106,6 +108,10 @@ def test_the_pages_job_stands_on_its_page(client: TestClient) -> None:
     shown = client.get(f"/write/jobs/{queued['id']}", headers={"accept": "application/json"}).json()
     assert shown["state"]["d1"] == "1.3"
     assert [len(arm["texts"]) for arm in shown["dial"]["arms"]] == [2, 2, 2, 2]
+    html = client.get(f"/write/jobs/{queued['id']}", headers={"accept": "text/html"}).text
+    (csv,) = re.findall(r'<a class="link" href="([^"]+format=csv)\s*"', html)
+    rows = client.get(csv).text.splitlines()
+    assert len(rows) == 1 + 8, "what it found, which may be more than one may ask for at once"
 
 
 def test_long_work_is_not_repeated_for_opening_its_permalink(
