@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from analysis.types import NullscopeError
 from app.core import pages, refusals
@@ -105,7 +106,8 @@ def create_app(
     app.state.sweeps = Sweeps(settings, app.state.host, app.state.jobs)
     app.state.sweeps.on_finished = partial(permalink.sweep_finished, app.state.sweeps, app.state.database)
     app.state.answer_jobs = AnswerJobs(settings, app.state.host, app.state.jobs, QUESTIONS.values())
-    for kind in (NullscopeError, RequestValidationError, ValidationError, HTTPException, OSError, Exception):
+    ours = (NullscopeError, RequestValidationError, ValidationError, HTTPException, ClientDisconnect, OSError)
+    for kind in (*ours, Exception):  # that of the last one is logged as an error of this program
         app.add_exception_handler(kind, refusals.handle_error)
     for router in routers:
         app.include_router(router)

@@ -67,6 +67,35 @@ def test_a_reader_that_vanishes_frees_the_device_within_one_step(
     serving(make_settings(), talk)
 
 
+@pytest.mark.parametrize("path", ["/write", "/", f"{URL}/generate"])
+def test_who_leaves_before_all_was_sent_is_no_error_of_this_program(
+    make_settings: Callable[..., Settings], path: str
+) -> None:
+    """A page that is loaded anew while it sends its form: it was a traceback in the log."""
+
+    async def talk(client: httpx.AsyncClient, host: ModelHost) -> None:
+        parts = iter([{"type": "http.request", "body": b"text=", "more_body": True}])
+        told = list[Any]()
+
+        async def receive() -> dict[str, Any]:
+            return next(parts, {"type": "http.disconnect"})
+
+        async def send(message: Any) -> None:
+            told.append(message.get("status"))
+
+        headers = {"content-type": "application/x-www-form-urlencoded", "host": "test"}
+        scope = {
+            "type": "http", "method": "POST", "path": path, "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "raw_path": b"", "http_version": "1.1", "scheme": "http", "root_path": "",
+            "client": ("127.0.0.1", 1), "server": ("test", 80),
+        }  # fmt: skip
+        await client._transport.app(scope, receive, send)  # type: ignore[attr-defined]
+        assert told[0] in (499, 415, 400)
+
+    serving(make_settings(), talk)
+
+
 def test_twenty_at_once_say_what_one_says_and_a_short_question_goes_between(
     make_settings: Callable[..., Settings],
 ) -> None:
