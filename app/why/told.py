@@ -3,7 +3,7 @@
 from app.core import told
 from app.core.told import Told, quoted
 from app.why.request import CircuitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
-from app.why.view import CircuitView, WhyCompareView, WhyTextView, WhyView, largest
+from app.why.view import CircuitView, EdgeView, WhyCompareView, WhyTextView, WhyView, largest
 
 PARTS = {"Component": "component", "Share": "total", "through the logits": "direct", "through the LN scale": "ln_scale"}
 FIRST = 12  # rows that a link shows; the whole table stands below
@@ -35,14 +35,19 @@ def of_compared(view: WhyCompareView, _: WhyCompareRequest) -> Told:
 
 
 def of_circuit(view: CircuitView, _: CircuitRequest) -> Told:
-    rows = [
-        [view.nodes[edge.source].component, view.nodes[edge.target].component, edge.share, edge.patched]
-        for edge in view.edges[:FIRST]
-    ]
+    def token(at: int | None) -> str:
+        return "" if at is None else f"{at} “{quoted(view.tokens[at].text)}”"
+
+    def ends(edge: EdgeView) -> list[str]:
+        source, target = view.nodes[edge.source], view.nodes[edge.target]
+        into = target.component + (f", reading {token(target.source)}" if target.source is not None else "")
+        return [source.component, token(source.position), token(source.source), into]
+
+    rows = [[*ends(edge), edge.share, edge.patched] for edge in view.edges[:FIRST]]
     return Told(
         caption=view.sentence,
         position=view.position,
         about="The largest edges",
-        heads=["From", "into", "brings", "by a patched pass"] if rows else [],
+        heads=["From", "at", "reading", "into", "brings", "by a patched pass"] if rows else [],
         rows=rows,
     )

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -675,3 +676,39 @@ def test_the_command_prints_a_circuit_whole(client: TestClient, capsys: pytest.C
         at = [line[0] == str(one["layer"]) and line[-1] == f"{one['attention']:.5g}" for line in lines if line]
         assert any(at)
     assert f"{told['disagreement']:.0%}" in told["sentence"]
+
+
+OPENED = {
+    "why": ("why", {"position": 3, "target": {"token": "a"}, "baseline": "prompt"}),
+    "why/text": ("along", {"target": {"token": "a"}}),
+    "why/compare": ("compared", {"position": 3, "other_position": 5, "neurons": 10}),
+    "circuit": ("circuit", {"component": "1.3", "position": 4, "check": True}),
+    "circuit of a share": ("circuit", {"component": "L1.mlp", "of": "loss", "position": 4}),
+    "circuit of an average": ("circuit", {"component": "1.3", "average": True}),
+}
+
+
+@pytest.mark.parametrize("which", OPENED)
+def test_a_permalink_opens_as_the_page_that_shows_it(client: TestClient, which: str) -> None:
+    """With all that its question asked: the token that it speaks of, the other token, what is followed."""
+    shown, fields = OPENED[which]
+    told = client.post(f"{URL}/{which.split(' of ')[0]}?store=true", json={"text": "an abbey", **fields}).json()
+    page = client.get(told["permalink"]).text
+    (form,) = re.findall(r'<form method="post" action="[^"]*/why">(.*?)Open on the Why page', page, re.S)
+    sent = {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)"\s+value="(.*?)"', form, re.S)}
+    opened = client.post("/why?format=json", data=sent).json()
+    assert opened["problem"] is None
+    assert opened[shown]["sentence"] == told["sentence"]
+
+
+def test_a_link_tells_which_token_an_edge_is_of(client: TestClient) -> None:
+    """Names alone would be those of several edges."""
+    told = client.post(f"{URL}/circuit?store=true", json={"text": TEXT, "component": "1.3"}).json()
+    page = html.unescape(client.get(told["permalink"]).text)
+    rows = re.findall(r"<tr>(.*?)</tr>", page.partition("The largest edges")[2].partition("</table>")[0], re.S)[1:]
+    first = [re.sub("<.*?>", "", re.split("<t[hd]", row, maxsplit=6)[0] + row.rpartition("</th>")[0]) for row in rows]
+    assert len(first) > 2
+    assert len(set(first)) == len(first)
+    page = client.get(asked(client, neurons=1)["permalink"]).text
+    assert "rest of L1.mlp" in page
+    assert "rest␣of" not in page
