@@ -11,7 +11,7 @@ from analysis.types import InputError
 from app.core.errors import RefusedFieldsError
 from app.core.fields import holding
 from app.core.interventions import requested
-from app.core.place import AtToken
+from app.core.place import AtToken, named_text
 from app.why.request import MOST_TOKEN, BaselineText, CircuitRequest, WhyCompareRequest, WhyRequest, WhyTextRequest
 
 # What somebody writes: shown again as it was written, however wrong.
@@ -61,6 +61,7 @@ class WhyState(Drawing, AtToken):
         description="Another token of the text to compare it with; or undisturbed, pinned, pinned_end.",
     )
     follow: str = Field("", max_length=16, description="The component that is followed upstream.")
+    followed_in: str = Field("", max_length=16, description="Which model it was chosen in; another has none of it.")
     patch: bool = Field(False, description="Whether its edges are checked by patched passes.")
     over: Literal["", "activation", "text"] = Field(
         "",
@@ -76,6 +77,8 @@ class WhyState(Drawing, AtToken):
         """The state of a form or an address as far as it holds, and why the rest does not."""
         given = {name: value for name, value in fields.items() if value != ""}
         state, refused = holding(cls, given)
+        if state.followed_in not in ("", named_text(state.model, "")):
+            state = state.model_copy(update={"follow": ""})
         return state.placed(state.model, state.text, "vs"), refused
 
     def drawing(self) -> Drawing:
@@ -87,7 +90,9 @@ class WhyState(Drawing, AtToken):
 
     def query(self) -> dict[str, str]:
         """What stands in the address: everything but the text that is not at its default."""
-        changed = self.model_dump(exclude={"text", "chosen_in", "job", *OF_THE_BAR}, exclude_defaults=True)
+        changed = self.model_dump(
+            exclude={"text", "chosen_in", "followed_in", "job", *OF_THE_BAR}, exclude_defaults=True
+        )
         return {name: str(value).lower() if value is True else value for name, value in changed.items()}
 
     def why(self) -> WhyRequest:

@@ -712,3 +712,16 @@ def test_a_link_tells_which_token_an_edge_is_of(client: TestClient) -> None:
     page = client.get(asked(client, neurons=1)["permalink"]).text
     assert "rest of L1.mlp" in page
     assert "rest␣of" not in page
+
+
+def test_a_followed_component_belongs_to_its_model(client: TestClient) -> None:
+    """Chosen in another model it is let go, as a token is of another text; a new text keeps it."""
+    sent = {"text": TEXT, "model": "tiny-gpt2", "follow": "1.3"}
+    page = client.post("/why", data=sent).text
+    of = re.findall(r'name="followed_in"\s+value="(\w+)"', page)[0]
+    kept = client.post("/why?format=json", data={**sent, "text": "another text", "followed_in": of}).json()
+    assert kept["circuit"]["component"] == "1.3"
+    before = named_text("another model", "")
+    left = client.post("/why?format=json", data={**sent, "follow": "29.1165", "followed_in": before})
+    assert left.status_code == 200
+    assert (left.json()["circuit"], left.json()["state"]["follow"]) == (None, "")
