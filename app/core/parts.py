@@ -12,6 +12,8 @@ from app.core.errors import Failure, RoleError, failure_of
 from app.core.view import ErrorBody
 
 T = TypeVar("T")
+OF_A_TEXT = frozenset({"limit_tokens", "limit_characters", "unreadable_text", "empty_text"})
+"""What is refused of a text itself, and of nothing that is asked about it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ async def part(request: Request, work: Awaitable[T]) -> Part[T]:
     """What `work` gives; refused for the role, the page around it still stands.
 
     So it does where nobody asked for what is refused: a page that is opened starts from the prompt at hand, which may
-    be too long for this model. Where there is no page around it (JSON, a fragment) a refusal is an error as ever.
+    be too long for this model, whatever else its address asks for. Where there is no page around it (JSON, a fragment)
+    a refusal is an error as ever.
     """
     try:
         return Part(await work)
@@ -37,7 +40,7 @@ async def part(request: Request, work: Awaitable[T]) -> Part[T]:
         failure = failure_of(error)
         return Part(problem=_said(failure), status=failure.status)
     except InputError as error:
-        if not _only_opened(request):
+        if not (_only_opened(request) or _of_the_prompt_at_hand(request, error)):
             raise
         return Part(problem=_said(failure_of(error).of_form()))
 
@@ -47,6 +50,12 @@ def _only_opened(request: Request) -> bool:
     if request.method != "GET" or pages.format_of(request) != "html":
         return False
     return pages.fills_itself(request) if pages.fragment_of(request) else {"model"}.issuperset(request.query_params)
+
+
+def _of_the_prompt_at_hand(request: Request, error: InputError) -> bool:
+    """Whether a page is refused a text that its address does not have."""
+    page = request.method == "GET" and pages.format_of(request) == "html" and not pages.fragment_of(request)
+    return page and error.code in OF_A_TEXT and "text" not in request.query_params
 
 
 def _said(failure: Failure) -> ErrorBody:

@@ -154,6 +154,20 @@ def test_before_anybody_chose_a_prompt_every_page_is_about_the_one_that_its_bar_
     assert shown_on(client, html.unescape(led[1])) == first
 
 
+@pytest.mark.parametrize("path", ["/nullspace?k=3&layer=0", "/frequency?neuron=1.3", f"/m/{MODEL}/n/1.3?k=3"])
+def test_a_prompt_at_hand_that_does_not_fit_spoils_nothing_else(client: TestClient, path: str) -> None:
+    """The example that every page starts from is longer than the 40 tokens that these tests allow."""
+    client.cookies.clear()
+    assert client.get(f"/api/v1/models/{MODEL}/neurons").is_success
+    page = client.get(path)
+    assert page.status_code == 200
+    assert page.text.count("limit_tokens") == ("/n/" not in path)  # there what is about a text comes by itself
+    if "k=" in path and "/n/" not in path:
+        assert 'id="k-now" class="mono">3<' in page.text
+    if "/n/" not in path:
+        assert client.get(f"{path}&text={'x' * 50}").status_code == 422  # asked for in so many words
+
+
 def test_a_page_says_where_it_shows_the_sample(client: TestClient) -> None:
     """To a program and to a reader, who has no prompt at hand, and where a box was emptied."""
     client.cookies.clear()

@@ -88,6 +88,11 @@ FIELDS = """() => {
   }
   return wrong;
 }"""
+# A frozen column leaves the others room.
+FROZEN = """() => [...document.querySelectorAll(".scroll tr > :first-child")].filter((cell) =>
+  cell.checkVisibility() && !cell.matches("[colspan]") &&
+  cell.getBoundingClientRect().width > Math.max(0.65 * cell.closest(".scroll").clientWidth, 200))
+  .map((cell) => cell.textContent.trim())"""
 # All that our scripts call of plotly.js: a page that follows its run draws a chart, and throws it away for the next.
 UNDRAWN = """window.Plotly = { relayout() {}, restyle() {}, purge() {}, addTraces() {},
   async react(element, data, layout) {
@@ -118,3 +123,4 @@ def test_a_page_can_be_read_by_everybody(open_page: Open, path: str) -> None:
     assert page.evaluate(FAULTS) == []
     assert page.evaluate(POPS) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(FROZEN) == []
