@@ -88,9 +88,10 @@ FIELDS = """() => {
   }
   return wrong;
 }"""
-# A frozen column leaves the others room.
+# The frozen column of a table that scrolls leaves the others room.
 FROZEN = """() => [...document.querySelectorAll(".scroll tr > :first-child")].filter((cell) =>
   cell.checkVisibility() && !cell.matches("[colspan]") &&
+  cell.closest(".scroll").scrollWidth > cell.closest(".scroll").clientWidth + 1 &&
   cell.getBoundingClientRect().width > Math.max(0.65 * cell.closest(".scroll").clientWidth, 200))
   .map((cell) => cell.textContent.trim())"""
 # All that our scripts call of plotly.js: a page that follows its run draws a chart, and throws it away for the next.
