@@ -105,6 +105,7 @@ UNDRAWN = """window.Plotly = { relayout() {}, restyle() {}, purge() {}, addTrace
 
 def settled(page: Page) -> None:
     """What the page asks for by itself has come, as far as it can be seen."""
+    expect(page.locator("h1", has_text="Atlas of")).to_have_count(0)  # the page that waits for the weights, and goes on
     expect(page.locator(".htmx-request")).to_have_count(0)
     expect(page.locator("[hx-trigger^=load]:not(.progress)")).to_have_count(0)
 
