@@ -48,7 +48,10 @@ def weights(folder: Path, name: str, dtype: torch.dtype) -> Any:
     folders.check(folder, name)
     _quiet()
     with explained(
-        f"config.json of {name} cannot be used", folder, name, hint="transformers must know its model type."
+        f"config.json of {name} cannot be used",
+        folder,
+        name,
+        hint="transformers must know its model type and take its values.",
     ):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -286,6 +289,8 @@ def _reason(error: Exception) -> str:
     """The first sentence that an error says; with the kind of error where the text alone would say nothing."""
     if isinstance(error, KeyError):  # of a table of activations, norms, ...: Python says the name alone
         return f"config.json names {folders.shortened(str(error), 60)}, which transformers does not know."
+    if isinstance(error, ArithmeticError):  # Python names the operation, not the value
+        return "a number in it makes no sense, such as a size of 0."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     text = lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]
     text = re.sub(r"^\w+Error: ", "", text).split(". ")[0].rstrip(".")

@@ -305,6 +305,7 @@ class Model(Tokenized, Passes):
         with torch.inference_mode():
             x = wide(captured[resid])[0]
             own = wide(self.logits(tokens))[0]
+            self._refuse_no_numbers(own)
             logits_error = float((self.readout.log_probs(x) - own.log_softmax(-1)).abs().max())
             delta = wide(moved[post])[0] - wide(captured[post])[0]
             predicted = self.readout.write(x, wide(captured[mlp_out])[0], delta, wide(self.W_out(self.last_layer)))
@@ -321,6 +322,15 @@ class Model(Tokenized, Passes):
                 hint="Its numbers would be wrong, so it is refused. Another dtype helps where rounding is the cause.",
             )
         return check
+
+    def _refuse_no_numbers(self, logits: Tensor) -> None:
+        """With them every comparison fails or holds for nothing, and the closed form is not what is wrong."""
+        wrong = int((~logits.isfinite()).sum())
+        if wrong:
+            raise UnsupportedModelError(
+                f"{self.key} ({self.architecture}) answers {wrong} of {logits.numel()} logits with NaN or infinity.",
+                hint="A value of its config.json or a weight is out of range; or try --dtype float32.",
+            )
 
     def _probe(self) -> Int[Tensor, "1 pos"]:
         generator = torch.Generator().manual_seed(0)

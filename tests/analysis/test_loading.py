@@ -187,6 +187,17 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value: float, folder: C
     assert "model.layers.1.mlp.up_proj.weight has 3 of them, and one more does." in str(error)
 
 
+@pytest.mark.parametrize("change", ["eps", "head"])
+def test_logits_that_are_no_numbers_are_called_so(change: str, folder: Callable[[str], Path]) -> None:
+    """The closed form was named as the fault, with an infinite tolerance."""
+    path = folder("llama")
+    if change == "eps":
+        configure(path, rms_norm_eps=-1e6)
+    else:
+        put(path, **{"lm_head.weight": torch.full_like(load_file(path / WEIGHTS)["lm_head.weight"], 1e38)})
+    assert "logits with NaN or infinity" in str(refusal(path))
+
+
 def test_weights_too_large_for_a_narrower_dtype_are_not_called_the_file_s_fault(folder: Callable[[str], Path]) -> None:
     path = folder("llama")
     put(path, **{"model.norm.weight": torch.full((24,), 1e30)})
@@ -383,6 +394,7 @@ def test_a_model_without_the_parts_says_which(tmp_path: Path) -> None:
         ("config.json", '{"model_type": "t5"}', "is no language model that continues a text"),
         ("config.json", '{"model_type": "later"}', "has model type `later`"),
         ("config.json", '{"model_type": "llama", "hidden_size": "24"}', "hidden_size"),
+        ("config.json", '{"model_type": "llama", "num_attention_heads": 0}', "a number in it makes no sense, such as"),
         ("tokenizer_config.json", "nonsense", "tokenizer_config.json of llama cannot be read"),
         ("tokenizer.json", "{}", "The tokenizer of llama cannot be read"),
         ("tokenizer.json", "nonsense", "The tokenizer of llama cannot be read"),
