@@ -39,6 +39,7 @@ ALLOWED = {
     "Plain.sites": ITSELF,
     "_SINKS": "weak: whether a model's first tokens are sinks; goes with the model",
     "Worker.layers": ITSELF,
+    "_SPELLINGS": "words for the patterns of fields",
     "Kind.every": "the kinds themselves",
     "Cache._values": "the cache",
     "Cache._open": SERVED,
