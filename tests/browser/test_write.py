@@ -112,3 +112,20 @@ def test_it_fits_a_telephone(open_page: Callable[..., Page], scheme: str) -> Non
     page.locator("[data-step='2']").click()
     expect(page.locator("#write-step table")).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_file_of_dials_is_of_the_dials_that_are_shown(open_page: Callable[..., Page]) -> None:
+    page = open_page("/write")
+    page.locator("[name=n]").first.fill("4")
+    page.locator("[name=d1]").fill("3.62")
+    page.locator("#dials button", has_text="Turn").click()
+    shown = page.locator("#dialled tbody tr")
+    expect(shown.first).to_be_visible()
+    arms = shown.locator("th").all_text_contents()
+    page.locator("[name=d1]").first.fill("3.63")
+    page.locator("[name=n]").first.fill("9")
+    with page.expect_download() as download:
+        page.locator("#dialled button", has_text="CSV").click()
+    rows = list(csv.DictReader(download.value.path().open(encoding="utf-8")))
+    assert list(dict.fromkeys(row["arm"] for row in rows)) == arms
+    assert all(float(row["length"]) <= 4 for row in rows if row.get("length"))
