@@ -60,17 +60,20 @@ def ended_job(sweep_id: str, model: str) -> JobView:
 def ref(sweeps: Sweeps, sweep_id: str) -> views.SweepRef:
     """A sweep's line in the list; NotFoundError when there is none of that id."""
     if sweep_id.startswith(BUNDLED):
-        manifest = sweeps.folder(sweep_id).manifest()
-        model = sweep_id.removeprefix(BUNDLED)
-        source, config = manifest["corpus"]["source"], manifest["config"]
-        name = submitted_name({"sweep": config, "source": source})
-        return _ref(sweep_id, name, source, config, ended_job(sweep_id, model))
+        return _without_job(sweep_id, sweep_id.removeprefix(BUNDLED), sweeps.folder(sweep_id).manifest())
     return _own(sweeps.jobs.get(sweep_id), sweeps.jobs)
 
 
 def _own(found: Job, jobs: Jobs, places: Mapping[str, int] | None = None) -> views.SweepRef:
     shown = job_view(found, jobs, result=f"/api/v1/sweeps/{found.id}", places=places)
     return _ref(found.id, submitted_name(found.config), found.config["source"], found.config["sweep"], shown)
+
+
+def _without_job(sweep_id: str, model: str, manifest: dict[str, Any]) -> views.SweepRef:
+    """Of what ships with a model, or lies in a folder: nobody has called it anything."""
+    source, config = manifest["corpus"]["source"], manifest["config"]
+    name = submitted_name({"sweep": config, "source": source})
+    return _ref(sweep_id, name, source, config, ended_job(sweep_id, model))
 
 
 def _ref(sweep_id: str, name: str, source: str, config: dict[str, Any], shown: JobView) -> views.SweepRef:
@@ -245,9 +248,8 @@ def label(column: str) -> str:
 
 def of_folder(folder: RunFolder) -> views.SweepRef:
     """The line of a finished sweep that lies in a folder of its own."""
-    name, manifest = folder.path.resolve().name, folder.manifest()
-    model = manifest["model"]
-    return _ref(name, model, manifest["corpus"]["source"], manifest["config"], ended_job(name, model))
+    manifest = folder.manifest()
+    return _without_job(folder.path.resolve().name, manifest["model"], manifest)
 
 
 @dataclass(frozen=True, slots=True)

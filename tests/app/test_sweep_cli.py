@@ -233,7 +233,7 @@ def test_what_cannot_be_done_is_said(run: Path, done: Path, model_folder: Path, 
         ((*begin, "--corpus", tmp_path / "none.txt"), "There is no file"),
         ((*begin, "--corpus", text), "no kind of text"),
         ((*begin, "--neurons", "1.400"), "1.400"),
-        ((*begin, "--baseline", "median"), "no baseline"),
+        ((*begin, "--baseline", "median"), "'median' is not a baseline"),
         ((*begin, "--corpus", "hub:x?splt=train"), "hub:DATASET"),
         (("run", tmp_path / "new", "--model", "no-such-model"), "no-such-model"),
     ):
