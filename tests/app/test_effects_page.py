@@ -159,7 +159,7 @@ def test_the_lens_sentence_passes_over_what_is_sure_of_something_else() -> None:
     told = lens_sentence(curve([0.0, 0.1, 2.0, 1.5, 2.5], [90.0, 40.0, 2.5, 2.0, 0.0], [1, 1, 1, 2, 2]), 4096)
     assert "From L0.mlp on" in told
     assert "2.00 there, at its smallest 1.50 behind L1.attn, and 2.50 at the end" in told
-    assert "L1.attn adds most certainty (-0.50), L1.mlp takes most back (+1.00)" in told
+    assert "L1.attn adds most certainty (−0.50), L1.mlp takes most back (+1.00)" in told
     assert "top token from L1.attn on" in told
     assert "embed" not in told
 
