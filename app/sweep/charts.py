@@ -58,8 +58,8 @@ def _scatter(view: FigureView, root: str) -> list[Any]:
                 name=name,
                 text=[theme.label(point.label) for point in points],
                 customdata=[root + point.href if point.href else "" for point in points],
-                hovertext=[_about(view, point) for point in points],
                 meta=theme.OPENS,
+                hovertext=[_about(view, point) for point in points],
                 marker=marker,
                 hovertemplate=hover + "<br>%{hovertext}<extra></extra>",
             )
