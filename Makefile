@@ -46,7 +46,7 @@ test-real: $(STAMP) ## SmolLM2 and Gemma 3, where `make real-packages` has broug
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m real -rs --durations=0
 
 test-fast: $(STAMP) ## the files of tests that cost least (tests/durations.json), within a minute of two processors
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not slow and not real" --within 50 $(PARALLEL)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not browser and not slow and not real" --within 38 $(PARALLEL)
 
 test-processors: $(STAMP) ## tests that compute numbers, with every instruction set of this processor, one and two threads
 	@$(BIN)/python -m tests.processors -m "not slow"
