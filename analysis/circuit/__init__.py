@@ -88,14 +88,8 @@ def circuit(
 ) -> Circuit:
     """Back from a neuron's activation at ``position``, or its mean over the text (None); ``along`` a direction of the
     stream, from its write there, or a head's or MLP's. hops: how far. width, most: the limits of parts and nodes."""
-    model = clean.model
-    if position is not None and not 0 <= position < len(clean.token_ids):
-        raise InputError(
-            f"Position {position} is not in the text.",
-            code="position_out_of_range",
-            hint=f"Positions run from 0 to {len(clean.token_ids) - 1}.",
-        )
-    root = check_root(model, of, position, of_prediction=along is not None)
+    _check_position(clean, position)
+    root = check_root(clean.model, of, position, of_prediction=along is not None)
     weight = _root_weight(clean, root, along)
     value, mean = _measured(clean, root, weight)
     weights: dict[Node, Tensor] = {root: weight}
@@ -108,11 +102,7 @@ def circuit(
         if len(followed) == most:
             left += 1
             continue
-        if node.whole:
-            blocks = [_written_by(clean, node, weights[node])]
-        else:
-            blocks = list(linear.blocks_read(clean, node, linear.direction(clean, node, weights[node])))
-        parts, total, mass = _parts(blocks)
+        parts, total, mass = _parts(_blocks(clean, node, weights[node]))
         if node == root:
             least = SINGLE * mass
             parts = parts if mass > ROUNDING * max(abs(value), abs(mean)) else []
@@ -141,6 +131,22 @@ def circuit(
         tuple(_sinks(clean, root)),
         left,
     )
+
+
+def _check_position(clean: Clean, position: int | None) -> None:
+    if position is not None and not 0 <= position < len(clean.token_ids):
+        raise InputError(
+            f"Position {position} is not in the text.",
+            code="position_out_of_range",
+            hint=f"Positions run from 0 to {len(clean.token_ids) - 1}.",
+        )
+
+
+def _blocks(clean: Clean, node: Node, weight: Tensor) -> list[Block]:
+    """What wrote a node's input; of a whole head or MLP, what it wrote itself."""
+    if node.whole:
+        return [_written_by(clean, node, weight)]
+    return list(linear.blocks_read(clean, node, linear.direction(clean, node, weight)))
 
 
 def _parts(blocks: Sequence[Block]) -> tuple[list[Part], float, float]:

@@ -126,32 +126,17 @@ def _along(
     rest = sorted(order[request.limit :].tolist())
     to_come = [None] * (total - len(rows))
 
-    def series(values: np.ndarray) -> list[float | None]:
-        return [*values.tolist(), *to_come]
+    def summed(which: list[int], component: str, kind: str, layer: int | None = None) -> AlongView:
+        halves = ([*half[:, which].sum(1).tolist(), *to_come] for half in (direct, through))
+        return AlongView(component=component, kind=kind, layer=layer, direct=next(halves), ln_scale=next(halves))
 
-    along = [
-        AlongView(
-            component=component.name,
-            kind=component.kind,
-            layer=component.layer,
-            direct=series(direct[:, i]),
-            ln_scale=series(through[:, i]),
-        )
-        for i, component in ((i, means.components[i]) for i in listed)
-    ]
+    named = means.components
+    along = [summed([i], named[i].name, named[i].kind, named[i].layer) for i in listed]
     if rest:
-        along.append(
-            AlongView(
-                component=f"{len(rest)} others",
-                kind="rest",
-                layer=None,
-                direct=series(direct[:, rest].sum(1)),
-                ln_scale=series(through[:, rest].sum(1)),
-            )
-        )
+        along.append(summed(rest, f"{len(rest)} others", "rest"))
     of_kind = {
-        kind: [i for i, component in enumerate(means.components) if component.kind == kind]
-        for kind in dict.fromkeys(component.kind for component in means.components)
+        kind: [i for i, component in enumerate(named) if component.kind == kind]
+        for kind in dict.fromkeys(component.kind for component in named)
     }
     ids = list(ran.trace.token_ids)
     view = WhyTextView(
@@ -163,16 +148,7 @@ def _along(
         baseline_value=rows[0].baseline,
         completeness_error=max((row.error for row in rows), key=abs),
         components=along,
-        kinds=[
-            AlongView(
-                component=kind,
-                kind=kind,
-                layer=None,
-                direct=series(direct[:, which].sum(1)),
-                ln_scale=series(through[:, which].sum(1)),
-            )
-            for kind, which in of_kind.items()
-        ],
+        kinds=[summed(which, kind, kind) for kind, which in of_kind.items()],
         baseline=baseline_view(request.baseline, means, rows[0].baseline),
         sentence="",
         provenance=provenance("why_text", resident, ids, request, ran.baseline),

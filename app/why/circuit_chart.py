@@ -22,44 +22,9 @@ def circuit(view: CircuitView) -> go.Figure:
     heights = _heights(view, listed, depths)
     places = _places(view, listed, columns, heights)
     wide = max(start + slots for start, slots in columns.values())
-    most = max((abs(edge.share) for edge in edges), default=1.0) or 1.0
-    lines = []
-    for edge in edges:
-        (x0, y0), (x1, y1) = places[edge.source], places[edge.target]
-        lines.append(
-            go.Scatter(
-                x=[x0, (x0 + x1) / 2, x1],
-                y=[y0, (y0 + y1) / 2, y1],
-                mode="lines",
-                line={"width": 1 + 7 * abs(edge.share) / most, "color": theme.UP if edge.share > 0 else theme.DOWN},
-                opacity=0.65,
-                hovertemplate=f"{_node_name(view, edge.source)} → {_node_name(view, edge.target)}: "
-                + printed(edge.share, "+.4f")
-                + (f", patched {printed(edge.patched, '+.4f')}" if edge.patched is not None else "")
-                + "<extra></extra>",
-                showlegend=False,
-            )
-        )
-    nodes = go.Scatter(
-        x=[places[i][0] for i in listed],
-        y=[places[i][1] for i in listed],
-        mode="markers+text",
-        text=["" if view.nodes[i].without else view.nodes[i].component for i in listed],
-        textposition="top center",
-        textfont={"size": 10},
-        hovertext=[_node_name(view, i) for i in listed],
-        hovertemplate="%{hovertext}<extra></extra>",
-        marker={
-            "color": theme.MARK,
-            "size": [13 if i == 0 else 8 for i in listed],
-            "symbol": ["circle-open" if view.nodes[i].without else "circle" for i in listed],
-        },
-        cliponaxis=False,
-        showlegend=False,
-    )
     figure = theme.chart(
-        *lines,
-        nodes,
+        *_edges(view, edges, places),
+        _nodes(view, listed, places),
         x=theme.axis(
             "Token",
             tickvals=[start + (slots - 1) / 2 for start, slots in columns.values()],
@@ -80,6 +45,50 @@ def circuit(view: CircuitView) -> go.Figure:
     )
     figure.update_layout(meta={"least": 110 + SLOT * wide})
     return figure
+
+
+def _edges(view: CircuitView, edges: list[EdgeView], places: dict[int, tuple[float, float]]) -> list[go.Scatter]:
+    """A line each, as wide as its share."""
+    most = max((abs(edge.share) for edge in edges), default=1.0) or 1.0
+    lines = []
+    for edge in edges:
+        (x0, y0), (x1, y1) = places[edge.source], places[edge.target]
+        lines.append(
+            go.Scatter(
+                x=[x0, (x0 + x1) / 2, x1],
+                y=[y0, (y0 + y1) / 2, y1],
+                mode="lines",
+                line={"width": 1 + 7 * abs(edge.share) / most, "color": theme.UP if edge.share > 0 else theme.DOWN},
+                opacity=0.65,
+                hovertemplate=f"{_node_name(view, edge.source)} → {_node_name(view, edge.target)}: "
+                + printed(edge.share, "+.4f")
+                + (f", patched {printed(edge.patched, '+.4f')}" if edge.patched is not None else "")
+                + "<extra></extra>",
+                showlegend=False,
+            )
+        )
+    return lines
+
+
+def _nodes(view: CircuitView, listed: list[int], places: dict[int, tuple[float, float]]) -> go.Scatter:
+    """Marks with their components' names; a rest is open and has none."""
+    return go.Scatter(
+        x=[places[i][0] for i in listed],
+        y=[places[i][1] for i in listed],
+        mode="markers+text",
+        text=["" if view.nodes[i].without else view.nodes[i].component for i in listed],
+        textposition="top center",
+        textfont={"size": 10},
+        hovertext=[_node_name(view, i) for i in listed],
+        hovertemplate="%{hovertext}<extra></extra>",
+        marker={
+            "color": theme.MARK,
+            "size": [13 if i == 0 else 8 for i in listed],
+            "symbol": ["circle-open" if view.nodes[i].without else "circle" for i in listed],
+        },
+        cliponaxis=False,
+        showlegend=False,
+    )
 
 
 def _hanging_together(view: CircuitView) -> list[EdgeView]:
