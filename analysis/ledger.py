@@ -23,7 +23,7 @@ from analysis import components
 from analysis.components import Component
 from analysis.effects.clean import exact
 from analysis.model import Model
-from analysis.types import InputError
+from analysis.types import check_position
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,7 @@ def ledger(
     null_basis: Float[Tensor, "d_model k"] | None = None,
 ) -> Ledger:
     """One forward pass with every component captured, split at ``position``."""
-    if not 0 <= position < len(token_ids):
-        raise InputError(
-            f"Position {position} is not in the text.",
-            code="position_out_of_range",
-            hint=f"Positions run from 0 to {len(token_ids) - 1}.",
-        )
+    check_position(position, len(token_ids))
     last = f"blocks.{model.last_layer}.hook_resid_post"
     captured = model.run(model.tokens(token_ids), capture=[*components.names(model), last])
     at = components.terms(model, {name: value[0, position] for name, value in captured.items()})

@@ -52,6 +52,16 @@ class InputError(NullscopeError):
     code = "invalid_input"
 
 
+def check_position(position: int, n_tokens: int) -> None:
+    """InputError for a position that the text has not."""
+    if not 0 <= position < n_tokens:
+        raise InputError(
+            f"Position {position} is not in the text.",
+            code="position_out_of_range",
+            hint=f"Positions run from 0 to {n_tokens - 1}.",
+        )
+
+
 class NotFoundError(NullscopeError):
     """The thing named does not exist here."""
 

@@ -45,7 +45,7 @@ from analysis.circuit.nodes import Circuit, Edge, Followed, Massive, Node, Part,
 from analysis.components import Component, rows_at_once
 from analysis.effects.clean import exact
 from analysis.model import Model
-from analysis.types import InputError, NeuronId, NotFoundError
+from analysis.types import InputError, NeuronId, NotFoundError, check_position
 
 __all__ = [
     "NODES",
@@ -88,7 +88,8 @@ def circuit(
 ) -> Circuit:
     """Back from a neuron's activation at ``position``, or its mean over the text (None); ``along`` a direction of the
     stream, from its write there, or a head's or MLP's. hops: how far. width, most: the limits of parts and nodes."""
-    _check_position(clean, position)
+    if position is not None:
+        check_position(position, len(clean.token_ids))
     root = check_root(clean.model, of, position, of_prediction=along is not None)
     weight = _root_weight(clean, root, along)
     value, mean = _measured(clean, root, weight)
@@ -131,15 +132,6 @@ def circuit(
         tuple(_sinks(clean, root)),
         left,
     )
-
-
-def _check_position(clean: Clean, position: int | None) -> None:
-    if position is not None and not 0 <= position < len(clean.token_ids):
-        raise InputError(
-            f"Position {position} is not in the text.",
-            code="position_out_of_range",
-            hint=f"Positions run from 0 to {len(clean.token_ids) - 1}.",
-        )
 
 
 def _blocks(clean: Clean, node: Node, weight: Tensor) -> list[Block]:

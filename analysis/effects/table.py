@@ -16,7 +16,7 @@ from analysis.effects.outcome import Outcome
 from analysis.effects.screen import largest
 from analysis.effects.stream import Block, blocks, next_tokens, stream
 from analysis.trace import LastLayer
-from analysis.types import InputError
+from analysis.types import InputError, check_position
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +109,7 @@ def effects(
     neurons: Sequence[int] | None = None,
 ) -> Effects:
     """The exact effect of ablating each neuron (default: all of the last layer) at one token, measured there."""
-    if not 0 <= position < len(token_ids):
-        raise InputError(
-            f"Position {position} is not in the text.",
-            code="position_out_of_range",
-            hint=f"Positions run from 0 to {len(token_ids) - 1}.",
-        )
+    check_position(position, len(token_ids))
     if neurons is not None and not len(neurons):
         raise InputError("No neurons were named.", code="no_neurons")
     made = list(

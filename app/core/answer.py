@@ -17,7 +17,7 @@ from analysis.effects import Baselines, Engine
 from analysis.effects.temperature import temperature_share
 from analysis.readout import Readout
 from analysis.trace import TopTokens, Trace
-from analysis.types import Baseline, InputError, Intervention, NeuronId
+from analysis.types import Baseline, InputError, Intervention, NeuronId, check_position
 from app.core import effects_table as rows
 from app.core import to_view, turns
 from app.core.canonical import canonical_request, content_hash
@@ -58,12 +58,7 @@ def prompt_ids(resident: Resident, request: PromptRequest) -> list[int]:
 def position_in(request: Any, ids: Sequence[int]) -> int:
     """The request's position, by default the last; InputError where the text has no such one."""
     position = len(ids) - 1 if request.position is None else int(request.position)
-    if position >= len(ids):
-        raise InputError(
-            f"Position {position} is not in the text.",
-            code="position_out_of_range",
-            hint=f"Positions run from 0 to {len(ids) - 1}.",
-        )
+    check_position(position, len(ids))
     return position
 
 

@@ -127,15 +127,17 @@ def test_cancelled_work_never_runs_and_frees_its_place(worker: Worker) -> None:
         gone.future.result()
 
 
+def spinning(entered: threading.Event) -> None:
+    """Work without end, which asks again and again whether somebody still waits."""
+    entered.set()
+    while True:
+        interrupt.check()
+
+
 def test_running_work_that_is_given_up_ends_at_its_next_check(worker: Worker) -> None:
     entered = threading.Event()
 
-    def work() -> None:
-        entered.set()
-        while True:
-            interrupt.check()
-
-    ticket = ask(worker, work)
+    ticket = ask(worker, lambda: spinning(entered))
     assert entered.wait(600)
     ticket.give_up()
     with pytest.raises(GivenUpError):
@@ -165,12 +167,7 @@ def test_closing_ends_what_runs_at_its_next_check() -> None:
     worker, entered = Worker("cpu", queue_size=4, per_person=4), threading.Event()
     worker.start()
 
-    def work() -> None:
-        entered.set()
-        while True:
-            interrupt.check()
-
-    running = ask(worker, work)
+    running = ask(worker, lambda: spinning(entered))
     assert entered.wait(600)
     worker.close()
     with pytest.raises(GivenUpError):
